@@ -1,0 +1,778 @@
+"""Marathon's `/v2` records: apps, groups, deployments, tasks, queue, events, error bodies.
+
+`AppDefinition` is the one model inside: always in the canonical spelling of 1.5 and later, with every
+default filled in. The spellings of 2016 (`ports`, `uris`, `ipAddress`, `container.docker.network`)
+exist only at the edge, in `marathon.apps`, which reads both and shows both.
+
+Sources: spec of Marathon 1.1 … 1.11, docs/app RAML. Times of day are `2016-06-20T12:00:00.000Z`.
+A field that is None or empty is left out unless it is declared with `shown`, which writes `null`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from mesostk.wire.mesos import shown
+
+
+class Json(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """Base of the records: immutable, camelCase, unset fields left out."""
+
+
+# -- parts of an app --------------------------------------------------------------------------
+
+NetworkMode = Literal["host", "container", "container/bridge"]
+Protocol = Literal["tcp", "udp", "udp,tcp"]
+HealthProtocol = Literal[
+    "HTTP", "HTTPS", "TCP", "COMMAND", "MESOS_HTTP", "MESOS_HTTPS", "MESOS_TCP"
+]
+KillSelection = Literal["YOUNGEST_FIRST", "OLDEST_FIRST"]
+VolumeMode = Literal["RW", "RO"]
+VolumeType = Literal["root", "path", "mount"]
+
+#: Protocols that the leader probes itself; the agent runs the others.
+LEADER_PROBED: frozenset[str] = frozenset({"HTTP", "HTTPS", "TCP"})
+
+
+class Fetch(Json, frozen=True):
+    uri: str
+    extract: bool = shown(True)
+    executable: bool = shown(False)
+    cache: bool = shown(False)
+    dest_path: str | None = None
+
+
+class PortDefinition(Json, frozen=True):
+    """`port` is the service port, and with `requirePorts` the host port too; 0 = assign one."""
+
+    port: int = shown(0)
+    protocol: Protocol = shown("tcp")
+    name: str | None = None
+    labels: dict[str, str] = msgspec.field(default_factory=lambda: dict[str, str]())
+
+
+class PortMapping(Json, frozen=True):
+    """`host_port` None = not published, 0 = any; `container_port` 0 = the host port."""
+
+    container_port: int = shown(0)
+    host_port: int | None = None
+    service_port: int = shown(0)
+    protocol: Protocol = shown("tcp")
+    name: str | None = None
+    labels: dict[str, str] = msgspec.field(default_factory=lambda: dict[str, str]())
+    network_names: tuple[str, ...] = ()
+
+
+class Network(Json, frozen=True):
+    mode: NetworkMode = shown("container")
+    name: str | None = None
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class DockerParameter(Json, frozen=True):
+    key: str
+    value: str
+
+
+class PullConfig(Json, frozen=True):
+    secret: str
+
+
+class Docker(Json, frozen=True):
+    image: str
+    privileged: bool = shown(False)
+    force_pull_image: bool = shown(False)
+    parameters: tuple[DockerParameter, ...] = shown(())
+    pull_config: PullConfig | None = None
+
+
+class PersistentVolume(Json, frozen=True):
+    """`size` and `max_size` in MiB."""
+
+    type: VolumeType = shown("root")
+    size: int
+    max_size: int | None = None
+    profile_name: str | None = None
+    constraints: tuple[tuple[str, ...], ...] = ()
+
+
+class ExternalVolume(Json, frozen=True):
+    """`size` in GiB; `options` as the provider wants them."""
+
+    name: str
+    provider: str
+    size: int | None = None
+    options: dict[str, object] = msgspec.field(default_factory=dict)
+    shared: bool | None = None
+
+
+class Volume(Json, frozen=True):
+    """Exactly one of host path, persistent, external and secret."""
+
+    container_path: str
+    mode: VolumeMode | None = None
+    host_path: str | None = None
+    persistent: PersistentVolume | None = None
+    external: ExternalVolume | None = None
+    secret: str | None = None
+
+
+class Seccomp(Json, frozen=True):
+    profile_name: str | None = None
+    unconfined: bool | None = None
+
+
+class IpcInfo(Json, frozen=True):
+    mode: Literal["PRIVATE", "SHARE_PARENT"]
+    shm_size: int | None = None
+
+
+class LinuxInfo(Json, frozen=True):
+    seccomp: Seccomp | None = None
+    ipc_info: IpcInfo | None = None
+
+
+class Container(Json, frozen=True):
+    """`port_mappings` is empty in host mode."""
+
+    type: Literal["DOCKER", "MESOS"] = shown("DOCKER")
+    docker: Docker | None = None
+    volumes: tuple[Volume, ...] = shown(())
+    port_mappings: tuple[PortMapping, ...] = ()
+    linux_info: LinuxInfo | None = None
+
+
+class Command(Json, frozen=True):
+    value: str
+
+
+class HealthCheck(Json, frozen=True):
+    """Times in seconds."""
+
+    path: str | None = None
+    protocol: HealthProtocol = shown("HTTP")
+    port_index: int | None = None
+    port: int | None = None
+    command: Command | None = None
+    grace_period_seconds: int = shown(300)
+    interval_seconds: int = shown(60)
+    timeout_seconds: int = shown(20)
+    max_consecutive_failures: int = shown(3)
+    delay_seconds: int = shown(15)
+    ignore_http1xx: bool = shown(False)
+    ip_protocol: Literal["IPv4", "IPv6"] = "IPv4"
+
+
+class CheckHttp(Json, frozen=True):
+    port_index: int | None = None
+    port: int | None = None
+    path: str | None = None
+    scheme: Literal["HTTP", "HTTPS"] | None = None
+
+
+class CheckTcp(Json, frozen=True):
+    port_index: int | None = None
+    port: int | None = None
+
+
+class ShellCommand(Json, frozen=True):
+    shell: str
+
+
+class CheckExec(Json, frozen=True):
+    command: ShellCommand
+
+
+class Check(Json, frozen=True):
+    """Times in seconds; the agent runs it, its result is only shown."""
+
+    http: CheckHttp | None = None
+    tcp: CheckTcp | None = None
+    exec: CheckExec | None = None
+    interval_seconds: int = shown(60)
+    timeout_seconds: int = shown(20)
+    delay_seconds: int = shown(15)
+
+
+class ReadinessCheck(Json, frozen=True):
+    """Times in seconds."""
+
+    name: str = shown("readinessCheck")
+    protocol: Literal["HTTP", "HTTPS"] = shown("HTTP")
+    path: str = shown("/")
+    port_name: str = shown("http-api")
+    interval_seconds: int = shown(30)
+    timeout_seconds: int = shown(10)
+    http_status_codes_for_ready: tuple[int, ...] = shown((200,))
+    preserve_last_response: bool = shown(False)
+
+
+class UpgradeStrategy(Json, frozen=True):
+    minimum_health_capacity: float = shown(1.0)
+    maximum_over_capacity: float = shown(1.0)
+
+
+class UnreachableStrategy(Json, frozen=True):
+    inactive_after_seconds: int = shown(0)
+    expunge_after_seconds: int = shown(0)
+
+
+class Residency(Json, frozen=True):
+    relaunch_escalation_timeout_seconds: int = shown(3600)
+    task_lost_behavior: Literal["WAIT_FOREVER", "RELAUNCH_AFTER_TIMEOUT"] = shown("WAIT_FOREVER")
+
+
+class EnvSecret(Json, frozen=True):
+    secret: str
+
+
+class SecretSource(Json, frozen=True):
+    source: str
+
+
+class ExecutorResources(Json, frozen=True):
+    cpus: float = shown(0.1)
+    mem: float = shown(32.0)
+    disk: float = shown(10.0)
+    gpus: int = shown(0)
+
+
+class ResourceLimits(Json, frozen=True):
+    cpus: float | Literal["unlimited"] | None = None
+    mem: float | Literal["unlimited"] | None = None
+
+
+class VersionInfo(Json, frozen=True):
+    last_scaling_at: str
+    last_config_change_at: str
+
+
+class AppDefinition(Json, frozen=True, omit_defaults=False):
+    """An app, normalised: absolute id, canonical keys, defaults filled in.
+
+    `version` and `version_info` are empty until the app enters the root group. All defaults are
+    stored, so that a later change of a default changes no running app.
+    """
+
+    id: str
+    cmd: str | None = None
+    args: tuple[str, ...] | None = None
+    user: str | None = None
+    env: dict[str, str | EnvSecret] = msgspec.field(default_factory=dict)
+    instances: int = 1
+    cpus: float = 1.0
+    mem: float = 128.0
+    disk: float = 0.0
+    gpus: int = 0
+    resource_limits: ResourceLimits | None = None
+    executor: str = ""
+    executor_resources: ExecutorResources | None = None
+    constraints: tuple[tuple[str, ...], ...] = ()
+    fetch: tuple[Fetch, ...] = ()
+    port_definitions: tuple[PortDefinition, ...] = ()
+    require_ports: bool = False
+    networks: tuple[Network, ...] = (Network(mode="host"),)
+    container: Container | None = None
+    health_checks: tuple[HealthCheck, ...] = ()
+    check: Check | None = None
+    readiness_checks: tuple[ReadinessCheck, ...] = ()
+    dependencies: tuple[str, ...] = ()
+    upgrade_strategy: UpgradeStrategy = UpgradeStrategy()
+    backoff_seconds: float = 1.0
+    backoff_factor: float = 1.15
+    max_launch_delay_seconds: float = 300.0
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    accepted_resource_roles: tuple[str, ...] | None = None
+    role: str | None = None
+    residency: Residency | None = None
+    task_kill_grace_period_seconds: int | None = None
+    kill_selection: KillSelection = "YOUNGEST_FIRST"
+    unreachable_strategy: UnreachableStrategy | Literal["disabled"] = UnreachableStrategy()
+    secrets: dict[str, SecretSource] = msgspec.field(default_factory=dict)
+    tty: bool = False
+    version: str | None = None
+    version_info: VersionInfo | None = None
+
+
+# -- deployments ------------------------------------------------------------------------------
+
+ActionName = Literal[
+    "StartApplication",
+    "StopApplication",
+    "ScaleApplication",
+    "RestartApplication",
+    "StartPod",
+    "StopPod",
+    "ScalePod",
+    "RestartPod",
+]
+
+
+class Action(Json, frozen=True):
+    action: ActionName
+    app: str | None = None
+    pod: str | None = None
+
+
+class Step(Json, frozen=True):
+    """Its actions run side by side."""
+
+    actions: tuple[Action, ...] = shown(())
+
+
+class ReadinessResponse(Json, frozen=True):
+    status: int
+    content_type: str
+    body: str
+
+
+class ReadinessCheckResult(Json, frozen=True):
+    name: str
+    task_id: str
+    ready: bool
+    last_response: ReadinessResponse | None = None
+
+
+class CurrentAction(Json, frozen=True):
+    action: ActionName
+    app: str | None = None
+    pod: str | None = None
+    readiness_check_results: tuple[ReadinessCheckResult, ...] = shown(())
+
+
+class DeploymentInfo(Json, frozen=True):
+    """One element of `GET /v2/deployments`; `current_step` counts from 1, 0 = not begun."""
+
+    id: str
+    version: str
+    affected_apps: tuple[str, ...] = shown(())
+    affected_pods: tuple[str, ...] = shown(())
+    steps: tuple[Step, ...] = shown(())
+    current_actions: tuple[CurrentAction, ...] = shown(())
+    current_step: int
+    total_steps: int
+
+
+class DeploymentPlanView(Json, frozen=True):
+    """The plan inside events."""
+
+    id: str
+    version: str
+    steps: tuple[Step, ...] = shown(())
+
+
+class DeploymentResult(Json, frozen=True):
+    version: str
+    deployment_id: str
+
+
+class DeploymentId(Json, frozen=True):
+    id: str
+
+
+class DryRun(Json, frozen=True):
+    steps: tuple[Step, ...] = shown(())
+
+
+# -- tasks ------------------------------------------------------------------------------------
+
+
+class TaskIpAddress(Json, frozen=True):
+    ip_address: str
+    protocol: Literal["IPv4", "IPv6"] = shown("IPv4")
+
+
+class HealthCheckResult(Json, frozen=True):
+    """`task_id` is the key of 1.1, `instance_id` that of 1.4; both are shown."""
+
+    alive: bool
+    consecutive_failures: int = shown(0)
+    first_success: str | None = shown(None)
+    last_failure: str | None = shown(None)
+    last_success: str | None = shown(None)
+    last_failure_cause: str | None = shown(None)
+    instance_id: str | None = None
+    task_id: str | None = None
+
+
+class CheckResultHttp(Json, frozen=True):
+    status_code: int
+
+
+class CheckResultTcp(Json, frozen=True):
+    succeeded: bool
+
+
+class CheckResultCommand(Json, frozen=True):
+    exit_code: int
+
+
+class CheckResult(Json, frozen=True):
+    http: CheckResultHttp | None = None
+    tcp: CheckResultTcp | None = None
+    command: CheckResultCommand | None = None
+
+
+class LocalVolume(Json, frozen=True):
+    run_spec_id: str | None = None
+    container_path: str
+    uuid: str | None = None
+    persistence_id: str
+
+
+class TaskView(Json, frozen=True):
+    """A task in answers. `health_check_results` is left out while health is unknown, as in 1.1:
+    the original marathon-lb takes an empty list for "alive"."""
+
+    app_id: str
+    id: str
+    slave_id: str | None = shown(None)
+    host: str | None = shown(None)
+    state: str
+    ports: tuple[int, ...] = shown(())
+    service_ports: tuple[int, ...] = ()
+    ip_addresses: tuple[TaskIpAddress, ...] = ()
+    staged_at: str | None = shown(None)
+    started_at: str | None = shown(None)
+    version: str | None = shown(None)
+    health_check_results: tuple[HealthCheckResult, ...] = ()
+    check_result: CheckResult | None = None
+    local_volumes: tuple[LocalVolume, ...] = ()
+    region: str | None = None
+    zone: str | None = None
+    role: str | None = None
+
+
+class TaskFailure(Json, frozen=True):
+    app_id: str
+    host: str
+    message: str
+    state: str
+    task_id: str
+    timestamp: str
+    version: str
+    slave_id: str | None = shown(None)
+
+
+class TaskCounts(Json, frozen=True):
+    tasks_staged: int = shown(0)
+    tasks_running: int = shown(0)
+    tasks_healthy: int = shown(0)
+    tasks_unhealthy: int = shown(0)
+
+
+class StatCounts(Json, frozen=True):
+    staged: int = shown(0)
+    running: int = shown(0)
+    healthy: int = shown(0)
+    unhealthy: int = shown(0)
+
+
+class LifeTime(Json, frozen=True):
+    average_seconds: float
+    median_seconds: float
+
+
+class Stats(Json, frozen=True):
+    counts: StatCounts
+    life_time: LifeTime | None = None
+
+
+class StatGroup(Json, frozen=True):
+    stats: Stats
+
+
+class TaskStats(Json, frozen=True):
+    started_after_last_scaling: StatGroup | None = None
+    with_latest_config: StatGroup | None = None
+    with_outdated_config: StatGroup | None = None
+    total_summary: StatGroup | None = None
+
+
+class TaskKillRequest(Json, frozen=True):
+    """Body of `POST /v2/tasks/delete`."""
+
+    ids: tuple[str, ...]
+
+
+# -- groups -----------------------------------------------------------------------------------
+
+
+class GroupNode(Json, frozen=True, omit_defaults=False):
+    """A stored group: references only, so that no record grows with what hangs below it.
+
+    `apps` and `groups` map the full id of a direct child to the version of its own record.
+    """
+
+    id: str
+    version: str
+    apps: dict[str, str] = msgspec.field(default_factory=dict)
+    groups: dict[str, str] = msgspec.field(default_factory=dict)
+    dependencies: tuple[str, ...] = ()
+    enforce_role: bool = False
+
+
+# -- launch queue -----------------------------------------------------------------------------
+
+
+class QueueDelay(Json, frozen=True):
+    time_left_seconds: int
+    overdue: bool
+
+
+class RejectSummary(Json, frozen=True):
+    reason: str
+    declined: int
+    processed: int
+
+
+class ProcessedOffers(Json, frozen=True):
+    processed_offers_count: int = shown(0)
+    unused_offers_count: int = shown(0)
+    last_unused_offer_at: str | None = shown(None)
+    last_used_offer_at: str | None = shown(None)
+    reject_summary_last_offers: tuple[RejectSummary, ...] = shown(())
+    reject_summary_launch_attempt: tuple[RejectSummary, ...] = shown(())
+
+
+class UnusedOffer(Json, frozen=True):
+    """`offer` is `{id, agentId, hostname, resources, attributes}`."""
+
+    offer: dict[str, object]
+    timestamp: str
+    reason: tuple[str, ...] = shown(())
+
+
+class QueueItem(Json, frozen=True):
+    """`app` is the full view of the app; `count` instances are left to launch."""
+
+    count: int
+    delay: QueueDelay
+    since: str
+    processed_offers_summary: ProcessedOffers
+    last_unused_offers: tuple[UnusedOffer, ...] = ()
+    app: dict[str, object] | None = None
+    pod: dict[str, object] | None = None
+    role: str | None = None
+
+
+class Queue(Json, frozen=True):
+    queue: tuple[QueueItem, ...] = shown(())
+
+
+# -- info, leader, errors ---------------------------------------------------------------------
+
+
+class Info(Json, frozen=True, rename=None):
+    """`GET /v2/info`; the snake_case keys are the original's."""
+
+    name: str = shown("marathon")
+    version: str
+    buildref: str | None = None
+    elected: bool
+    leader: str | None = shown(None)
+    framework_id: str | None = msgspec.field(name="frameworkId", default_factory=lambda: None)
+    marathon_config: dict[str, object]
+    zookeeper_config: dict[str, object]
+    http_config: dict[str, object]
+
+
+class Leader(Json, frozen=True):
+    leader: str
+
+
+class Message(Json, frozen=True):
+    message: str
+
+
+class Violation(Json, frozen=True):
+    """`path` is slash-joined with `(index)`, e.g. `/healthChecks(0)/portIndex`; root is `/`."""
+
+    path: str
+    errors: tuple[str, ...]
+
+
+class ErrorBody(Json, frozen=True):
+    """Every refusal: `details` is the parser's text (400) or violations (422)."""
+
+    message: str
+    details: str | tuple[Violation, ...] | None = None
+    deployments: tuple[DeploymentId, ...] = ()
+
+
+# -- events -----------------------------------------------------------------------------------
+
+
+class StreamEvent(Json, frozen=True, tag_field="eventType"):
+    """Base of what `/v2/events` sends; the tag is the name in the `event:` line too."""
+
+    timestamp: str
+
+
+class ApiPostEvent(StreamEvent, frozen=True, tag="api_post_event"):
+    client_ip: str
+    uri: str
+    app_definition: dict[str, object]
+
+
+class SchedulerRegistered(StreamEvent, frozen=True, tag="scheduler_registered_event"):
+    framework_id: str
+    master: str
+
+
+class SchedulerReregistered(StreamEvent, frozen=True, tag="scheduler_reregistered_event"):
+    master: str
+
+
+class SchedulerDisconnected(StreamEvent, frozen=True, tag="scheduler_disconnected_event"):
+    pass
+
+
+class Subscribed(StreamEvent, frozen=True, tag="subscribe_event"):
+    client_ip: str
+    callback_url: str
+
+
+class Unsubscribed(StreamEvent, frozen=True, tag="unsubscribe_event"):
+    client_ip: str
+    callback_url: str
+
+
+class StreamAttached(StreamEvent, frozen=True, tag="event_stream_attached"):
+    remote_address: str
+
+
+class StreamDetached(StreamEvent, frozen=True, tag="event_stream_detached"):
+    remote_address: str
+
+
+class StatusUpdateEvent(StreamEvent, frozen=True, tag="status_update_event"):
+    slave_id: str
+    task_id: str
+    task_status: str
+    message: str = shown("")
+    app_id: str
+    host: str
+    ip_addresses: tuple[TaskIpAddress, ...] = shown(())
+    ports: tuple[int, ...] = shown(())
+    version: str
+
+
+class FrameworkMessageEvent(StreamEvent, frozen=True, tag="framework_message_event"):
+    executor_id: str
+    slave_id: str
+    message: tuple[int, ...]
+
+
+class AddHealthCheck(StreamEvent, frozen=True, tag="add_health_check_event"):
+    app_id: str
+    version: str
+    health_check: HealthCheck
+
+
+class RemoveHealthCheck(StreamEvent, frozen=True, tag="remove_health_check_event"):
+    app_id: str
+
+
+class FailedHealthCheck(StreamEvent, frozen=True, tag="failed_health_check_event"):
+    app_id: str
+    task_id: str
+    instance_id: str | None = None
+    health_check: HealthCheck
+
+
+class HealthStatusChanged(StreamEvent, frozen=True, tag="health_status_changed_event"):
+    """Both `taskId` (1.1) and `instanceId` (1.4) are sent."""
+
+    app_id: str
+    instance_id: str
+    task_id: str
+    version: str
+    alive: bool
+
+
+class UnhealthyTaskKill(StreamEvent, frozen=True, tag="unhealthy_task_kill_event"):
+    app_id: str
+    task_id: str
+    instance_id: str
+    version: str
+    reason: str
+    host: str
+    slave_id: str | None = shown(None)
+
+
+class UnhealthyInstanceKill(StreamEvent, frozen=True, tag="unhealthy_instance_kill_event"):
+    app_id: str
+    task_id: str
+    instance_id: str
+    version: str
+    reason: str
+    host: str
+    slave_id: str | None = shown(None)
+
+
+class GroupChangeSuccess(StreamEvent, frozen=True, tag="group_change_success"):
+    group_id: str
+    version: str
+
+
+class GroupChangeFailed(StreamEvent, frozen=True, tag="group_change_failed"):
+    group_id: str
+    version: str
+    reason: str
+
+
+class DeploymentInfoEvent(StreamEvent, frozen=True, tag="deployment_info"):
+    plan: DeploymentPlanView
+    current_step: Step
+
+
+class DeploymentStepSuccess(StreamEvent, frozen=True, tag="deployment_step_success"):
+    plan: DeploymentPlanView
+    current_step: Step
+
+
+class DeploymentStepFailure(StreamEvent, frozen=True, tag="deployment_step_failure"):
+    plan: DeploymentPlanView
+    current_step: Step
+
+
+class DeploymentSuccess(StreamEvent, frozen=True, tag="deployment_success"):
+    id: str
+    plan: DeploymentPlanView
+
+
+class DeploymentFailed(StreamEvent, frozen=True, tag="deployment_failed"):
+    id: str
+    plan: DeploymentPlanView
+    reason: str
+
+
+class AppTerminated(StreamEvent, frozen=True, tag="app_terminated_event"):
+    app_id: str
+
+
+class InstanceChanged(StreamEvent, frozen=True, tag="instance_changed_event"):
+    instance_id: str
+    condition: str
+    run_spec_id: str
+    agent_id: str | None = shown(None)
+    host: str | None = shown(None)
+    run_spec_version: str
+
+
+class UnknownInstanceTerminated(StreamEvent, frozen=True, tag="unknown_instance_terminated_event"):
+    instance_id: str
+    run_spec_id: str
+    condition: str
+
+
+class InstanceHealthChanged(StreamEvent, frozen=True, tag="instance_health_changed_event"):
+    """`healthy` is null while it is not known."""
+
+    instance_id: str
+    run_spec_id: str
+    run_spec_version: str
+    healthy: bool | None = shown(None)
