@@ -1,6 +1,6 @@
 """Marathon's `/v2` records: apps, groups, deployments, tasks, queue, events, error bodies.
 
-`AppDefinition` is the one model inside: always in the canonical spelling of 1.5 and later, with every
+`AppDefinition` is the one model inside: always in the canonical spelling of 1.5 and later, every
 default filled in. The spellings of 2016 (`ports`, `uris`, `ipAddress`, `container.docker.network`)
 exist only at the edge, in `marathon.apps`, which reads both and shows both.
 
@@ -36,7 +36,7 @@ VolumeType = Literal["root", "path", "mount"]
 LEADER_PROBED: frozenset[str] = frozenset({"HTTP", "HTTPS", "TCP"})
 
 
-class Fetch(Json, frozen=True):
+class Fetch(Json, frozen=True, kw_only=True):
     uri: str
     extract: bool = shown(True)
     executable: bool = shown(False)
@@ -44,16 +44,16 @@ class Fetch(Json, frozen=True):
     dest_path: str | None = None
 
 
-class PortDefinition(Json, frozen=True):
+class PortDefinition(Json, frozen=True, kw_only=True):
     """`port` is the service port, and with `requirePorts` the host port too; 0 = assign one."""
 
     port: int = shown(0)
     protocol: Protocol = shown("tcp")
     name: str | None = None
-    labels: dict[str, str] = msgspec.field(default_factory=lambda: dict[str, str]())
+    labels: dict[str, str] = msgspec.field(default_factory=dict[str, str])
 
 
-class PortMapping(Json, frozen=True):
+class PortMapping(Json, frozen=True, kw_only=True):
     """`host_port` None = not published, 0 = any; `container_port` 0 = the host port."""
 
     container_port: int = shown(0)
@@ -61,26 +61,26 @@ class PortMapping(Json, frozen=True):
     service_port: int = shown(0)
     protocol: Protocol = shown("tcp")
     name: str | None = None
-    labels: dict[str, str] = msgspec.field(default_factory=lambda: dict[str, str]())
+    labels: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     network_names: tuple[str, ...] = ()
 
 
-class Network(Json, frozen=True):
+class Network(Json, frozen=True, kw_only=True):
     mode: NetworkMode = shown("container")
     name: str | None = None
     labels: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class DockerParameter(Json, frozen=True):
+class DockerParameter(Json, frozen=True, kw_only=True):
     key: str
     value: str
 
 
-class PullConfig(Json, frozen=True):
+class PullConfig(Json, frozen=True, kw_only=True):
     secret: str
 
 
-class Docker(Json, frozen=True):
+class Docker(Json, frozen=True, kw_only=True):
     image: str
     privileged: bool = shown(False)
     force_pull_image: bool = shown(False)
@@ -88,7 +88,7 @@ class Docker(Json, frozen=True):
     pull_config: PullConfig | None = None
 
 
-class PersistentVolume(Json, frozen=True):
+class PersistentVolume(Json, frozen=True, kw_only=True):
     """`size` and `max_size` in MiB."""
 
     type: VolumeType = shown("root")
@@ -98,7 +98,7 @@ class PersistentVolume(Json, frozen=True):
     constraints: tuple[tuple[str, ...], ...] = ()
 
 
-class ExternalVolume(Json, frozen=True):
+class ExternalVolume(Json, frozen=True, kw_only=True):
     """`size` in GiB; `options` as the provider wants them."""
 
     name: str
@@ -108,7 +108,7 @@ class ExternalVolume(Json, frozen=True):
     shared: bool | None = None
 
 
-class Volume(Json, frozen=True):
+class Volume(Json, frozen=True, kw_only=True):
     """Exactly one of host path, persistent, external and secret."""
 
     container_path: str
@@ -119,22 +119,22 @@ class Volume(Json, frozen=True):
     secret: str | None = None
 
 
-class Seccomp(Json, frozen=True):
+class Seccomp(Json, frozen=True, kw_only=True):
     profile_name: str | None = None
     unconfined: bool | None = None
 
 
-class IpcInfo(Json, frozen=True):
+class IpcInfo(Json, frozen=True, kw_only=True):
     mode: Literal["PRIVATE", "SHARE_PARENT"]
     shm_size: int | None = None
 
 
-class LinuxInfo(Json, frozen=True):
+class LinuxInfo(Json, frozen=True, kw_only=True):
     seccomp: Seccomp | None = None
     ipc_info: IpcInfo | None = None
 
 
-class Container(Json, frozen=True):
+class Container(Json, frozen=True, kw_only=True):
     """`port_mappings` is empty in host mode."""
 
     type: Literal["DOCKER", "MESOS"] = shown("DOCKER")
@@ -144,11 +144,11 @@ class Container(Json, frozen=True):
     linux_info: LinuxInfo | None = None
 
 
-class Command(Json, frozen=True):
+class Command(Json, frozen=True, kw_only=True):
     value: str
 
 
-class HealthCheck(Json, frozen=True):
+class HealthCheck(Json, frozen=True, kw_only=True):
     """Times in seconds."""
 
     path: str | None = None
@@ -161,31 +161,31 @@ class HealthCheck(Json, frozen=True):
     timeout_seconds: int = shown(20)
     max_consecutive_failures: int = shown(3)
     delay_seconds: int = shown(15)
-    ignore_http1xx: bool = shown(False)
+    ignore_http1xx: bool = msgspec.field(name="ignoreHttp1xx", default_factory=lambda: False)
     ip_protocol: Literal["IPv4", "IPv6"] = "IPv4"
 
 
-class CheckHttp(Json, frozen=True):
+class CheckHttp(Json, frozen=True, kw_only=True):
     port_index: int | None = None
     port: int | None = None
     path: str | None = None
     scheme: Literal["HTTP", "HTTPS"] | None = None
 
 
-class CheckTcp(Json, frozen=True):
+class CheckTcp(Json, frozen=True, kw_only=True):
     port_index: int | None = None
     port: int | None = None
 
 
-class ShellCommand(Json, frozen=True):
+class ShellCommand(Json, frozen=True, kw_only=True):
     shell: str
 
 
-class CheckExec(Json, frozen=True):
+class CheckExec(Json, frozen=True, kw_only=True):
     command: ShellCommand
 
 
-class Check(Json, frozen=True):
+class Check(Json, frozen=True, kw_only=True):
     """Times in seconds; the agent runs it, its result is only shown."""
 
     http: CheckHttp | None = None
@@ -196,7 +196,7 @@ class Check(Json, frozen=True):
     delay_seconds: int = shown(15)
 
 
-class ReadinessCheck(Json, frozen=True):
+class ReadinessCheck(Json, frozen=True, kw_only=True):
     """Times in seconds."""
 
     name: str = shown("readinessCheck")
@@ -209,47 +209,47 @@ class ReadinessCheck(Json, frozen=True):
     preserve_last_response: bool = shown(False)
 
 
-class UpgradeStrategy(Json, frozen=True):
+class UpgradeStrategy(Json, frozen=True, kw_only=True):
     minimum_health_capacity: float = shown(1.0)
     maximum_over_capacity: float = shown(1.0)
 
 
-class UnreachableStrategy(Json, frozen=True):
+class UnreachableStrategy(Json, frozen=True, kw_only=True):
     inactive_after_seconds: int = shown(0)
     expunge_after_seconds: int = shown(0)
 
 
-class Residency(Json, frozen=True):
+class Residency(Json, frozen=True, kw_only=True):
     relaunch_escalation_timeout_seconds: int = shown(3600)
     task_lost_behavior: Literal["WAIT_FOREVER", "RELAUNCH_AFTER_TIMEOUT"] = shown("WAIT_FOREVER")
 
 
-class EnvSecret(Json, frozen=True):
+class EnvSecret(Json, frozen=True, kw_only=True):
     secret: str
 
 
-class SecretSource(Json, frozen=True):
+class SecretSource(Json, frozen=True, kw_only=True):
     source: str
 
 
-class ExecutorResources(Json, frozen=True):
+class ExecutorResources(Json, frozen=True, kw_only=True):
     cpus: float = shown(0.1)
     mem: float = shown(32.0)
     disk: float = shown(10.0)
     gpus: int = shown(0)
 
 
-class ResourceLimits(Json, frozen=True):
+class ResourceLimits(Json, frozen=True, kw_only=True):
     cpus: float | Literal["unlimited"] | None = None
     mem: float | Literal["unlimited"] | None = None
 
 
-class VersionInfo(Json, frozen=True):
+class VersionInfo(Json, frozen=True, kw_only=True):
     last_scaling_at: str
     last_config_change_at: str
 
 
-class AppDefinition(Json, frozen=True, omit_defaults=False):
+class AppDefinition(Json, frozen=True, kw_only=True, omit_defaults=False):
     """An app, normalised: absolute id, canonical keys, defaults filled in.
 
     `version` and `version_info` are empty until the app enters the root group. All defaults are
@@ -310,39 +310,39 @@ ActionName = Literal[
 ]
 
 
-class Action(Json, frozen=True):
+class Action(Json, frozen=True, kw_only=True):
     action: ActionName
     app: str | None = None
     pod: str | None = None
 
 
-class Step(Json, frozen=True):
+class Step(Json, frozen=True, kw_only=True):
     """Its actions run side by side."""
 
     actions: tuple[Action, ...] = shown(())
 
 
-class ReadinessResponse(Json, frozen=True):
+class ReadinessResponse(Json, frozen=True, kw_only=True):
     status: int
     content_type: str
     body: str
 
 
-class ReadinessCheckResult(Json, frozen=True):
+class ReadinessCheckResult(Json, frozen=True, kw_only=True):
     name: str
     task_id: str
     ready: bool
     last_response: ReadinessResponse | None = None
 
 
-class CurrentAction(Json, frozen=True):
+class CurrentAction(Json, frozen=True, kw_only=True):
     action: ActionName
     app: str | None = None
     pod: str | None = None
     readiness_check_results: tuple[ReadinessCheckResult, ...] = shown(())
 
 
-class DeploymentInfo(Json, frozen=True):
+class DeploymentInfo(Json, frozen=True, kw_only=True):
     """One element of `GET /v2/deployments`; `current_step` counts from 1, 0 = not begun."""
 
     id: str
@@ -355,7 +355,7 @@ class DeploymentInfo(Json, frozen=True):
     total_steps: int
 
 
-class DeploymentPlanView(Json, frozen=True):
+class DeploymentPlanView(Json, frozen=True, kw_only=True):
     """The plan inside events."""
 
     id: str
@@ -363,28 +363,28 @@ class DeploymentPlanView(Json, frozen=True):
     steps: tuple[Step, ...] = shown(())
 
 
-class DeploymentResult(Json, frozen=True):
+class DeploymentResult(Json, frozen=True, kw_only=True):
     version: str
     deployment_id: str
 
 
-class DeploymentId(Json, frozen=True):
+class DeploymentId(Json, frozen=True, kw_only=True):
     id: str
 
 
-class DryRun(Json, frozen=True):
+class DryRun(Json, frozen=True, kw_only=True):
     steps: tuple[Step, ...] = shown(())
 
 
 # -- tasks ------------------------------------------------------------------------------------
 
 
-class TaskIpAddress(Json, frozen=True):
+class TaskIpAddress(Json, frozen=True, kw_only=True):
     ip_address: str
     protocol: Literal["IPv4", "IPv6"] = shown("IPv4")
 
 
-class HealthCheckResult(Json, frozen=True):
+class HealthCheckResult(Json, frozen=True, kw_only=True):
     """`task_id` is the key of 1.1, `instance_id` that of 1.4; both are shown."""
 
     alive: bool
@@ -397,32 +397,32 @@ class HealthCheckResult(Json, frozen=True):
     task_id: str | None = None
 
 
-class CheckResultHttp(Json, frozen=True):
+class CheckResultHttp(Json, frozen=True, kw_only=True):
     status_code: int
 
 
-class CheckResultTcp(Json, frozen=True):
+class CheckResultTcp(Json, frozen=True, kw_only=True):
     succeeded: bool
 
 
-class CheckResultCommand(Json, frozen=True):
+class CheckResultCommand(Json, frozen=True, kw_only=True):
     exit_code: int
 
 
-class CheckResult(Json, frozen=True):
+class CheckResult(Json, frozen=True, kw_only=True):
     http: CheckResultHttp | None = None
     tcp: CheckResultTcp | None = None
     command: CheckResultCommand | None = None
 
 
-class LocalVolume(Json, frozen=True):
+class LocalVolume(Json, frozen=True, kw_only=True):
     run_spec_id: str | None = None
     container_path: str
     uuid: str | None = None
     persistence_id: str
 
 
-class TaskView(Json, frozen=True):
+class TaskView(Json, frozen=True, kw_only=True):
     """A task in answers. `health_check_results` is left out while health is unknown, as in 1.1:
     the original marathon-lb takes an empty list for "alive"."""
 
@@ -445,7 +445,7 @@ class TaskView(Json, frozen=True):
     role: str | None = None
 
 
-class TaskFailure(Json, frozen=True):
+class TaskFailure(Json, frozen=True, kw_only=True):
     app_id: str
     host: str
     message: str
@@ -456,42 +456,42 @@ class TaskFailure(Json, frozen=True):
     slave_id: str | None = shown(None)
 
 
-class TaskCounts(Json, frozen=True):
+class TaskCounts(Json, frozen=True, kw_only=True):
     tasks_staged: int = shown(0)
     tasks_running: int = shown(0)
     tasks_healthy: int = shown(0)
     tasks_unhealthy: int = shown(0)
 
 
-class StatCounts(Json, frozen=True):
+class StatCounts(Json, frozen=True, kw_only=True):
     staged: int = shown(0)
     running: int = shown(0)
     healthy: int = shown(0)
     unhealthy: int = shown(0)
 
 
-class LifeTime(Json, frozen=True):
+class LifeTime(Json, frozen=True, kw_only=True):
     average_seconds: float
     median_seconds: float
 
 
-class Stats(Json, frozen=True):
+class Stats(Json, frozen=True, kw_only=True):
     counts: StatCounts
     life_time: LifeTime | None = None
 
 
-class StatGroup(Json, frozen=True):
+class StatGroup(Json, frozen=True, kw_only=True):
     stats: Stats
 
 
-class TaskStats(Json, frozen=True):
+class TaskStats(Json, frozen=True, kw_only=True):
     started_after_last_scaling: StatGroup | None = None
     with_latest_config: StatGroup | None = None
     with_outdated_config: StatGroup | None = None
     total_summary: StatGroup | None = None
 
 
-class TaskKillRequest(Json, frozen=True):
+class TaskKillRequest(Json, frozen=True, kw_only=True):
     """Body of `POST /v2/tasks/delete`."""
 
     ids: tuple[str, ...]
@@ -500,7 +500,7 @@ class TaskKillRequest(Json, frozen=True):
 # -- groups -----------------------------------------------------------------------------------
 
 
-class GroupNode(Json, frozen=True, omit_defaults=False):
+class GroupNode(Json, frozen=True, kw_only=True, omit_defaults=False):
     """A stored group: references only, so that no record grows with what hangs below it.
 
     `apps` and `groups` map the full id of a direct child to the version of its own record.
@@ -517,18 +517,18 @@ class GroupNode(Json, frozen=True, omit_defaults=False):
 # -- launch queue -----------------------------------------------------------------------------
 
 
-class QueueDelay(Json, frozen=True):
+class QueueDelay(Json, frozen=True, kw_only=True):
     time_left_seconds: int
     overdue: bool
 
 
-class RejectSummary(Json, frozen=True):
+class RejectSummary(Json, frozen=True, kw_only=True):
     reason: str
     declined: int
     processed: int
 
 
-class ProcessedOffers(Json, frozen=True):
+class ProcessedOffers(Json, frozen=True, kw_only=True):
     processed_offers_count: int = shown(0)
     unused_offers_count: int = shown(0)
     last_unused_offer_at: str | None = shown(None)
@@ -537,7 +537,7 @@ class ProcessedOffers(Json, frozen=True):
     reject_summary_launch_attempt: tuple[RejectSummary, ...] = shown(())
 
 
-class UnusedOffer(Json, frozen=True):
+class UnusedOffer(Json, frozen=True, kw_only=True):
     """`offer` is `{id, agentId, hostname, resources, attributes}`."""
 
     offer: dict[str, object]
@@ -545,7 +545,7 @@ class UnusedOffer(Json, frozen=True):
     reason: tuple[str, ...] = shown(())
 
 
-class QueueItem(Json, frozen=True):
+class QueueItem(Json, frozen=True, kw_only=True):
     """`app` is the full view of the app; `count` instances are left to launch."""
 
     count: int
@@ -558,14 +558,14 @@ class QueueItem(Json, frozen=True):
     role: str | None = None
 
 
-class Queue(Json, frozen=True):
+class Queue(Json, frozen=True, kw_only=True):
     queue: tuple[QueueItem, ...] = shown(())
 
 
 # -- info, leader, errors ---------------------------------------------------------------------
 
 
-class Info(Json, frozen=True, rename=None):
+class Info(Json, frozen=True, kw_only=True, rename=None):
     """`GET /v2/info`; the snake_case keys are the original's."""
 
     name: str = shown("marathon")
@@ -579,22 +579,22 @@ class Info(Json, frozen=True, rename=None):
     http_config: dict[str, object]
 
 
-class Leader(Json, frozen=True):
+class Leader(Json, frozen=True, kw_only=True):
     leader: str
 
 
-class Message(Json, frozen=True):
+class Message(Json, frozen=True, kw_only=True):
     message: str
 
 
-class Violation(Json, frozen=True):
+class Violation(Json, frozen=True, kw_only=True):
     """`path` is slash-joined with `(index)`, e.g. `/healthChecks(0)/portIndex`; root is `/`."""
 
     path: str
     errors: tuple[str, ...]
 
 
-class ErrorBody(Json, frozen=True):
+class ErrorBody(Json, frozen=True, kw_only=True):
     """Every refusal: `details` is the parser's text (400) or violations (422)."""
 
     message: str
@@ -605,50 +605,54 @@ class ErrorBody(Json, frozen=True):
 # -- events -----------------------------------------------------------------------------------
 
 
-class StreamEvent(Json, frozen=True, tag_field="eventType"):
+class StreamEvent(Json, frozen=True, kw_only=True, tag_field="eventType"):
     """Base of what `/v2/events` sends; the tag is the name in the `event:` line too."""
 
     timestamp: str
 
 
-class ApiPostEvent(StreamEvent, frozen=True, tag="api_post_event"):
+class ApiPostEvent(StreamEvent, frozen=True, kw_only=True, tag="api_post_event"):
     client_ip: str
     uri: str
     app_definition: dict[str, object]
 
 
-class SchedulerRegistered(StreamEvent, frozen=True, tag="scheduler_registered_event"):
+class SchedulerRegistered(StreamEvent, frozen=True, kw_only=True, tag="scheduler_registered_event"):
     framework_id: str
     master: str
 
 
-class SchedulerReregistered(StreamEvent, frozen=True, tag="scheduler_reregistered_event"):
+class SchedulerReregistered(
+    StreamEvent, frozen=True, kw_only=True, tag="scheduler_reregistered_event"
+):
     master: str
 
 
-class SchedulerDisconnected(StreamEvent, frozen=True, tag="scheduler_disconnected_event"):
+class SchedulerDisconnected(
+    StreamEvent, frozen=True, kw_only=True, tag="scheduler_disconnected_event"
+):
     pass
 
 
-class Subscribed(StreamEvent, frozen=True, tag="subscribe_event"):
+class Subscribed(StreamEvent, frozen=True, kw_only=True, tag="subscribe_event"):
     client_ip: str
     callback_url: str
 
 
-class Unsubscribed(StreamEvent, frozen=True, tag="unsubscribe_event"):
+class Unsubscribed(StreamEvent, frozen=True, kw_only=True, tag="unsubscribe_event"):
     client_ip: str
     callback_url: str
 
 
-class StreamAttached(StreamEvent, frozen=True, tag="event_stream_attached"):
+class StreamAttached(StreamEvent, frozen=True, kw_only=True, tag="event_stream_attached"):
     remote_address: str
 
 
-class StreamDetached(StreamEvent, frozen=True, tag="event_stream_detached"):
+class StreamDetached(StreamEvent, frozen=True, kw_only=True, tag="event_stream_detached"):
     remote_address: str
 
 
-class StatusUpdateEvent(StreamEvent, frozen=True, tag="status_update_event"):
+class StatusUpdateEvent(StreamEvent, frozen=True, kw_only=True, tag="status_update_event"):
     slave_id: str
     task_id: str
     task_status: str
@@ -660,30 +664,32 @@ class StatusUpdateEvent(StreamEvent, frozen=True, tag="status_update_event"):
     version: str
 
 
-class FrameworkMessageEvent(StreamEvent, frozen=True, tag="framework_message_event"):
+class FrameworkMessageEvent(StreamEvent, frozen=True, kw_only=True, tag="framework_message_event"):
     executor_id: str
     slave_id: str
     message: tuple[int, ...]
 
 
-class AddHealthCheck(StreamEvent, frozen=True, tag="add_health_check_event"):
+class AddHealthCheck(StreamEvent, frozen=True, kw_only=True, tag="add_health_check_event"):
     app_id: str
     version: str
     health_check: HealthCheck
 
 
-class RemoveHealthCheck(StreamEvent, frozen=True, tag="remove_health_check_event"):
+class RemoveHealthCheck(StreamEvent, frozen=True, kw_only=True, tag="remove_health_check_event"):
     app_id: str
 
 
-class FailedHealthCheck(StreamEvent, frozen=True, tag="failed_health_check_event"):
+class FailedHealthCheck(StreamEvent, frozen=True, kw_only=True, tag="failed_health_check_event"):
     app_id: str
     task_id: str
     instance_id: str | None = None
     health_check: HealthCheck
 
 
-class HealthStatusChanged(StreamEvent, frozen=True, tag="health_status_changed_event"):
+class HealthStatusChanged(
+    StreamEvent, frozen=True, kw_only=True, tag="health_status_changed_event"
+):
     """Both `taskId` (1.1) and `instanceId` (1.4) are sent."""
 
     app_id: str
@@ -693,7 +699,7 @@ class HealthStatusChanged(StreamEvent, frozen=True, tag="health_status_changed_e
     alive: bool
 
 
-class UnhealthyTaskKill(StreamEvent, frozen=True, tag="unhealthy_task_kill_event"):
+class UnhealthyTaskKill(StreamEvent, frozen=True, kw_only=True, tag="unhealthy_task_kill_event"):
     app_id: str
     task_id: str
     instance_id: str
@@ -703,7 +709,9 @@ class UnhealthyTaskKill(StreamEvent, frozen=True, tag="unhealthy_task_kill_event
     slave_id: str | None = shown(None)
 
 
-class UnhealthyInstanceKill(StreamEvent, frozen=True, tag="unhealthy_instance_kill_event"):
+class UnhealthyInstanceKill(
+    StreamEvent, frozen=True, kw_only=True, tag="unhealthy_instance_kill_event"
+):
     app_id: str
     task_id: str
     instance_id: str
@@ -713,48 +721,48 @@ class UnhealthyInstanceKill(StreamEvent, frozen=True, tag="unhealthy_instance_ki
     slave_id: str | None = shown(None)
 
 
-class GroupChangeSuccess(StreamEvent, frozen=True, tag="group_change_success"):
+class GroupChangeSuccess(StreamEvent, frozen=True, kw_only=True, tag="group_change_success"):
     group_id: str
     version: str
 
 
-class GroupChangeFailed(StreamEvent, frozen=True, tag="group_change_failed"):
+class GroupChangeFailed(StreamEvent, frozen=True, kw_only=True, tag="group_change_failed"):
     group_id: str
     version: str
     reason: str
 
 
-class DeploymentInfoEvent(StreamEvent, frozen=True, tag="deployment_info"):
+class DeploymentInfoEvent(StreamEvent, frozen=True, kw_only=True, tag="deployment_info"):
     plan: DeploymentPlanView
     current_step: Step
 
 
-class DeploymentStepSuccess(StreamEvent, frozen=True, tag="deployment_step_success"):
+class DeploymentStepSuccess(StreamEvent, frozen=True, kw_only=True, tag="deployment_step_success"):
     plan: DeploymentPlanView
     current_step: Step
 
 
-class DeploymentStepFailure(StreamEvent, frozen=True, tag="deployment_step_failure"):
+class DeploymentStepFailure(StreamEvent, frozen=True, kw_only=True, tag="deployment_step_failure"):
     plan: DeploymentPlanView
     current_step: Step
 
 
-class DeploymentSuccess(StreamEvent, frozen=True, tag="deployment_success"):
+class DeploymentSuccess(StreamEvent, frozen=True, kw_only=True, tag="deployment_success"):
     id: str
     plan: DeploymentPlanView
 
 
-class DeploymentFailed(StreamEvent, frozen=True, tag="deployment_failed"):
+class DeploymentFailed(StreamEvent, frozen=True, kw_only=True, tag="deployment_failed"):
     id: str
     plan: DeploymentPlanView
     reason: str
 
 
-class AppTerminated(StreamEvent, frozen=True, tag="app_terminated_event"):
+class AppTerminated(StreamEvent, frozen=True, kw_only=True, tag="app_terminated_event"):
     app_id: str
 
 
-class InstanceChanged(StreamEvent, frozen=True, tag="instance_changed_event"):
+class InstanceChanged(StreamEvent, frozen=True, kw_only=True, tag="instance_changed_event"):
     instance_id: str
     condition: str
     run_spec_id: str
@@ -763,13 +771,17 @@ class InstanceChanged(StreamEvent, frozen=True, tag="instance_changed_event"):
     run_spec_version: str
 
 
-class UnknownInstanceTerminated(StreamEvent, frozen=True, tag="unknown_instance_terminated_event"):
+class UnknownInstanceTerminated(
+    StreamEvent, frozen=True, kw_only=True, tag="unknown_instance_terminated_event"
+):
     instance_id: str
     run_spec_id: str
     condition: str
 
 
-class InstanceHealthChanged(StreamEvent, frozen=True, tag="instance_health_changed_event"):
+class InstanceHealthChanged(
+    StreamEvent, frozen=True, kw_only=True, tag="instance_health_changed_event"
+):
     """`healthy` is null while it is not known."""
 
     instance_id: str
