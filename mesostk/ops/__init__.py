@@ -1,0 +1,15 @@
+"""What the CLI does to hosts: make them, reach them, provision them, take them away.
+
+::
+
+    lab.py       the six hosts of the tutorial as records; state directory; drivers by name
+      docker_lab.py  ── lab_image.py ── engine.py      hosts are systemd containers, reached by SSH
+      local_lab.py   ── zookeeper.py ── processes.py   daemons are processes on loopback addresses
+    inventory.py     hosts → Ansible inventory
+    ansible.py       inventory + playbook → events → progress
+    progress.py      the one way in which all of them say how far they are
+    paths.py         where playbooks/, roles/ and lab/ are: the checkout, or the installed wheel
+
+    docker:  lab up ─▶ engine ─▶ image ─▶ network ─▶ hosts ─▶ ssh ready ─▶ inventory ─▶ site.yml
+    local:   lab up ─▶ zookeeper? ─▶ masters ─▶ marathon ─▶ agents ─▶ registered
+"""

@@ -1,0 +1,50 @@
+"""Where the files are that are not Python: playbooks, roles, inventories, lab image recipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from mesostk.errors import ConfigError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def data_root() -> Path:
+    """Directory that holds `playbooks/`, `roles/`, `inventory/`, `lab/` and `ansible.cfg`.
+
+    In an installed wheel that is `mesostk/_ansible`; in a checkout, where that folder does not
+    exist, the repository's root. Raises ConfigError if neither has the files.
+    """
+    packed = _PACKAGE / "_ansible"
+    if packed.is_dir():
+        return packed
+    root = _PACKAGE.parent
+    if (root / "lab" / "build").is_file():
+        return root
+    raise ConfigError(
+        f"neither {packed} nor {root} holds playbooks, roles and lab files: "
+        "install the wheel, or run from a complete checkout"
+    )
+
+
+def checkout() -> Path | None:
+    """The repository's root if this code runs from a checkout, else None."""
+    root = _PACKAGE.parent
+    return root if (root / "pyproject.toml").is_file() else None
+
+
+def labs_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Directory with one sub-directory of state per lab.
+
+    `.lab/` in a checkout, so that two checkouts do not share one; else
+    `$XDG_STATE_HOME/mesostk/labs`. `MESOSTK_LABS_DIR` overrides both.
+    """
+    if override := environ.get("MESOSTK_LABS_DIR"):
+        return Path(override)
+    if (root := checkout()) is not None:
+        return root / ".lab"
+    state = environ.get("XDG_STATE_HOME")
+    base = Path(state) if state else Path.home() / ".local" / "state"
+    return base / "mesostk" / "labs"
