@@ -119,7 +119,8 @@ class Driver(Generic[C]):
 
     An event fed while another is being handled waits its turn, so that effects of one event are
     complete before the next begins. `call_at(when, fn)` arms the only timer and returns a function
-    that cancels it.
+    that cancels it. An exception means that the core's state can no longer be trusted: the driver
+    stops, tells `on_crash` and raises it.
     """
 
     def __init__(
@@ -129,8 +130,11 @@ class Driver(Generic[C]):
         monotonic: Callable[[], float],
         call_at: Callable[[float, Callable[[], None]], Callable[[], None]],
         on_note: Callable[[Note], None],
+        on_crash: Callable[[Exception], None] | None = None,
     ) -> None:
         self.core = core
+        self._on_crash = on_crash
+        self._stopped = False
         self._perform: dict[type[Effect], Performer] = {**perform, Note: on_note}
         self._monotonic = monotonic
         self._call_at = call_at
@@ -140,21 +144,42 @@ class Driver(Generic[C]):
         self._cancel: Callable[[], None] | None = None
 
     def feed(self, event: Event) -> None:
-        """Handle `event` now, or right after the one being handled."""
+        """Handle `event` now, or right after the one being handled; nothing once stopped."""
         self._queue.append(event)
         if self._busy:
             return
         self._busy = True
         try:
-            while self._queue:
+            while self._queue and not self.is_stopped():
                 for effect in self.core.handle(self._monotonic(), self._queue.popleft()):
+                    if self.is_stopped():
+                        break
                     self._perform[type(effect)](effect)
+            self._arm()
+        except Exception as error:
+            self.stop()
+            if self._on_crash is not None:
+                self._on_crash(error)
+            raise
         finally:
             self._busy = False
+
+    def perform(self, kind: type[Effect], performer: Performer) -> None:
+        """Have `performer` do effects of type `kind` from now on."""
+        self._perform[kind] = performer
+
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called, or an exception stopped the driver."""
+        return self._stopped
+
+    def stop(self) -> None:
+        """Perform nothing any more and drop what waits; for a process that ends."""
+        self._stopped = True
+        self._queue.clear()
         self._arm()
 
     def _arm(self) -> None:
-        deadline = self.core.deadline()
+        deadline = None if self.is_stopped() else self.core.deadline()
         if deadline == self._armed_for:
             return
         if self._cancel is not None:

@@ -1,0 +1,390 @@
+"""What the HTTP servers of all daemons share: listening, answers, errors, negotiation, gzip, Basic.
+
+::
+
+    socket ─▶ edge: handler ─▶ response ─▶ gzip if ≥ 1 KB and accepted
+                      ├─ Rejected, WireError, 404, 405, 413, … ─▶ text or {"message"}
+                      └─ any other exception ─▶ 500, counted and logged
+
+A handler whose caller goes away is cancelled. Long-lived answers are in `stream.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import errno
+import gzip
+import hmac
+import ipaddress
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from mesostk.base.log import Log
+from mesostk.base.metrics import Metrics
+from mesostk.errors import ConfigError, Rejected, Unavailable, WireError
+from mesostk.wire import json
+
+#: Bodies from here on are compressed if the caller accepts gzip, as libprocess does.
+GZIP_MIN_BYTES: Final = 1024
+
+#: Bodies from here on are compressed in a thread: 64 KB take about 1 ms at level 1.
+GZIP_THREAD_BYTES: Final = 64 * 1024
+
+#: Default limit of a request's body. The largest legal ones (thousands of tasks in one ACCEPT, a
+#: Marathon group) stay below; a flag of each daemon may change it.
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+
+#: Seconds that open answers get to end when a server stops.
+SHUTDOWN_S: Final = 1.0
+
+JSON_TYPE: Final = "application/json"
+PROTOBUF_TYPE: Final = "application/x-protobuf"
+RECORDIO_TYPE: Final = "application/recordio"
+
+_JSONP_NAME = re.compile(r"[A-Za-z_$][\w$.]*")
+
+#: Makes an error's answer: (status, message) → response.
+ErrorStyle = Callable[[int, str], web.Response]
+
+#: Runs a function in a thread: `Daemon.cpu`.
+InThread = Callable[..., Awaitable[bytes]]
+
+
+def text_error(status: int, message: str) -> web.Response:
+    """An error as Mesos tells it: plain text."""
+    return web.Response(status=status, text=message)
+
+
+def message_error(status: int, message: str) -> web.Response:
+    """An error as Marathon and Chronos tell it: `{"message": …}`."""
+    return web.Response(
+        status=status, body=json.encode({"message": message}), content_type=JSON_TYPE
+    )
+
+
+def json_answer(
+    body: object,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    request: web.Request | None = None,
+) -> web.Response:
+    """`body` as JSON; bytes are taken to be JSON already.
+
+    With `request`, its query parameter `jsonp=NAME` wraps the answer in a call of NAME; Rejected
+    (400) if that is no name.
+    """
+    raw = body if isinstance(body, bytes) else json.encode(body)
+    callback = None if request is None else request.query.get("jsonp")
+    if callback is None:
+        return web.Response(status=status, body=raw, headers=headers, content_type=JSON_TYPE)
+    # Anything but a name would run in the page that asked.
+    if _JSONP_NAME.fullmatch(callback) is None:
+        raise Rejected(400, "Query parameter 'jsonp' must be the name of a function")
+    wrapped = callback.encode() + b"(" + raw + b")"
+    return web.Response(
+        status=status, body=wrapped, headers=headers, content_type="text/javascript"
+    )
+
+
+# -- negotiation -----------------------------------------------------------------------------------
+
+
+def content_type_of(request: web.Request, allowed: Iterable[str] = (JSON_TYPE,)) -> str:
+    """The type of the request's body, one of `allowed`.
+
+    Rejected: 400 if the header is missing, 415 if it names another type. Source: spec/mesos §0.4.
+    """
+    if "Content-Type" not in request.headers:
+        raise Rejected(400, "Expecting 'Content-Type' to be present")
+    given = request.headers["Content-Type"].partition(";")[0].strip().lower()
+    wanted = list(allowed)
+    if given not in wanted:
+        raise Rejected(415, f"Expecting 'Content-Type' of {' or '.join(wanted)}")
+    return given
+
+
+def accepted_type_of(request: web.Request, offered: Iterable[str] = (JSON_TYPE,)) -> str:
+    """The first of `offered` that the `Accept` headers allow; Rejected (406) if none.
+
+    Order of `offered` counts, not the caller's weights, apart from `q=0`: Mesos tests JSON first.
+    """
+    choices = list(offered)
+    ranges = _accept_ranges(request.headers.getall("Accept", []))
+    if not ranges:
+        return choices[0]
+    for choice in choices:
+        if _allows(ranges, choice):
+            return choice
+    raise Rejected(406, f"Expecting 'Accept' to allow {' or '.join(choices)}")
+
+
+def _accept_ranges(headers: Iterable[str]) -> dict[str, float]:
+    ranges: dict[str, float] = {}
+    for part in ",".join(headers).split(","):
+        name, *parameters = [piece.strip().lower() for piece in part.split(";")]
+        if not name:
+            continue
+        weight = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    weight = float(parameter[2:])
+                except ValueError:
+                    weight = 0.0
+        ranges[name] = weight
+    return ranges
+
+
+def _allows(ranges: Mapping[str, float], choice: str) -> bool:
+    """Whether the most specific range that covers `choice` has a weight above 0."""
+    for name in (choice, choice.partition("/")[0] + "/*", "*/*", "*"):
+        if name in ranges:
+            return ranges[name] > 0
+    return False
+
+
+def accepts_gzip(request: web.Request) -> bool:
+    """Whether `Accept-Encoding` allows gzip."""
+    ranges = _accept_ranges(request.headers.getall("Accept-Encoding", []))
+    return ranges.get("gzip", ranges.get("*", 0.0)) > 0
+
+
+# -- Basic authentication --------------------------------------------------------------------------
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """One principal and its secret, as in a `--credentials` file."""
+
+    principal: str
+    secret: str
+
+
+class _Credentials(msgspec.Struct, frozen=True):
+    credentials: list[Credential]
+
+
+def parse_credentials(text: str) -> dict[str, str]:
+    """Secret by principal, of `{"credentials":[{"principal","secret"}]}`; ConfigError otherwise."""
+    try:
+        parsed = msgspec.json.decode(text.encode(), type=_Credentials)
+    except msgspec.MsgspecError as error:
+        raise ConfigError(
+            f'credentials: {error}; expected {{"credentials":[{{"principal":…,"secret":…}}]}}'
+        ) from error
+    return {one.principal: one.secret for one in parsed.credentials}
+
+
+class BasicAuth:
+    """Checks HTTP Basic credentials against a table of secrets."""
+
+    def __init__(self, secrets: Mapping[str, str], realm: str) -> None:
+        self._secrets = dict(secrets)
+        self._realm = realm
+
+    def principal(self, request: web.Request) -> str | None:
+        """The principal that proved itself, or None."""
+        scheme, _, coded = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "basic":
+            return None
+        try:
+            text = base64.b64decode(coded.strip(), validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        principal, colon, secret = text.partition(":")
+        known = self._secrets.get(principal)
+        # Compared even for an unknown principal, so that the time taken does not tell who exists.
+        expected = known if known is not None else "\0"
+        same = hmac.compare_digest(secret.encode(), expected.encode())
+        return principal if colon and known is not None and same else None
+
+    def challenge(self) -> web.Response:
+        """401 with the realm."""
+        headers = {"WWW-Authenticate": f'Basic realm="{self._realm}"'}
+        return web.Response(status=401, headers=headers)
+
+
+# -- the edge --------------------------------------------------------------------------------------
+
+
+def make_app(
+    log: Log,
+    metrics: Metrics,
+    style: ErrorStyle = text_error,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    in_thread: InThread | None = None,
+    middlewares: Iterable[Middleware] = (),
+) -> web.Application:
+    """An application whose errors are in `style`; `middlewares` run inside the edge, in order."""
+    edge = make_edge(log, metrics, style, max_body_bytes, in_thread)
+    return web.Application(middlewares=[edge, *middlewares], client_max_size=max_body_bytes)
+
+
+def make_edge(
+    log: Log,
+    metrics: Metrics,
+    style: ErrorStyle,
+    max_body_bytes: int,
+    in_thread: InThread | None,
+) -> Middleware:
+    """The outermost middleware: every outcome of a handler becomes one proper answer."""
+    requests = metrics.counter("http/requests")
+    failures = metrics.counter("http/errors_500")
+
+    @web.middleware
+    async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+        requests.value += 1
+        try:
+            response = await handler(request)
+        except Rejected as error:
+            response = style(error.status, error.message)
+        except WireError as error:
+            response = style(400, str(error))
+        except Unavailable as error:
+            response = style(503, str(error))
+        except web.HTTPRequestEntityTooLarge:
+            response = style(413, f"The request's body is larger than {max_body_bytes} bytes")
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            response = _restyled(style, error, request)
+        except Exception as error:  # noqa: BLE001 - the edge answers 500 and counts it
+            failures.value += 1
+            log.crash("Request failed", error, method=request.method, path=request.path)
+            response = style(500, "Internal error; the log of this daemon has the details")
+        if type(response) is web.Response:
+            await _compress(request, response, in_thread)
+        return response
+
+    return edge
+
+
+def _restyled(style: ErrorStyle, error: web.HTTPException, request: web.Request) -> web.Response:
+    message = error.text or error.reason
+    if error.status == 404:
+        message = f"URI not found: {request.path}"
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        message = f"Expecting one of {{ {allowed} }}, but received '{request.method}'"
+    response = style(error.status, message)
+    for name in ("Allow", "WWW-Authenticate"):
+        if name in error.headers:
+            response.headers[name] = error.headers[name]
+    return response
+
+
+async def _compress(
+    request: web.Request, response: web.Response, in_thread: InThread | None
+) -> None:
+    body = response.body
+    if not isinstance(body, bytes) or len(body) < GZIP_MIN_BYTES or response.prepared:
+        return
+    if "Content-Encoding" in response.headers or not accepts_gzip(request):
+        return
+    if in_thread is not None and len(body) >= GZIP_THREAD_BYTES:
+        response.body = await in_thread(gzip.compress, body, 1)
+    else:
+        response.body = gzip.compress(body, 1)
+    response.headers["Content-Encoding"] = "gzip"
+    response.headers["Vary"] = "Accept-Encoding"
+
+
+def add_routes(
+    app: web.Application,
+    ids: Iterable[str],
+    routes: Iterable[tuple[str, str, Handler]],
+) -> None:
+    """Add (method, path, handler) under each of `ids` (`""`, `"/master"`), with or without a
+    trailing slash; `*` is any method.
+    """
+    table = list(routes)
+    for prefix in ids:
+        for method, path, handler in table:
+            full = (prefix + path).rstrip("/")
+            app.router.add_route(method, full or "/", handler)
+            if full:
+                app.router.add_route(method, full + "/", handler)
+
+
+class Server:
+    """Listens for one application on one address."""
+
+    def __init__(self, app: web.Application, ip: str, port: int) -> None:
+        self._app = app
+        self.ip = ip
+        #: The port asked for, and from `start` on the one that is open (0 asks for a free one).
+        self.port = port
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Open the port; ConfigError naming it, and the remedy, if that cannot be."""
+        _check_ip(self.ip)
+        runner = web.AppRunner(
+            self._app,
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=SHUTDOWN_S,
+        )
+        await runner.setup()
+        site = web.TCPSite(runner, self.ip, self.port, reuse_address=True, backlog=1024)
+        try:
+            await site.start()
+        except OSError as error:
+            await runner.cleanup()
+            raise ConfigError(_cannot_listen(self.ip, self.port, error)) from error
+        self._runner = runner
+        address = runner.addresses[0]
+        self.port = int(address[1])
+
+    async def stop(self) -> None:
+        """Close the port and end what is under way."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    @property
+    def url(self) -> str:
+        """`http://ip:port`."""
+        host = f"[{self.ip}]" if ":" in self.ip else self.ip
+        return f"http://{host}:{self.port}"
+
+
+def _check_ip(ip: str) -> None:
+    try:
+        ipaddress.ip_address(ip)
+    except ValueError as error:
+        raise ConfigError(f"--ip={ip} is not an IP address to listen on") from error
+
+
+def _cannot_listen(ip: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {port} on {ip} is taken by another process; `ss -ltnp 'sport = :{port}'` shows"
+            " which. Stop it or choose another --port"
+        )
+    if error.errno == errno.EACCES:
+        return f"port {port} needs root or CAP_NET_BIND_SERVICE; choose a --port above 1023"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{ip} is not an address of this host; `ip address` lists those. Correct --ip"
+    return f"cannot listen on {ip}:{port}: {error.strerror or error}"
+
+
+async def wait_for_port(ip: str, port: int, timeout_s: float) -> None:
+    """Return once somebody accepts connections there; Unavailable after `timeout_s`."""
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(ip, port)
+        except OSError as error:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise Unavailable(f"nobody listens on {ip}:{port}: {error}") from error
+            await asyncio.sleep(0.02)
+            continue
+        writer.close()
+        return
