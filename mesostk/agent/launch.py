@@ -1,0 +1,478 @@
+"""The agent's end of the launcher: starts runs, watches them, ends them.
+
+::
+
+    launch(spec) ─▶ launcher ─▶ supervisor ─▶ pid record ─▶ exec ─▶ Run            LaunchFailed
+                                                                     │ pidfd readable
+    reattach(container id) ── records, pidfd, start time ─▶ Run      ▼
+    kill(run, grace) ─▶ SIGTERM to the supervisor            status record ─▶ on_exit(id, record)
+                                                             none: kill what is left, then on_exit
+
+Every run is in one of two places: in `runs`, its end still to be told by `on_exit`, exactly once;
+or over, its `status` record on disk. No state is kept that a new agent cannot read from the runtime
+directory.
+
+The launcher is exec'd (`start`), which is safe from a process with threads; if it dies, the next
+`launch` starts another, and what was asked of the dead one is looked up in its records. Runs are
+not concerned: nothing depends on their parent.
+
+Loop thread only, except where said; nothing here blocks for longer than a small file in a tmpfs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+
+import msgspec
+
+import mesostk
+from mesostk.agent import checkpoint, launcher, leftovers
+from mesostk.agent.checkpoint import ExitRecord, PidRecord
+from mesostk.agent.supervisor import RUN_MARKER
+from mesostk.errors import MesostkError, Unavailable, WireError
+
+#: For a launcher to say it is ready. It first waits for launches of its predecessor to have left
+#: their records, which takes milliseconds unless the runtime directory hangs.
+READY_TIMEOUT_S = 30.0
+
+#: What the launcher runs: `-I -S` keeps site-packages and their .pth code out, so the path of this
+#: package is appended by hand.
+_BOOTSTRAP = (
+    "import sys; sys.path.append(sys.argv[1]); from mesostk.agent import launcher; "
+    "launcher.main(int(sys.argv[2]), sys.argv[3])"
+)
+
+
+#: Tries for one launch; a request that kills its launcher must not do so for ever.
+_LAUNCHERS_PER_LAUNCH = 2
+
+
+class LaunchFailed(MesostkError):
+    """The task never ran and nothing of it is left; the message says why."""
+
+
+class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One run to be started. Paths are absolute.
+
+    container_id  names the run and its runtime directory; unique on the host
+    executable    looked up in the PATH of `env` if without a slash
+    argv          with the program's own name first, e.g. ("sh", "-c", "exit 3")
+    env           complete: nothing of the agent's environment is inherited
+    sandbox       working directory, where `stdout` and `stderr` are appended to
+    user          to become; None stays the agent's
+    rlimits       (RLMT_… name, soft, hard), None meaning unlimited
+    cgroups       directories whose `cgroup.procs` the task enters, a freezer first
+    supervisor_cgroups  … the supervisor enters
+    oom_events    file with the `oom_kill` counter of the run's memory cgroup
+    grace_s       between TERM and KILL, unless `kill` says otherwise
+    """
+
+    container_id: str
+    executable: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    sandbox: Path
+    user: str | None = None
+    rlimits: tuple[tuple[str, int | None, int | None], ...] = ()
+    cgroups: tuple[str, ...] = ()
+    supervisor_cgroups: tuple[str, ...] = ()
+    oom_events: str | None = None
+    grace_s: float = 3.0
+
+
+class Run:
+    """A run that is watched. `pid` is the supervisor's, `task_pid` the task's own."""
+
+    __slots__ = ("container_id", "directory", "pid", "pidfd", "task_pid")
+
+    def __init__(self, container_id: str, directory: Path, pid: int, task_pid: int, pidfd: int):
+        self.container_id = container_id
+        self.directory = directory
+        self.pid = pid
+        self.task_pid = task_pid
+        self.pidfd = pidfd
+
+
+class _Launching:
+    """A launch on its way: the launcher tells the pidfd, the supervisor the task or why not."""
+
+    def __init__(self, answer: asyncio.Future[None]) -> None:
+        self.answer = answer
+        self.pid = 0
+        self.pidfd = -1
+        self.task_pid = 0
+        self.failure: str | None = None
+
+    def settle(self) -> None:
+        done = self.failure is not None or (self.pidfd >= 0 and self.task_pid > 0)
+        if done:
+            _settle(self.answer)
+
+
+class LauncherClient:
+    """Starts and watches the runs of one agent; `runtime_dir` must be a directory of its own.
+
+    `on_exit(container_id, record)` is called once for each run that `launch` returned or
+    `reattach` returned as a Run, when nothing of it is left. `disk` runs what may block.
+    """
+
+    def __init__(
+        self,
+        runtime_dir: Path,
+        on_exit: Callable[[str, ExitRecord], None],
+        disk: Executor | None = None,
+    ) -> None:
+        self.runs: dict[str, Run] = {}
+        self._runtime_dir = runtime_dir
+        self._on_exit = on_exit
+        self._disk = disk
+        self._boot = checkpoint.boot_identity()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._starting = asyncio.Lock()
+        self._sending = asyncio.Lock()
+        self._ready: asyncio.Future[None] | None = None
+        self._launching: dict[int, _Launching] = {}
+        self._concluding: set[asyncio.Future[ExitRecord]] = set()
+        self._number = 0
+
+    @property
+    def launcher_pid(self) -> int | None:
+        """Pid of the launcher; None before the first `start` and after it died."""
+        return self._process.pid if self._process is not None else None
+
+    # -- the launcher process -----------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the launcher unless it runs.
+
+        When this returns, no launch asked of an earlier launcher on this runtime directory, by
+        this agent or one before it, is still under way: `reattach` sees the truth.
+        Raises Unavailable if it cannot be started or does not get ready.
+        """
+        async with self._starting:
+            if self._socket is not None:
+                return
+            loop = asyncio.get_running_loop()
+            try:
+                self._socket = self._exec()
+            except OSError as error:
+                raise Unavailable(f"cannot start the launcher: {error}") from error
+            self._ready = loop.create_future()
+            loop.add_reader(self._socket.fileno(), self._on_readable)
+            try:
+                await asyncio.wait_for(self._ready, READY_TIMEOUT_S)
+            except (TimeoutError, _Unanswered) as error:
+                self._drop_launcher()
+                raise Unavailable(
+                    f"the launcher did not get ready within {READY_TIMEOUT_S:g} s: is "
+                    f"{self._runtime_dir} writable, and does no supervisor hang in it?"
+                ) from error
+
+    def _exec(self) -> socket.socket:
+        self._runtime_dir.mkdir(parents=True, exist_ok=True)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        package = Path(mesostk.__file__).parent.parent
+        lock = self._runtime_dir / "launcher.lock"
+        arguments = [str(package), str(theirs.fileno()), str(lock)]
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # a Ctrl-C at the agent's terminal is not for it
+            )
+        ours.setblocking(False)
+        return ours
+
+    async def close(self) -> None:
+        """Let the launcher end and stop watching; the runs go on. `reattach` finds them again."""
+        for run in self.runs.values():
+            asyncio.get_running_loop().remove_reader(run.pidfd)
+            os.close(run.pidfd)
+        self.runs.clear()
+        self._drop_launcher()
+
+    def _drop_launcher(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+        if self._process is not None:
+            self._process.kill()  # at worst between two forks; what it forked is in the records
+            self._process.wait()
+            self._process = None
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(_Unanswered())
+        for launching in self._launching.values():
+            if not launching.answer.done():
+                launching.answer.set_exception(_Unanswered())
+
+    # -- launching ----------------------------------------------------------------------------
+
+    async def launch(self, spec: LaunchSpec) -> Run:
+        """Start a run; returns when its task has exec'ed, its `pid` record being on disk.
+
+        Raises LaunchFailed, nothing being left of the run, if the task cannot be started, and
+        Unavailable if the launcher cannot.
+        """
+        directory = checkpoint.run_directory(self._runtime_dir, spec.container_id)
+        frame = launcher.encode((self._next(), request_of(spec, directory, self._boot)))
+        number = self._number
+        try:
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(parents=True)
+        except OSError as error:
+            raise LaunchFailed(f"cannot make {directory}: {error.strerror}") from error
+        for _ in range(_LAUNCHERS_PER_LAUNCH):
+            await self.start()
+            try:
+                return await self._launch_once(spec.container_id, directory, number, frame)
+            except _Unanswered:
+                await self.start()  # past it, the records do not change behind our back
+            outcome = await self.reattach(spec.container_id)
+            if isinstance(outcome, Run):
+                return outcome
+            if outcome is not None and outcome.wait_status is not None:
+                return self._ended_already(spec.container_id, directory, outcome)
+            if outcome is not None:
+                reason = outcome.failure if outcome.failure is not None else outcome.note
+                raise LaunchFailed(reason if reason is not None else "it was lost while starting")
+        raise LaunchFailed("the launcher died each time that it was asked to start it")
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+    async def _launch_once(
+        self, container_id: str, directory: Path, number: int, frame: bytes
+    ) -> Run:
+        loop = asyncio.get_running_loop()
+        launching = _Launching(loop.create_future())
+        self._launching[number] = launching
+        try:
+            await self._send(frame)
+            await launching.answer
+            if launching.failure is not None:
+                raise LaunchFailed(launching.failure)
+        except BaseException:
+            # When cancelled, the run goes on; whoever cancelled finds it by `reattach`.
+            if launching.pidfd >= 0:
+                loop.remove_reader(launching.pidfd)
+                os.close(launching.pidfd)
+            raise
+        finally:
+            del self._launching[number]
+        run = Run(container_id, directory, launching.pid, launching.task_pid, launching.pidfd)
+        self._watch(run)
+        return run
+
+    async def _send(self, frame: bytes) -> None:
+        """One frame to the launcher, waiting for room; raises _Unanswered if it is gone."""
+        memory_file = -1
+        if len(frame) > launcher.MAX_INLINE:
+            memory_file = os.memfd_create("launch")
+            os.write(memory_file, frame)
+            frame = launcher.encode("in-file")
+        try:
+            async with self._sending:
+                while self._socket is not None:
+                    try:
+                        socket.send_fds(
+                            self._socket, [frame], [memory_file] if memory_file >= 0 else []
+                        )
+                    except BlockingIOError:
+                        await self._room(self._socket)
+                    except OSError:
+                        break  # the reader hears of it, too
+                    else:
+                        return
+            raise _Unanswered
+        finally:
+            if memory_file >= 0:
+                os.close(memory_file)
+
+    async def _room(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        room: asyncio.Future[None] = loop.create_future()
+        fd = sock.fileno()
+        loop.add_writer(fd, _settle, room)
+        try:
+            await room
+        finally:
+            loop.remove_writer(fd)
+
+    def _on_readable(self) -> None:
+        while self._socket is not None:
+            try:
+                frame, fds, _, _ = socket.recv_fds(self._socket, launcher.MAX_INLINE, 1)
+            except BlockingIOError:
+                return
+            except OSError:
+                frame, fds = b"", []
+            if not frame:
+                self._drop_launcher()
+                return
+            match launcher.decode(frame):
+                case ("ready", _, _):
+                    if self._ready is not None:
+                        _settle(self._ready)
+                case (str(kind), int(number), int() | str() as value):
+                    self._on_answer(kind, number, value, fds)
+                    continue
+            for fd in fds:
+                os.close(fd)
+
+    def _on_answer(self, kind: str, number: int, value: int | str, fds: list[int]) -> None:
+        launching = self._launching.get(number)
+        if launching is None or launching.answer.done():
+            for fd in fds:  # cancelled meanwhile
+                os.close(fd)
+            return
+        if kind == "forked" and isinstance(value, int) and fds:
+            launching.pid, launching.pidfd = value, fds[0]
+            asyncio.get_running_loop().add_reader(fds[0], self._on_gone_early, launching)
+        elif kind == "started" and isinstance(value, int):
+            launching.task_pid = value
+        else:
+            launching.failure = str(value)
+        launching.settle()
+
+    def _on_gone_early(self, launching: _Launching) -> None:
+        """The supervisor ended; its answer may be waiting in the socket, or was never sent."""
+        asyncio.get_running_loop().remove_reader(launching.pidfd)
+        self._on_readable()
+        if not launching.answer.done():
+            launching.answer.set_exception(_Unanswered())
+
+    def _ended_already(self, container_id: str, directory: Path, outcome: ExitRecord) -> Run:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._on_exit, container_id, outcome)
+        return Run(container_id, directory, 0, 0, -1)
+
+    # -- watching -----------------------------------------------------------------------------
+
+    async def reattach(self, container_id: str) -> Run | ExitRecord | None:
+        """What became of a run that an earlier agent, or an unanswered `launch`, left.
+
+        A Run: its supervisor is alive and is watched again. An ExitRecord: it is over, and what
+        was left of it has been killed. None: its task was never released to exec.
+        Call `start` first. Raises nothing: unreadable records are a `lost` run, with a note.
+        """
+        directory = checkpoint.run_directory(self._runtime_dir, container_id)
+        try:
+            ended = checkpoint.read_exit(directory)
+            record = checkpoint.read_pid(directory)
+        except WireError as error:
+            return ExitRecord(lost=True, note=str(error))
+        if ended is not None or record is None:
+            return ended
+        if record.boot != self._boot:
+            return ExitRecord(lost=True, note="the host was restarted")
+        pidfd = leftovers.open_pidfd(record)
+        if pidfd is None:
+            return await self._conclude(record, directory)
+        run = Run(container_id, directory, record.pid, record.task_pid, pidfd)
+        self._watch(run)
+        return run
+
+    async def _conclude(self, record: PidRecord, directory: Path) -> ExitRecord:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._disk, leftovers.conclude, record, directory)
+
+    def _watch(self, run: Run) -> None:
+        self.runs[run.container_id] = run
+        asyncio.get_running_loop().add_reader(run.pidfd, self._on_gone, run)
+
+    def _on_gone(self, run: Run) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(run.pidfd)
+        os.close(run.pidfd)
+        run.pidfd = -1
+        work = loop.run_in_executor(self._disk, leftovers.outcome, run.directory)
+        self._concluding.add(work)
+        work.add_done_callback(lambda done: self._on_outcome(run, done))
+
+    def _on_outcome(self, run: Run, work: asyncio.Future[ExitRecord]) -> None:
+        self._concluding.discard(work)
+        if not work.cancelled() and self.runs.pop(run.container_id, None) is not None:
+            self._on_exit(run.container_id, work.result())
+
+    # -- ending -------------------------------------------------------------------------------
+
+    def kill(self, run: Run, grace_s: float) -> None:
+        """TERM now and KILL after `grace_s` seconds, whether or not the agent lives to see it.
+
+        Said again, it may only shorten what remains of the grace. A run that has ended is left
+        alone. `on_exit` tells the end, as ever.
+        """
+        if run.pidfd < 0:
+            return
+        try:
+            checkpoint.replace(run.directory / "kill", f"{grace_s:.3f}".encode())
+        finally:
+            # Without the file (a full disk) the grace of the launch holds.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(run.pidfd, signal.SIGTERM)
+
+    def forget(self, container_id: str) -> None:
+        """Remove the runtime directory of a run that is over and fully reported."""
+        shutil.rmtree(checkpoint.run_directory(self._runtime_dir, container_id), ignore_errors=True)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class _Unanswered(Exception):
+    """The launcher or the supervisor went before it answered: the records know."""
+
+
+def request_of(spec: LaunchSpec, directory: Path, boot: str) -> dict[str, object]:
+    """What the supervisor is told, in plain objects. Raises LaunchFailed for a bad value."""
+    for name, text in (*spec.env.items(), *(("argv", arg) for arg in spec.argv)):
+        if "\0" in name or "\0" in text or not name or "=" in name:
+            raise LaunchFailed(f"'{name}' is no name, or its text no value, for exec")
+    return {
+        "container_id": spec.container_id,
+        "runtime": str(directory),
+        "executable": spec.executable,
+        "argv": list(spec.argv),
+        "env": {**spec.env, RUN_MARKER: spec.container_id},
+        "cwd": str(spec.sandbox),
+        "stdout": str(spec.sandbox / "stdout"),
+        "stderr": str(spec.sandbox / "stderr"),
+        "user": spec.user,
+        "rlimits": [_rlimit(*limit) for limit in spec.rlimits],
+        "cgroups": list(spec.cgroups),
+        "supervisor_cgroups": list(spec.supervisor_cgroups),
+        "oom_events": spec.oom_events,
+        "grace_s": float(spec.grace_s),
+        "boot": boot,
+    }
+
+
+def _rlimit(name: str, soft: int | None, hard: int | None) -> tuple[int, int, int]:
+    number = getattr(resource, name.replace("RLMT_", "RLIMIT_", 1), None)
+    if not name.startswith("RLMT_") or not isinstance(number, int):
+        raise LaunchFailed(f"resource limit '{name}' is not known on this host")
+    if (soft is None) != (hard is None):
+        raise LaunchFailed(f"resource limit '{name}': give both soft and hard, or neither")
+    if soft is None or hard is None:
+        return number, resource.RLIM_INFINITY, resource.RLIM_INFINITY
+    if soft > hard:
+        raise LaunchFailed(f"resource limit '{name}': soft {soft} is above hard {hard}")
+    return number, soft, hard

@@ -1,0 +1,172 @@
+"""The pre-forked launcher: a small single-threaded process that forks one supervisor per run.
+
+::
+
+    agent ── SOCK_SEQPACKET ── launcher ── fork ─▶ supervisor ── fork ─▶ task
+      ready      ◀──────────────  holds the lock: no launch of an earlier launcher is under way
+      (n, request) ───────────▶
+      forked n   ◀──────────────  with a pidfd of the supervisor
+      started n / failed n ◀───────────────────── from the supervisor, over the same socket
+
+It is exec'd as `python -I -S` and imports nothing but small modules of the standard library, so
+that a fork costs a millisecond and a supervisor a megabyte; forking from the agent itself would be
+slow and, with its threads, unsafe. It ends when the agent's end of the socket closes;
+supervisors do not notice.
+
+The lock (`flock` on `<runtime_dir>/launcher.lock`) is shared with each supervisor until that has
+written its `pid` record. Whoever starts a new launcher and hears `ready` therefore knows that every
+launch asked of the old one has left its record or never will: recovery reads the truth.
+"""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import fcntl
+import gc
+import marshal
+import os
+import signal
+import socket
+import sys
+from types import FrameType
+from typing import Any
+
+from mesostk.agent import supervisor
+
+#: Opens each frame; with the checksum it keeps stray bytes away from `marshal`, which trusts them.
+MAGIC = b"MSL1"
+
+#: A request up to this size travels in the frame; a larger one in a memory file beside it, because
+#: a SOCK_SEQPACKET message must fit the socket's buffer (208 KiB by default).
+MAX_INLINE = 64 * 1024
+
+#: Largest request in a memory file: the kernel allows no more for argv and environment together.
+MAX_REQUEST = 8 * 1024 * 1024
+
+_HEADER = len(MAGIC) + 4
+
+
+def encode(message: Any) -> bytes:
+    """A frame of plain objects (None, bool, int, float, str, bytes, tuple, list, dict)."""
+    body = marshal.dumps(message)
+    return MAGIC + binascii.crc32(body).to_bytes(4, "big") + body
+
+
+def decode(frame: bytes) -> object | None:
+    """What `encode` was given; None if the bytes are not such a frame."""
+    body = frame[_HEADER:]
+    if frame[: len(MAGIC)] != MAGIC:
+        return None
+    if binascii.crc32(body) != int.from_bytes(frame[len(MAGIC) : _HEADER], "big"):
+        return None
+    try:
+        message: object = marshal.loads(body)  # noqa: S302 - checksummed, from our own agent
+    except (EOFError, TypeError, ValueError):
+        return None
+    return message
+
+
+def main(socket_fd: int, lock_path: str) -> None:
+    """Serve the agent at the other end of `socket_fd` until it closes."""
+    # Supervisors wait for these with sigtimedwait; blocked from before the fork, none is lost.
+    signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WAITED - {signal.SIGCHLD})
+    supervisor.set_process_name("mesos-launcher")
+    sock = socket.socket(fileno=socket_fd)
+    lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        sock.send(encode(("ready", 0, os.getpid())))
+    except OSError:
+        return
+    gc.disable()
+    gc.freeze()  # a collection in a supervisor would copy every shared page
+    _Launcher(sock, lock).serve()
+
+
+class _Launcher:
+    def __init__(self, sock: socket.socket, lock: int) -> None:
+        self._sock = sock
+        self._lock = lock
+        self._forking = False
+
+    def serve(self) -> None:
+        signal.signal(signal.SIGCHLD, self._on_child)
+        while True:
+            try:
+                frame, ancillary, flags, _ = self._sock.recvmsg(
+                    2 * MAX_INLINE, socket.CMSG_SPACE(4 * 4)
+                )
+            except ConnectionError:
+                return
+            fds = _received_fds(ancillary)
+            if not frame and not fds:
+                return
+            message = None if flags & socket.MSG_TRUNC else _message(frame, fds)
+            for fd in fds:
+                os.close(fd)
+            if (
+                isinstance(message, tuple)
+                and len(message) == 2
+                and isinstance(message[0], int)
+                and isinstance(message[1], dict)
+            ):
+                self._launch(message[0], message[1])
+
+    def _on_child(self, _signum: int, _frame: FrameType | None) -> None:
+        # A supervisor that ended at once must stay a zombie until its pidfd is open.
+        if not self._forking:
+            _reap()
+
+    def _launch(self, number: int, request: dict[str, object]) -> None:
+        self._forking = True
+        try:
+            pid = os.fork()
+            if pid == 0:
+                supervisor.run(self._sock, self._lock, number, request)  # never returns
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            self._reply(("failed", number, f"cannot fork a supervisor: {error.strerror}"), ())
+            return
+        finally:
+            self._forking = False
+            _reap()
+        self._reply(("forked", number, pid), (pidfd,))
+        os.close(pidfd)
+
+    def _reply(self, message: object, fds: tuple[int, ...]) -> None:
+        with contextlib.suppress(ConnectionError):  # the next recvmsg hears of it, too
+            socket.send_fds(self._sock, [encode(message)], list(fds))
+
+
+def _reap() -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return
+
+
+def _received_fds(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    fds = []
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            usable = len(data) - len(data) % 4
+            fds += [
+                int.from_bytes(data[i : i + 4], sys.byteorder, signed=True)
+                for i in range(0, usable, 4)
+            ]
+    return fds
+
+
+def _message(frame: bytes, fds: list[int]) -> object | None:
+    message = decode(frame)
+    if message != "in-file":
+        return message
+    if len(fds) != 1:
+        return None
+    try:
+        size = os.fstat(fds[0]).st_size
+        return decode(os.pread(fds[0], min(size, MAX_REQUEST), 0))
+    except OSError:
+        return None

@@ -1,0 +1,385 @@
+"""The supervisor: one small process per run, forked by the launcher, that outlives the agent.
+
+::
+
+    forked ─▶ task forked, held ─▶ `pid` record ─▶ task released ─▶ exec ─▶ waiting
+                                                       │ exec fails            │ task ends
+                                                       ▼                       ▼
+                                                 `status` {failure}      the rest is killed
+                                                                               ▼
+    SIGTERM: TERM to the task's group and its other descendants        `status` {wait_status}
+             … grace … KILL to all of them, and to the cgroup
+
+It is a child subreaper: whatever the task forks, daemonised or not, is found when it is orphaned,
+and the run is over only when nothing of it is left. Only the task enters the run's cgroups, so that
+killing them, or the kernel's OOM killer, does not take the supervisor away with its knowledge of
+the exit status.
+
+Files in the run's runtime directory: `pid` and `status` (JSON, replaced atomically; see
+`checkpoint.PidRecord`, `checkpoint.ExitRecord`) are written here; `kill` (a number of seconds) is
+written by the agent before it sends SIGTERM, and may only shorten the grace that runs already.
+
+Imports nothing but small modules of the standard library: see launcher.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import resource
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from mesostk.agent import processes
+
+#: Signals that a supervisor takes by sigtimedwait. HUP and INT are blocked only to be ignored.
+WAITED = frozenset({signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGINT})
+
+#: In the environment of each task, the container id: finds what is left of a run whose supervisor
+#: was killed, even a daemon in a session of its own.
+RUN_MARKER = "MESOSTK_RUN"
+
+#: Between rounds of killing descendants that keep forking or take long to die, in seconds; doubled
+#: each time up to the second, for those that hang in the kernel.
+_FIRST_ROUND_S = 0.01
+_LAST_ROUND_S = 1.0
+
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+
+#: Room kept for the `status` record when the run starts, so that a full disk cannot lose it.
+_STATUS_ROOM = 4096
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Failure(Exception):
+    """The task cannot be started, for the reason given."""
+
+
+def set_process_name(name: str) -> None:
+    """Set what `ps -o comm` shows (15 characters)."""
+    _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
+def run(sock: socket.socket, lock: int, number: int, request: dict[str, Any]) -> NoReturn:
+    """Supervise the run that `request` describes (`launch.request_of`), then exit.
+
+    Reports `started` or `failed` for launch `number` on `sock` and closes it; closes `lock` once
+    the `pid` record is written.
+    """
+    try:
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, WAITED)
+        set_process_name("mesos-supervise")
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        os.close(null)
+        _Supervisor(request).run(sock, lock, number)
+    except BaseException as error:  # noqa: BLE001 - a forked child must never return to the launcher
+        _report(sock, ("failed", number, f"supervisor: {type(error).__name__}: {error}"))
+        os._exit(1)
+    os._exit(0)
+
+
+class _Supervisor:
+    """`task` is the pid of the task; 0 until it is forked."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self._request = request
+        self._runtime: str = request["runtime"]
+        self._cgroups: Sequence[str] = request["cgroups"]
+        self._status_fd = -1
+        self._task = 0
+        self._wait_status: int | None = None
+        self._killed = False
+        self._escalated = False
+        self._left = 0
+        self._deadline: float | None = None
+
+    def run(self, sock: socket.socket, lock: int, number: int) -> None:
+        try:
+            started_at = time.time()
+            self._start(lock)
+        except _Failure as failure:
+            self._end_all()
+            self._write_status(f'"failure":{_quote(str(failure))},"ended_at":{time.time():.6f}')
+            _report(sock, ("failed", number, str(failure)))
+            return
+        _report(sock, ("started", number, self._task))
+        sock.close()
+        self._wait()
+        self._write_status(
+            f'"wait_status":{self._wait_status},"killed":{_bool(self._killed)},'
+            f'"escalated":{_bool(self._escalated)},"oom":{_bool(self._ran_out_of_memory())},'
+            f'"left":{self._left},'
+            f'"started_at":{started_at:.6f},"ended_at":{time.time():.6f}'
+        )
+
+    # -- start --------------------------------------------------------------------------------
+
+    def _start(self, lock: int) -> None:
+        """Fork the task, record it, release it; raises _Failure if it did not come to exec."""
+        for path in self._request["supervisor_cgroups"]:
+            _enter_cgroup(path)
+        self._reserve_status()
+        go_read, go_write = os.pipe()
+        why_read, why_write = os.pipe()
+        self._task = os.fork()
+        if self._task == 0:
+            _become_task(self._request, go_read, why_write)
+        os.close(go_read)
+        os.close(why_write)
+        self._write_pid()
+        os.close(lock)
+        os.write(go_write, b"g")
+        os.close(go_write)
+        why = os.read(why_read, 4096)
+        os.close(why_read)
+        if why:
+            raise _Failure(why.decode(errors="replace"))
+
+    def _reserve_status(self) -> None:
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            self._status_fd = os.open(f"{self._runtime}/status.tmp", flags, 0o644)
+            os.write(self._status_fd, b" " * _STATUS_ROOM)
+        except OSError as error:
+            raise _Failure(f"cannot write to {self._runtime}: {error.strerror}") from None
+
+    def _write_pid(self) -> None:
+        pid = os.getpid()
+        record = (
+            f'{{"pid":{pid},"start_time":{processes.start_time(pid)},'
+            f'"boot":{_quote(self._request["boot"])},'
+            f'"task_pid":{self._task},"task_start_time":{processes.start_time(self._task)},'
+            f'"cgroups":[{",".join(_quote(path) for path in self._cgroups)}],'
+            f'"container_id":{_quote(self._request["container_id"])}}}\n'
+        )
+        path = f"{self._runtime}/pid"
+        try:
+            fd = os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            try:
+                os.write(fd, record.encode())
+            finally:
+                os.close(fd)
+            os.rename(path + ".tmp", path)  # noqa: PTH104 - pathlib is not imported here
+        except OSError as error:
+            raise _Failure(f"cannot write {path}: {error.strerror}") from None
+
+    # -- wait and kill ------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        """Until the task has ended and nothing that it left behind is alive."""
+        while self._reap():
+            if self._wait_status is not None and not self._killed:
+                break
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                self._escalated = self._escalated or self._wait_status is None
+                break
+            timeout = (
+                3600.0 if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+            )
+            info = signal.sigtimedwait(WAITED, timeout)
+            if info is not None and info.si_signo == signal.SIGTERM:
+                self._kill_gently()
+        self._end_all()
+
+    def _reap(self) -> bool:
+        """Collect what has ended; False when no child is left."""
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return True
+                if pid == self._task:
+                    self._wait_status = status
+        except ChildProcessError:
+            return False
+
+    def _kill_gently(self) -> None:
+        self._killed = self._killed or self._wait_status is None
+        deadline = time.monotonic() + self._grace()
+        first = self._deadline is None
+        self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
+        if first:
+            processes.send_group(self._task, signal.SIGTERM)
+            for pid in processes.descendants(os.getpid()):
+                if processes.group_of(pid) != self._task:
+                    processes.send(pid, signal.SIGTERM)
+            processes.send_group(self._task, signal.SIGCONT)  # a stopped task could not react
+
+    def _grace(self) -> float:
+        """Seconds: of the agent's `kill` file, else of the request."""
+        try:
+            fd = os.open(f"{self._runtime}/kill", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return max(0.0, float(os.read(fd, 64)))
+            finally:
+                os.close(fd)
+        except (OSError, ValueError):
+            return float(self._request["grace_s"])
+
+    def _end_all(self) -> None:
+        """KILL what is left until nothing is; gives up only on what may not be signalled."""
+        pause_s = _FIRST_ROUND_S
+        while self._reap():
+            for path in self._cgroups:
+                processes.kill_cgroup(path)
+            if self._wait_status is None:
+                processes.send_group(self._task, signal.SIGKILL)
+            for pid in processes.descendants(os.getpid()):
+                processes.send(pid, signal.SIGKILL)
+            children = processes.children_of(os.getpid())
+            self._left = sum(not processes.send(pid, signal.SIGKILL) for pid in children)
+            if children and self._left == len(children) and self._wait_status is not None:
+                return  # set-user-id programs under an agent that is not root
+            signal.sigtimedwait({signal.SIGCHLD}, pause_s)
+            pause_s = min(2 * pause_s, _LAST_ROUND_S)
+        self._left = 0
+
+    # -- end ----------------------------------------------------------------------------------
+
+    def _ran_out_of_memory(self) -> bool:
+        path = self._request["oom_events"]
+        if path is None:
+            return False
+        try:
+            fields = processes.read(path).split()
+        except OSError:
+            return False
+        counts = dict(zip(fields[::2], fields[1::2], strict=False))
+        return int(counts.get("oom_kill", "0")) > 0
+
+    def _write_status(self, fields: str) -> None:
+        record = f"{{{fields}}}\n".encode()
+        path = f"{self._runtime}/status"
+        if self._status_fd < 0:
+            return  # its directory cannot be written to; the answer to the agent says so
+        os.pwrite(self._status_fd, record, 0)
+        os.ftruncate(self._status_fd, len(record))
+        os.rename(path + ".tmp", path)  # noqa: PTH104 - pathlib is not imported here
+
+
+# -- the task's side of the fork ----------------------------------------------------------------
+
+
+def _become_task(request: dict[str, Any], go: int, why: int) -> NoReturn:
+    """Wait for the `pid` record, then turn into the task; on failure tell `why` and exit."""
+    try:
+        os.setsid()
+        if os.read(go, 1) != b"g":
+            os._exit(127)  # the supervisor failed or was killed
+        _prepare(request)
+        executable = request["executable"]
+        try:
+            os.execvpe(executable, request["argv"], request["env"])  # noqa: S606 - it is the point
+        except OSError as error:
+            raise _Failure(f"cannot execute '{executable}': {error.strerror}") from None
+    except _Failure as failure:
+        text = str(failure)
+    except BaseException as error:  # noqa: BLE001 - must not return into the supervisor's code
+        text = f"cannot start the task: {type(error).__name__}: {error}"
+    os.write(why, text.encode(errors="replace")[:4096])
+    os._exit(127)
+
+
+def _prepare(request: dict[str, Any]) -> None:
+    """Cgroups, limits, user, directory, files, signals: in the order in which rights vanish."""
+    for path in request["cgroups"]:
+        _enter_cgroup(path)
+    for kind, soft, hard in request["rlimits"]:
+        try:
+            resource.setrlimit(kind, (soft, hard))
+        except (OSError, ValueError) as error:
+            raise _Failure(f"cannot set resource limit {kind} to {soft}/{hard}: {error}") from None
+    _become_user(request["user"])
+    _become_ordinary_for_oom_killer()
+    os.umask(0o022)
+    _at(os.chdir, request["cwd"], "change to directory")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    # Opened as the user and not through a link: a sandbox's files are the user's own.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    for fd, key in ((1, "stdout"), (2, "stderr")):
+        opened = _at(lambda path: os.open(path, flags, 0o644), request[key], "open")
+        os.dup2(opened, fd)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # Python ignores them, and exec would keep that
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _become_user(user: str | None) -> None:
+    if user is None:
+        return
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise _Failure(f"user '{user}' does not exist on this host") from None
+    if os.geteuid() != 0:
+        if entry.pw_uid == os.geteuid():
+            return
+        raise _Failure(f"cannot become user '{user}': the agent does not run as root")
+    try:
+        os.initgroups(user, entry.pw_gid)
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+    except OSError as error:
+        raise _Failure(f"cannot become user '{user}': {error.strerror}") from None
+
+
+def _become_ordinary_for_oom_killer() -> None:
+    """The agent's unit may be protected; a task must not inherit that."""
+    try:
+        if int(processes.read("/proc/self/oom_score_adj")) < 0:
+            processes.write("/proc/self/oom_score_adj", "0")
+    except OSError:
+        return  # a kernel without it protects nobody
+
+
+def _at(act: Any, path: str, verb: str) -> Any:
+    try:
+        return act(path)
+    except OSError as error:
+        raise _Failure(f"cannot {verb} {path}: {error.strerror}") from None
+
+
+def _enter_cgroup(path: str) -> None:
+    try:
+        processes.write(f"{path}/cgroup.procs", "0")
+    except OSError as error:
+        raise _Failure(f"cannot enter cgroup {path}: {error.strerror}") from None
+
+
+# -- records and reports ------------------------------------------------------------------------
+
+
+def _bool(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _quote(text: str) -> str:
+    """A JSON string; the json module is not imported here. Outside the BMP becomes `?`."""
+    return '"' + "".join(map(_quoted_character, text)) + '"'
+
+
+def _quoted_character(c: str) -> str:
+    if " " <= c <= "~" and c not in '"\\':
+        return c
+    return f"\\u{ord(c):04x}" if ord(c) < 0xD800 or 0xDFFF < ord(c) <= 0xFFFF else "?"
+
+
+def _report(sock: socket.socket, message: object) -> None:
+    from mesostk.agent.launcher import encode  # noqa: PLC0415 - launcher imports this module
+
+    try:
+        sock.send(encode(message))
+    except OSError:
+        return  # the agent is gone; it will read the records when it is back
