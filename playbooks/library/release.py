@@ -1,0 +1,133 @@
+#!/usr/bin/python
+"""Ansible module: install one release of mesostk from a wheelhouse, offline."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release
+short_description: Make /opt/mesostk/RELEASE from a wheelhouse archive
+description:
+  - The virtual environment is made in place, since one cannot be moved; C(.complete) is written
+    last, and a directory without it is removed and made again.
+  - Switching to the release is the business of the link C(/opt/mesostk/current).
+options:
+  name:
+    description: The release.
+    type: str
+    required: true
+  archive:
+    description: Wheelhouse archive (tar) on the host, with C(node.txt) and the wheels.
+    type: path
+    required: true
+  python:
+    description: Interpreter of the virtual environment.
+    type: path
+    required: true
+  keep:
+    description: How many releases stay for a roll-back, the current one and this one included.
+    type: int
+    default: 3
+author: mesostk
+"""
+
+EXAMPLES = r"""
+- name: Install the release
+  release:
+    name: 0.1.0
+    archive: /var/cache/mesostk/wheelhouse.tar
+    python: /usr/bin/python3.11
+"""
+
+RETURN = r"""
+removed:
+  description: Releases that were removed.
+  type: list
+  returned: always
+"""
+
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+
+ROOT = "/opt/mesostk"
+
+
+class Problem(Exception):
+    """The release cannot be installed; the message says why and what to do."""
+
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = (done.stdout + done.stderr).strip()[-2000:]
+        raise Problem(f"{' '.join(command)} ended with {done.returncode}:\n{said}")
+
+
+def install(target, archive, python):
+    shutil.rmtree(target, ignore_errors=True)
+    os.makedirs(ROOT, 0o755, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(archive)) as wheels:
+        with tarfile.open(archive) as tar:
+            tar.extractall(wheels, filter="data")
+        own = [name for name in os.listdir(wheels) if name.startswith("mesostk-")]
+        if len(own) != 1:
+            raise Problem(f"{archive} holds {len(own)} wheels of mesostk, not one; build it again")
+        run(python, "-m", "venv", target)
+        pip = (f"{target}/bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check")
+        offline = ("install", "--no-index", "--no-cache-dir", "--find-links", wheels)
+        run(*pip, *offline, "--require-hashes", "-r", f"{wheels}/node.txt")
+        run(*pip, *offline, "--no-deps", f"{wheels}/{own[0]}")
+    run(f"{target}/bin/mesos-master", "--version")
+    with open(f"{target}/.complete", "w") as marker:
+        marker.write("installed\n")
+        marker.flush()
+        os.fsync(marker.fileno())
+
+
+def old_releases(keep, name):
+    """Complete releases beyond the `keep` newest; never the current one or `name`."""
+    current = os.path.basename(os.path.realpath(f"{ROOT}/current"))
+    found = [
+        entry
+        for entry in os.listdir(ROOT)
+        if os.path.exists(f"{ROOT}/{entry}/.complete") and entry != "current"
+    ]
+    found.sort(key=lambda entry: os.stat(f"{ROOT}/{entry}/.complete").st_mtime, reverse=True)
+    spared = {current, name}
+    others = [entry for entry in found if entry not in spared]
+    return others[max(0, keep - len(spared)) :]
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "archive": {"type": "path", "required": True},
+            "python": {"type": "path", "required": True},
+            "keep": {"type": "int", "default": 3},
+        },
+        supports_check_mode=True,
+    )
+    name = module.params["name"]
+    target = f"{ROOT}/{name}"
+    if os.path.exists(f"{target}/.complete"):
+        module.exit_json(changed=False, removed=[])
+    if module.check_mode:
+        module.exit_json(changed=True, removed=[])
+    try:
+        install(target, module.params["archive"], module.params["python"])
+    except (Problem, OSError, tarfile.TarError) as error:
+        shutil.rmtree(target, ignore_errors=True)
+        module.fail_json(msg=f"release {name}: {error}")
+    removed = old_releases(module.params["keep"], name)
+    for entry in removed:
+        shutil.rmtree(f"{ROOT}/{entry}", ignore_errors=True)
+    module.exit_json(changed=True, removed=removed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+#!/usr/bin/python
+"""Ansible module: which services of a host are due for a (re)start, and the doing of it.
+
+A restart is due by comparison, not by notification: each unit records, when it starts, the hash of
+the configuration it started with (`service-hash --record`), and is due when the files on disk hash
+to something else. A run that dies half-way therefore loses no restart.
+"""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_state
+short_description: Report services that are due for a start or restart, or bring one up
+description:
+  - Reads the records that role C(service) writes below C(/etc/mesostk/services).
+options:
+  name:
+    description: Service to bring up; without it nothing changes and all services are reported.
+    type: str
+  wait_s:
+    description: Seconds to wait until the service is healthy.
+    type: int
+    default: 60
+author: mesostk
+"""
+
+EXAMPLES = r"""
+- name: Find what is due
+  service_state:
+  register: services
+
+- name: Bring the master to its configuration
+  service_state:
+    name: mesos-master
+"""
+
+RETURN = r"""
+services:
+  description: A record for each service with name, due (none, start or restart), why and leader.
+  type: list
+  returned: always
+"""
+
+import glob
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+from ansible.module_utils.basic import AnsibleModule
+
+RECORDS = "/etc/mesostk/services"
+STARTED = "/run/mesostk"
+HASHER = "/usr/local/lib/mesostk/service-hash"
+JOURNAL_LINES = "25"
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an answer here, not something to follow."""
+
+    def redirect_request(self, *_args):
+        return None
+
+
+def http(url, timeout=5.0):
+    """Status and body of GET `url`; (0, reason) when nobody answers."""
+    opener = urllib.request.build_opener(NoRedirect, urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=timeout) as answer:
+            return answer.status, answer.read(1 << 20)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(4096)
+    except (OSError, ValueError) as error:
+        return 0, str(error).encode()
+
+
+def zookeeper_mode(address, port):
+    """`leader`, `follower` or `standalone` of a server that serves; else None and what it said."""
+    try:
+        with socket.create_connection((address, port), 3) as connection:
+            connection.sendall(b"srvr")
+            answer = b""
+            while chunk := connection.recv(4096):
+                answer += chunk
+    except OSError as error:
+        return None, str(error)
+    for line in answer.decode(errors="replace").splitlines():
+        if line.startswith("Mode: "):
+            return line[6:], line
+    return None, answer.decode(errors="replace").strip()[:200]
+
+
+def is_healthy(record):
+    """None when the service does its work, else what it says instead."""
+    probe = record["health"]
+    if probe["kind"] == "zookeeper":
+        mode, said = zookeeper_mode(probe["address"], probe["port"])
+        return None if mode else said
+    status, body = http(probe["url"])
+    if status != probe.get("status", 200):
+        said = body.decode(errors="replace").strip()[:200]
+        return f"{probe['url']} answers {status or 'nothing'}: {said}"
+    if "key" in probe:
+        value = json.loads(body).get(probe["key"])
+        if value != probe["equals"]:
+            return f"{probe['url']} has {probe['key']} = {value}, not yet {probe['equals']}"
+    return None
+
+
+def is_leader(record):
+    """Whether this member leads now; members that lead are restarted last."""
+    probe = record.get("leader")
+    if not probe:
+        return False
+    if probe["kind"] == "zookeeper":
+        return zookeeper_mode(probe["address"], probe["port"])[0] == "leader"
+    status, body = http(probe["url"])
+    if status != 200:
+        return False
+    try:
+        return json.loads(body).get(probe["key"]) == probe["equals"]
+    except (ValueError, AttributeError):
+        return False
+
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, (done.stdout + done.stderr).strip()
+
+
+def properties(unit):
+    wanted = "ActiveState,SubState,UnitFileState,NeedDaemonReload,MainPID"
+    _, text = run("systemctl", "show", "-p", wanted, unit)
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def read(path):
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return None
+
+
+def assess(record):
+    """What the service needs: ("none" | "start" | "restart", why)."""
+    unit = properties(record["unit"])
+    if unit.get("ActiveState") not in ("active", "reloading", "activating"):
+        return "start", f"it is {unit.get('ActiveState', 'unknown')}"
+    _, on_disk = run(HASHER, record["name"])
+    started_with = read(os.path.join(STARTED, record["name"] + ".started"))
+    if started_with != on_disk:
+        return "restart", "its configuration or release changed since it started"
+    if unit.get("ActiveState") == "activating":
+        return "restart", "it does not come up"
+    if unit.get("UnitFileState") != "enabled":
+        return "start", "it is not enabled"
+    if unit.get("NeedDaemonReload") == "yes":
+        return "start", "systemd has not read its unit"
+    return "none", ""
+
+
+def report():
+    found = []
+    for path in sorted(glob.glob(os.path.join(RECORDS, "*.json"))):
+        with open(path) as file:
+            record = json.load(file)
+        due, why = assess(record)
+        found.append(
+            {
+                "name": record["name"],
+                "due": due,
+                "why": why,
+                "leader": due == "restart" and is_leader(record),
+            }
+        )
+    return found
+
+
+def journal(unit):
+    return run("journalctl", "-u", unit, "-n", JOURNAL_LINES, "--no-pager", "-o", "cat")[1]
+
+
+def bring_up(module, record, wait_s):
+    due, why = assess(record)
+    name, unit = record["name"], record["unit"]
+    if due == "none":
+        said = is_healthy(record)
+        if said is None:
+            module.exit_json(changed=False, services=[])
+    if module.check_mode:
+        module.exit_json(changed=due != "none", services=[{"name": name, "due": due, "why": why}])
+    commands = [("systemctl", "daemon-reload"), ("systemctl", "enable", unit)]
+    if due != "none":
+        # --no-block: readiness is asked of the service itself, with a limit and its own words.
+        verb = "restart" if due == "restart" else "start"
+        commands += [("systemctl", "reset-failed", unit), ("systemctl", "--no-block", verb, unit)]
+    for command in commands:
+        code, text = run(*command)
+        if code != 0 and "reset-failed" not in command:
+            module.fail_json(msg=f"{' '.join(command)}: {text}\n{journal(unit)}")
+    end = time.monotonic() + wait_s
+    said = "it was not asked yet"
+    while time.monotonic() < end:
+        if assess(record)[0] == "none":
+            said = is_healthy(record)
+            if said is None:
+                module.exit_json(
+                    changed=due != "none", services=[{"name": name, "due": due, "why": why}]
+                )
+        else:
+            said = assess(record)[1]
+        time.sleep(0.2)
+    module.fail_json(
+        msg=f"{name} is not healthy after {wait_s} s: {said}. Its last journal lines:\n"
+        f"{journal(unit)}\nLook further with: journalctl -u {unit} -e"
+    )
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={"name": {"type": "str"}, "wait_s": {"type": "int", "default": 60}},
+        supports_check_mode=True,
+    )
+    name = module.params["name"]
+    if name is None:
+        module.exit_json(changed=False, services=report())
+    text = read(os.path.join(RECORDS, name + ".json"))
+    if text is None:
+        if module.check_mode:
+            module.exit_json(changed=True, services=[])
+        module.fail_json(msg=f"{RECORDS}/{name}.json is missing; run its role first")
+    bring_up(module, json.loads(text), module.params["wait_s"])
+
+
+if __name__ == "__main__":
+    main()
