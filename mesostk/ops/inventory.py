@@ -1,0 +1,67 @@
+"""Hosts as an Ansible inventory."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mesostk.ops.lab import Host
+
+#: Parent groups of ARCHITECTURE §16; a group that no host is in is left out.
+_CONTROL_PLANE = ("zookeeper", "mesos_masters", "marathon")
+_CLUSTER = ("mesos_agents",)
+
+
+def render_inventory(hosts: Sequence[Host], variables: Mapping[str, str]) -> str:
+    """The inventory in YAML: `variables` for all hosts, each host's address, the groups.
+
+    Names of hosts and groups are plain words; values are quoted as JSON strings, which YAML reads.
+    """
+    lines = ["all:", "  vars:"]
+    lines += [f"    {key}: {json.dumps(value)}" for key, value in sorted(variables.items())]
+    lines.append("  hosts:")
+    lines += [f"    {host.name}: {{ansible_host: {host.address}}}" for host in hosts]
+    lines += ["  children:", "    cluster:", "      children:"]
+    lines += ["        control_plane:", "          children:"]
+    lines += _groups(_CONTROL_PLANE, hosts, indent=12)
+    lines += _groups(_CLUSTER, hosts, indent=8)
+    return "\n".join(lines) + "\n"
+
+
+def _groups(names: Sequence[str], hosts: Sequence[Host], indent: int) -> list[str]:
+    lines = []
+    for name in names:
+        members = [host.name for host in hosts if name in host.groups]
+        if members:
+            lines += [" " * indent + f"{name}:", " " * indent + "  hosts:"]
+            lines += [" " * indent + f"    {member}:" for member in members]
+    return lines
+
+
+def ssh_variables(key: Path, known_hosts: Path) -> dict[str, str]:
+    """Ansible variables that reach a lab's hosts with `key`, trusting only `known_hosts`."""
+    quoted = f'UserKnownHostsFile="{known_hosts}"'
+    return {
+        "ansible_user": "root",
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_ssh_private_key_file": str(key),
+        "ansible_ssh_common_args": (
+            # quoted twice: for the shell's words, and for ssh, which takes several file names
+            f"-o {shlex.quote(quoted)} -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
+        ),
+    }
+
+
+def write_inventory(
+    directory: Path, hosts: Sequence[Host], variables: Mapping[str, str], group_vars: Path
+) -> Path:
+    """Write `hosts.yml` to `directory` with a copy of `group_vars` beside it; return its path."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if group_vars.is_dir():
+        shutil.copytree(group_vars, directory / "group_vars", dirs_exist_ok=True)
+    path = directory / "hosts.yml"
+    path.write_text(render_inventory(hosts, variables))
+    return path

@@ -1,0 +1,230 @@
+"""Labs: whole clusters on one machine, as records; and the two kinds of making them.
+
+A lab is a name, a driver and a number of hosts. Its state directory holds all that it made outside
+an engine: SSH keys, known hosts, inventory, logs, pid files.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, Protocol
+
+import msgspec
+
+from mesostk.errors import ConfigError, Unavailable
+from mesostk.ops import paths
+from mesostk.ops.progress import Progress
+
+DriverName = Literal["docker", "local"]
+HostState = Literal["running", "stopped", "missing", "partitioned", "broken"]
+
+#: The tutorial numbers masters from .11 and agents from .51.
+_FIRST_MASTER, _FIRST_AGENT, _MAX_MASTERS, _MAX_AGENTS = 11, 51, 7, 9
+DEFAULT_SUBNETS: dict[DriverName, str] = {"docker": "10.0.3.0/24", "local": "127.0.3.0/24"}
+MASTER_GROUPS = ("zookeeper", "mesos_masters", "marathon")
+AGENT_GROUPS = ("mesos_agents",)
+
+
+class Host(msgspec.Struct, frozen=True):
+    """One host of a lab: name, IPv4 address, Ansible groups."""
+
+    name: str
+    address: str
+    groups: tuple[str, ...]
+
+    @property
+    def is_master(self) -> bool:
+        """Whether masters and Marathon run there."""
+        return "mesos_masters" in self.groups
+
+
+class LabSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lab should be."""
+
+    driver: DriverName
+    name: str = "lab"
+    masters: int = 3
+    agents: int = 3
+    subnet: str = ""  # empty: the driver's default
+
+    def hosts(self) -> tuple[Host, ...]:
+        """Masters then agents, with the tutorial's names and last octets."""
+        base = self.network().network_address
+        masters = (
+            Host(f"mesos-master{n + 1}", str(base + _FIRST_MASTER + n), MASTER_GROUPS)
+            for n in range(self.masters)
+        )
+        agents = (
+            Host(f"mesos-slave{n + 1}", str(base + _FIRST_AGENT + n), AGENT_GROUPS)
+            for n in range(self.agents)
+        )
+        return (*masters, *agents)
+
+    def network(self) -> ipaddress.IPv4Network:
+        """The hosts' network. Raises ConfigError if `subnet` is not one."""
+        text = self.subnet or DEFAULT_SUBNETS[self.driver]
+        try:
+            network = ipaddress.IPv4Network(text)
+        except ValueError as error:
+            raise ConfigError(f"subnet: {error}; expected a network such as 10.0.3.0/24") from error
+        if network.prefixlen > 26:
+            raise ConfigError(f"subnet: {text} is too small for hosts .11 to .59; use a /24")
+        return network
+
+
+class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What one host is at now; `detail` is for people."""
+
+    host: Host
+    state: HostState
+    detail: str = ""
+
+
+class Lab(Protocol):
+    """What every driver offers. All methods block; they raise ConfigError or Unavailable."""
+
+    spec: LabSpec
+    state_dir: Path
+
+    def up(self, progress: Progress) -> None:
+        """Make what is missing, start what is stopped, leave alone what is right."""
+        ...
+
+    def down(self, progress: Progress, *, purge: bool) -> None:
+        """Take away all that `up` made, also half of it; `purge` takes caches too."""
+        ...
+
+    def status(self) -> list[HostStatus]:
+        """One entry a host, in the order of `spec.hosts()`."""
+        ...
+
+    def stop(self, host: str) -> None:
+        """Switch the host off as a power button does."""
+        ...
+
+    def start(self, host: str) -> None:
+        """Switch it on again."""
+        ...
+
+    def partition(self, host: str) -> None:
+        """Cut the host off the network; what runs there goes on."""
+        ...
+
+    def heal(self, host: str) -> None:
+        """Connect it again."""
+        ...
+
+
+def validate(spec: LabSpec) -> None:
+    """Raise ConfigError, naming the field, if no lab can be made of `spec`."""
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,6}", spec.name):
+        raise ConfigError(
+            f"lab name {spec.name!r}: use a letter, then up to 6 of a-z, 0-9 and - "
+            "(it becomes part of a network interface's name)"
+        )
+    if not 1 <= spec.masters <= _MAX_MASTERS or spec.masters % 2 == 0:
+        raise ConfigError(
+            f"masters: {spec.masters}; use 1, 3, 5 or 7: an even number tolerates no more failures "
+            "than the odd one below it"
+        )
+    if not 1 <= spec.agents <= _MAX_AGENTS:
+        raise ConfigError(f"agents: {spec.agents}; use 1 to {_MAX_AGENTS}")
+    spec.network()
+
+
+def named(spec: LabSpec, name: str) -> Host:
+    """The host called `name`. Raises ConfigError listing the hosts there are."""
+    for host in spec.hosts():
+        if host.name == name:
+            return host
+    known = ", ".join(host.name for host in spec.hosts())
+    raise ConfigError(f"lab {spec.name!r} has no host {name!r}; it has {known}")
+
+
+def why_not_changed(old: LabSpec, new: LabSpec) -> str | None:
+    """Why lab `old` cannot become `new` in place, with the remedy; None if it can grow to it."""
+    remedy = f"run `mesostk lab down --name {old.name}` first"
+    if old.driver != new.driver:
+        return f"lab {old.name!r} exists with driver {old.driver}; {remedy}"
+    if old.network() != new.network():
+        return f"lab {old.name!r} exists on {old.network()}; {remedy}"
+    if old.masters != new.masters or new.agents < old.agents:
+        return (
+            f"lab {old.name!r} has {old.masters} masters and {old.agents} agents; "
+            f"only agents can be added to it: {remedy}"
+        )
+    return None
+
+
+def state_dir(name: str) -> Path:
+    """Where the state of lab `name` is kept."""
+    return paths.labs_dir() / name
+
+
+def load_spec(directory: Path) -> LabSpec | None:
+    """What `save_spec` wrote, None if there is no lab. Raises ConfigError if unreadable."""
+    path = directory / "lab.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=LabSpec)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"{path}: {error}; remove the directory if its lab is gone") from error
+
+
+def save_spec(directory: Path, spec: LabSpec) -> None:
+    """Remember `spec`, so that `status` and `down` need no arguments."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    text = json.dumps(msgspec.to_builtins(spec), indent=2) + "\n"
+    partial = directory / "lab.json.new"
+    partial.write_text(text)
+    partial.replace(directory / "lab.json")
+
+
+def forget(directory: Path) -> None:
+    """Remove the state directory, and the labs directory with the last of them."""
+    shutil.rmtree(directory, ignore_errors=False) if directory.exists() else None
+    if directory.parent.is_dir() and not any(directory.parent.iterdir()):
+        directory.parent.rmdir()
+
+
+def _docker(spec: LabSpec, directory: Path) -> Lab:
+    from mesostk.ops.docker_lab import DockerLab  # noqa: PLC0415 # the SDK costs 200 ms
+
+    return DockerLab(spec, directory)
+
+
+def _local(spec: LabSpec, directory: Path) -> Lab:
+    from mesostk.ops.local_lab import LocalLab  # noqa: PLC0415 # only what is needed
+
+    return LocalLab(spec, directory)
+
+
+_DRIVERS: dict[DriverName, Callable[[LabSpec, Path], Lab]] = {"docker": _docker, "local": _local}
+
+
+def plan(spec: LabSpec) -> Lab:
+    """The lab that `spec` describes, made or not.
+
+    Raises ConfigError if `spec` is wrong or a lab of that name exists which cannot become it.
+    """
+    validate(spec)
+    directory = state_dir(spec.name)
+    existing = load_spec(directory)
+    if existing is not None and (reason := why_not_changed(existing, spec)) is not None:
+        raise ConfigError(reason)
+    return _DRIVERS[spec.driver](spec, directory)
+
+
+def existing(name: str = "lab") -> Lab:
+    """The lab called `name` that was made earlier. Raises Unavailable if there is none."""
+    directory = state_dir(name)
+    spec = load_spec(directory)
+    if spec is None:
+        raise Unavailable(f"there is no lab {name!r}; `mesostk lab up` makes one")
+    return _DRIVERS[spec.driver](spec, directory)
