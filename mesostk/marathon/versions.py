@@ -1,0 +1,45 @@
+"""When an app's definition gets a new version, and whether that replaces its instances.
+
+Source: spec/marathon §2.6. Comparison is of normalised apps with their service ports assigned.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mesostk.wire.marathon import AppDefinition, VersionInfo
+
+
+def needs_restart(old: AppDefinition, new: AppDefinition) -> bool:
+    """Whether going from `old` to `new` replaces instances: any change but `instances` (§2.6)."""
+    return _comparable(old, 0) != _comparable(new, 0)
+
+
+def is_same(old: AppDefinition, new: AppDefinition) -> bool:
+    """Whether `new` changes nothing; versions are not compared."""
+    return _comparable(old, old.instances) == _comparable(new, new.instances)
+
+
+def _comparable(app: AppDefinition, instances: int) -> AppDefinition:
+    return msgspec.structs.replace(app, version=None, version_info=None, instances=instances)
+
+
+def stamped(old: AppDefinition | None, new: AppDefinition, now: str) -> AppDefinition:
+    """`new` with the version it gets when it takes the place of `old` at wall time `now` (§2.6)."""
+    if old is None or old.version_info is None or needs_restart(old, new):
+        return restarted(new, now)
+    if is_same(old, new):
+        return msgspec.structs.replace(new, version=old.version, version_info=old.version_info)
+    info = msgspec.structs.replace(old.version_info, last_scaling_at=now)
+    return msgspec.structs.replace(new, version=now, version_info=info)
+
+
+def restarted(app: AppDefinition, now: str) -> AppDefinition:
+    """`app` with a new config version, even if nothing changed: `POST …/restart`."""
+    info = VersionInfo(last_scaling_at=now, last_config_change_at=now)
+    return msgspec.structs.replace(app, version=now, version_info=info)
+
+
+def config_version(app: AppDefinition) -> str:
+    """The version whose instances need no replacement; empty before the app has one."""
+    return app.version_info.last_config_change_at if app.version_info is not None else ""
