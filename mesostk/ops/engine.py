@@ -18,7 +18,7 @@ import docker.errors
 import requests.exceptions
 
 from mesostk.errors import ConfigError, Unavailable
-from mesostk.ops.progress import Progress
+from mesostk.ops.progress import Lines, Progress
 
 #: dockerd needs 2-5 s; after a crash with many containers it first tidies up.
 START_LIMIT_S = 60.0
@@ -193,3 +193,7 @@ def _why_not_started(process: subprocess.Popen[bytes] | None, reason: str) -> st
         f"dockerd {state}; the end of {_LOG}:\n{tail}"
         "Where Docker cannot run at all, use `mesostk lab up --driver local`"
     )
+
+
+if __name__ == "__main__":
+    ensure_engine(Lines()).close()
