@@ -20,7 +20,7 @@ options:
     elements: dict
     default: []
   files:
-    description: Files with path, content, owner, group and mode.
+    description: Text files with path, content (a last newline is added), owner, group and mode.
     type: list
     elements: dict
     default: []
@@ -171,6 +171,10 @@ class Disk:
 
     def file(self, path, content, owner="root", group=None, mode="0644"):
         group = owner if group is None else group
+        if not isinstance(content, str):
+            raise Problem(f"{path}: its content is {content!r}, not text")
+        if content and not content.endswith("\n"):
+            content += "\n"
         wanted = content.encode()
         before = None
         if os.path.isdir(path):

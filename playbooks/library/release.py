@@ -67,12 +67,22 @@ def run(*command):
         raise Problem(f"{' '.join(command)} ended with {done.returncode}:\n{said}")
 
 
+def unpack(archive, into):
+    """Plain files only, by hand: Debian 12 has Python 3.11.2, extraction filters came in 3.11.4."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if not member.isfile() or member.name != os.path.basename(member.name):
+                raise Problem(f"{archive} holds {member.name!r}, no plain file; build it again")
+            target = os.path.join(into, member.name)
+            with tar.extractfile(member) as source, open(target, "wb") as copy:
+                shutil.copyfileobj(source, copy)
+
+
 def install(target, archive, python):
     shutil.rmtree(target, ignore_errors=True)
     os.makedirs(ROOT, 0o755, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=os.path.dirname(archive)) as wheels:
-        with tarfile.open(archive) as tar:
-            tar.extractall(wheels, filter="data")
+        unpack(archive, wheels)
         own = [name for name in os.listdir(wheels) if name.startswith("mesostk-")]
         if len(own) != 1:
             raise Problem(f"{archive} holds {len(own)} wheels of mesostk, not one; build it again")
