@@ -1,0 +1,152 @@
+"""The end of a run: what is reported, and when nothing more is known of it.
+
+::
+
+    Exited ─▶ outcome: FINISHED | FAILED | KILLED ─▶ update stream ─▶ acknowledged ─▶ forget
+                                                                   sentinel, RunOver ◀──┘
+"""
+
+from __future__ import annotations
+
+import signal
+
+from mesostk.agent import checks, layout, updates
+from mesostk.agent.events import Exited, RunOver
+from mesostk.agent.state import Framework, Run, State, TaskEntry, TaskKey
+from mesostk.agent.state import Wait as WaitBase
+from mesostk.base.core import Effect, Put
+from mesostk.wire.mesos import StatusReason, StatusSource, TaskID, TaskState, TaskStatus
+
+
+class Recorded(WaitBase, frozen=True):
+    """A record that nothing waits for."""
+
+
+def exited(state: State, now: float, event: Exited) -> list[Effect]:
+    """The run is over: say how the task ended."""
+    run = state.runs.get(event.container_id)
+    if run is None or run.phase == "OVER":
+        return []
+    if run.silent:
+        run.phase = "OVER"
+        return forget(state, run)
+    entry = run.only_task
+    if entry.kill is not None and entry.kill.cause == "HEALTH":
+        entry.healthy = False
+    return end_task(state, now, run, *outcome(state.frameworks[run.framework_id], entry, event))
+
+
+Outcome = tuple[TaskState, StatusReason | None, str, StatusSource]
+
+
+def outcome(framework: Framework, entry: TaskEntry, event: Exited) -> Outcome:
+    """State, reason, text and source of the terminal update. Source: spec §3.3 "Exit"."""
+    text = describe(event.status)
+    cause = entry.kill.cause if entry.kill is not None else "KILL" if event.killed else None
+    if cause == "TIME":
+        return ("TASK_FAILED", "REASON_MAX_COMPLETION_TIME_REACHED", text, "SOURCE_EXECUTOR")
+    if cause == "DRAIN":
+        gone = entry.gone and framework.can("PARTITION_AWARE")
+        state: TaskState = "TASK_GONE_BY_OPERATOR" if gone else "TASK_KILLED"
+        return (state, "REASON_AGENT_DRAINING", text, "SOURCE_EXECUTOR")
+    if cause is not None:
+        # Also when only the supervisor knows of a kill, whose record was lost with a full disk.
+        return ("TASK_KILLED", None, text, "SOURCE_EXECUTOR")
+    if event.failure is not None:
+        text = f"Failed to launch container: {event.failure}"
+        return ("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED", text, "SOURCE_AGENT")
+    if event.oom:
+        text = event.message if event.message is not None else "Memory limit exceeded"
+        return ("TASK_FAILED", "REASON_CONTAINER_LIMITATION_MEMORY", text, "SOURCE_AGENT")
+    if event.status is None:
+        text = event.message if event.message is not None else text
+        return ("TASK_FAILED", "REASON_EXECUTOR_TERMINATED", text, "SOURCE_AGENT")
+    if event.status == 0:
+        return ("TASK_FINISHED", None, text, "SOURCE_EXECUTOR")
+    return ("TASK_FAILED", None, text, "SOURCE_EXECUTOR")
+
+
+def describe(status: int | None) -> str:
+    """A wait status in the original's words (spec §3.3)."""
+    if status is None:
+        return "Executor terminated"
+    number = status & 0x7F
+    if number == 0:
+        return f"Command exited with status {status >> 8 & 0xFF}"
+    try:
+        name = signal.strsignal(number)
+    except ValueError:
+        name = None
+    return f"Command terminated with signal {name if name is not None else number}"
+
+
+def killed_before_launch(state: State, now: float, run: Run) -> list[Effect]:
+    """The task was killed while its launch was being prepared."""
+    return end_task(
+        state, now, run, "TASK_KILLED", "REASON_TASK_KILLED_DURING_LAUNCH",
+        "Task was killed before it was launched", "SOURCE_AGENT",
+    )  # fmt: skip
+
+
+def end_task(
+    state: State,
+    now: float,
+    run: Run,
+    task_state: TaskState,
+    reason: StatusReason | None,
+    message: str,
+    source: StatusSource,
+) -> list[Effect]:
+    """The run is over: report the task's end, once."""
+    run.phase = "OVER"
+    checks.stop(run)
+    entry = run.only_task
+    status = updates.make_status(
+        state, now, run, entry, task_state, source=source, reason=reason, message=message
+    )
+    return updates.report(state, now, run, entry, status)
+
+
+def acknowledged_to_the_end(state: State, key: TaskKey) -> list[Effect]:
+    """The last update of a task was acknowledged: nothing more is to be said of it."""
+    found = state.find(key)
+    return forget(state, found[0]) if found is not None else []
+
+
+def forget(state: State, run: Run) -> list[Effect]:
+    """Close the records of a run that is over and has nothing left to report."""
+    framework = state.frameworks[run.framework_id]
+    state.runs.pop(run.container_id, None)
+    framework.runs.pop(run.executor_id, None)
+    framework.completed.append(run)
+    while len(framework.completed) > state.settings.max_completed_runs:
+        framework.completed.popleft()
+    effects: list[Effect] = []
+    if run.on_disk:
+        ids = (state.own_id.value, run.framework_id, run.executor_id, run.container_id)
+        path = f"{layout.run_dir(*ids)}/executor.sentinel"
+        effects.append(state.save(Recorded(), Put(path, b"")))
+        effects.append(RunOver(run.framework_id, run.executor_id, run.container_id))
+    if not framework.runs:
+        del state.frameworks[run.framework_id]
+        state.completed_frameworks.append(framework)
+    return effects
+
+
+def answer_unknown(
+    state: State, now: float, key: TaskKey, reason: StatusReason, text: str
+) -> list[Effect]:
+    """Say of a task that is not here that it is not; retried like any update, kept nowhere."""
+    framework = state.frameworks.get(key[0])
+    aware = framework is not None and framework.can("PARTITION_AWARE")
+    status = TaskStatus(
+        task_id=TaskID(key[1]),
+        state="TASK_DROPPED" if aware else "TASK_LOST",
+        message=text,
+        source="SOURCE_AGENT",
+        reason=reason,
+        agent_id=state.own_id,
+        timestamp=state.wall(now),
+        uuid=state.new_uuid(),
+    )
+    return updates.answer(state, now, key, status)

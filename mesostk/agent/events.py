@@ -1,0 +1,292 @@
+"""The vocabulary of the agent: facts told to its core, commands it gives to its shell.
+
+Shared ones (`WallClock`, `Tick`, `Saved`, `Note`, `Exit`) are in `base.core`. Times are seconds.
+Paths of disk operations are relative to work_dir.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from mesostk.base.core import Delete, Effect, Event, Put
+from mesostk.wire.link import ClusterEpoch, Down, StatusUpdate, Subscribe, Up
+from mesostk.wire.mesos import (
+    AgentID,
+    CommandURI,
+    DrainConfig,
+    ExecutorInfo,
+    FrameworkInfo,
+    HealthCheck,
+    TaskInfo,
+)
+
+# -- disk ---------------------------------------------------------------------------------------
+
+
+class Append(msgspec.Struct, frozen=True, gc=False):
+    """Add `data` at the end of the file; a torn write is cut off again before anything else."""
+
+    path: str
+    data: bytes
+
+
+class Link(msgspec.Struct, frozen=True, gc=False):
+    """Make `path` a symbolic link to `target`, replacing what was there."""
+
+    path: str
+    target: str
+
+
+DiskOp = Put | Delete | Append | Link
+
+
+class Checkpoint(Effect, frozen=True):
+    """Apply `ops` in order, then tell `Saved(token)` or `SaveFailed(token, …)`.
+
+    Checkpoints are applied in the order they were asked for. `sync`: must survive a power cut, so
+    fsync; the rest is read back only within the same boot, for which the page cache is enough.
+    """
+
+    token: int
+    ops: tuple[DiskOp, ...]
+    sync: bool = False
+
+
+class SaveFailed(Event, frozen=True):
+    """`Checkpoint(token)` was not written, e.g. for a full disk; no half of it counts."""
+
+    token: int
+    path: str
+    error: str
+
+
+# -- recovery, told before anything else --------------------------------------------------------
+
+
+class RecoveredAgent(Event, frozen=True, kw_only=True):
+    """Who this agent is: its id, and the highest epoch it has followed."""
+
+    agent_id: AgentID | None
+    epoch: ClusterEpoch | None
+    drain: DrainConfig | None = None
+
+
+class RecoveredFramework(Event, frozen=True):
+    """A framework that has runs on this agent."""
+
+    framework: FrameworkInfo
+
+
+class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One record of `task.updates`: an update, or the acknowledgement of the one with `uuid`."""
+
+    type: Literal["UPDATE", "ACK"]
+    update: StatusUpdate | None = None
+    uuid: bytes | None = None
+
+
+KillCause = Literal["KILL", "HEALTH", "TIME", "DRAIN", "SHUTDOWN"]
+
+
+class KillRecord(msgspec.Struct, frozen=True, gc=False):
+    """`task.kill`: why and how gently the task is ended, so that a restart does not forget it."""
+
+    cause: KillCause
+    grace_s: float
+
+
+class RunSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """What the runtime directory says of one run: alive and watched again, ended, or neither."""
+
+    alive: bool = False
+    ended: Exited | None = None
+
+
+class RecoveredRun(Event, frozen=True, kw_only=True):
+    """One run without a sentinel: what is on disk about it, and what `seen` says became of it."""
+
+    framework_id: str
+    executor: ExecutorInfo
+    container_id: str
+    task: TaskInfo
+    updates: tuple[UpdateRecord, ...]
+    kill: KillRecord | None
+    seen: RunSeen
+    rebooted: bool
+
+
+class RecoveryDone(Event, frozen=True):
+    """Everything found was told; the agent may register. `lost`: unreadable records."""
+
+    lost: int = 0
+
+
+# -- the master ---------------------------------------------------------------------------------
+
+
+class LeaderChanged(Event, frozen=True):
+    """The leading master's `http://host:port`, or None when there is none."""
+
+    url: str | None
+
+
+class LinkMessage(Event, frozen=True):
+    """A record that came down link number `link`."""
+
+    link: int
+    message: Down
+
+
+class LinkClosed(Event, frozen=True):
+    """Link number `link` could not be opened, was refused, or ended."""
+
+    link: int
+    reason: str
+
+
+class Connect(Effect, frozen=True):
+    """Open link number `link` to the master at `url` with this subscription."""
+
+    link: int
+    url: str
+    subscribe: Subscribe
+
+
+class Disconnect(Effect, frozen=True):
+    """Close link number `link`; nothing more is to be told of it."""
+
+    link: int
+
+
+class SendUp(Effect, frozen=True):
+    """Send a record up link number `link`, in order; lost silently if the link is gone."""
+
+    link: int
+    message: Up
+
+
+class ShutdownRequested(Event, frozen=True):
+    """The operator wants the agent to end its tasks and leave the cluster (SIGUSR1)."""
+
+    reason: str
+
+
+# -- runs ---------------------------------------------------------------------------------------
+
+
+class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What to start. `sandbox` is relative to work_dir; no limit where None."""
+
+    container_id: str
+    framework_id: str
+    executor_id: str
+    executable: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    sandbox: str
+    user: str | None
+    cpus: float
+    mem_mib: float
+    cpus_limit: float | None = None
+    mem_limit_mib: float | None = None
+    rlimits: tuple[tuple[str, int | None, int | None], ...] = ()
+    grace_s: float = 3.0
+
+
+class Fetch(Effect, frozen=True):
+    """Bring `uris` into the sandbox, then tell `Fetched` or `FetchFailed`."""
+
+    container_id: str
+    sandbox: str
+    user: str | None
+    uris: tuple[CommandURI, ...]
+
+
+class CancelFetch(Effect, frozen=True):
+    """The run is no longer wanted; nothing more is to be told of its fetching."""
+
+    container_id: str
+
+
+class Fetched(Event, frozen=True):
+    container_id: str
+
+
+class FetchFailed(Event, frozen=True):
+    container_id: str
+    error: str
+
+
+class Launch(Effect, frozen=True):
+    """Make the sandbox and start the run, then tell `Launched` or `LaunchFailed`."""
+
+    spec: RunSpec
+
+
+class Launched(Event, frozen=True):
+    """The task was exec'ed; `pid` is the task's own."""
+
+    container_id: str
+    pid: int
+
+
+class LaunchFailed(Event, frozen=True):
+    """Nothing of the run is left running."""
+
+    container_id: str
+    error: str
+
+
+class Exited(Event, frozen=True):
+    """The run is over and nothing of it is left.
+
+    `status` is the wait status, None if nobody saw the end. `failure`: why the task never ran.
+    `killed`: the supervisor was asked to end it before it did. `oom`: the kernel killed it for its
+    memory limit. `message` tells more where there is more to tell.
+    """
+
+    container_id: str
+    status: int | None
+    failure: str | None = None
+    killed: bool = False
+    oom: bool = False
+    message: str | None = None
+
+
+class KillRun(Effect, frozen=True):
+    """TERM now, KILL after `grace_s`; said again, it may only shorten what remains."""
+
+    container_id: str
+    grace_s: float
+
+
+class RunOver(Effect, frozen=True):
+    """Nothing refers to the run any more: its records may go now, its sandbox after `gc_delay`."""
+
+    framework_id: str
+    executor_id: str
+    container_id: str
+
+
+# -- health checks ------------------------------------------------------------------------------
+
+
+class Probe(Effect, frozen=True):
+    """Run `check` once for the task of a run, then tell `Probed` with the same `number`."""
+
+    container_id: str
+    number: int
+    check: HealthCheck
+    env: dict[str, str]
+    sandbox: str
+    user: str | None
+
+
+class Probed(Event, frozen=True):
+    """`error` is None when healthy."""
+
+    container_id: str
+    number: int
+    error: str | None

@@ -1,0 +1,105 @@
+"""Where the agent's records and sandboxes are, relative to work_dir (spec: Mesos §8.2).
+
+::
+
+    meta/boot_id                                      the boot in which the run records count
+    meta/epoch                                        ClusterEpoch last followed
+    meta/slaves/latest -> <agent>                     removed: the agent starts as a new one
+    meta/slaves/<agent>/slave.info                    AgentInfo
+    meta/slaves/<agent>/drain.config                  DrainConfig
+    meta/slaves/<agent>/frameworks/<fw>/framework.info
+      executors/<exec>/runs/<run>/executor.info       ExecutorInfo
+      executors/<exec>/runs/<run>/executor.sentinel   ended and everything acknowledged
+      executors/<exec>/runs/<run>/tasks/<task>/task.info     TaskInfo
+      executors/<exec>/runs/<run>/tasks/<task>/task.updates  UpdateRecord after UpdateRecord
+      executors/<exec>/runs/<run>/tasks/<task>/task.kill     KillRecord
+    slaves/<agent>/frameworks/<fw>/executors/<exec>/runs/<run>/      the sandbox
+
+Ids become path segments through `segment`, so that none of them can leave its directory.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, unquote
+
+from mesostk.wire import json
+from mesostk.wire.recordio import encode_record
+
+BOOT_ID = "meta/boot_id"
+EPOCH = "meta/epoch"
+LATEST = "meta/slaves/latest"
+
+_RUN_FILE = re.compile(
+    r"meta/slaves/(?P<agent>[^/]+)/frameworks/(?P<framework>[^/]+)"
+    r"(?:/executors/(?P<executor>[^/]+)/runs/(?P<run>[^/]+)(?:/tasks/(?P<task>[^/]+))?)?"
+    r"/(?P<name>[^/]+)"
+)
+
+
+def segment(identifier: str) -> str:
+    """`identifier` as one path segment; only `/`, `%`, control characters and `.`/`..` change."""
+    text = quote(identifier, safe=" !\"#$&'()*+,-.:;<=>?@[\\]^_`{|}~")
+    return text.replace(".", "%2E") if text in {".", ".."} else text
+
+
+def unsegment(text: str) -> str:
+    """The identifier that `segment` made `text` of."""
+    return unquote(text)
+
+
+def agent_dir(agent: str) -> str:
+    """Records of an agent id."""
+    return f"meta/slaves/{segment(agent)}"
+
+
+def framework_info(agent: str, framework: str) -> str:
+    """`FrameworkInfo` of a framework that has runs here."""
+    return f"{agent_dir(agent)}/frameworks/{segment(framework)}/framework.info"
+
+
+def _run(agent: str, framework: str, executor: str, run: str) -> str:
+    return (
+        f"slaves/{segment(agent)}/frameworks/{segment(framework)}"
+        f"/executors/{segment(executor)}/runs/{segment(run)}"
+    )
+
+
+def run_dir(agent: str, framework: str, executor: str, run: str) -> str:
+    """Records of a run."""
+    return "meta/" + _run(agent, framework, executor, run)
+
+
+def task_dir(agent: str, framework: str, executor: str, run: str, task: str) -> str:
+    """Records of a task."""
+    return f"{run_dir(agent, framework, executor, run)}/tasks/{segment(task)}"
+
+
+def sandbox(agent: str, framework: str, executor: str, run: str) -> str:
+    """Working directory of a run."""
+    return _run(agent, framework, executor, run)
+
+
+def frame(record: object) -> bytes:
+    """`record` as it is written to its file: JSON in one RecordIO frame."""
+    return encode_record(json.encode(record))
+
+
+class Place:
+    """Which record a path is: the ids in it and the file's name."""
+
+    __slots__ = ("agent", "executor", "framework", "name", "run", "task")
+
+    def __init__(self, match: re.Match[str]) -> None:
+        self.agent = unquote(match["agent"])
+        self.framework = unquote(match["framework"])
+        self.executor = unquote(match["executor"]) if match["executor"] is not None else None
+        self.run = unquote(match["run"]) if match["run"] is not None else None
+        self.task = unquote(match["task"]) if match["task"] is not None else None
+        self.name = match["name"]
+
+
+def place(path: str) -> Place | None:
+    """What `path` below `meta/slaves/<agent>/frameworks` is, None if it is none of ours."""
+    match = _RUN_FILE.fullmatch(path)
+    return Place(match) if match is not None else None

@@ -1,0 +1,239 @@
+"""From the records a former agent left to the events its successor is told. Pure.
+
+::
+
+    files below meta/ ─▶ read ─▶ Found{runs to look for} ─▶ launcher says what became of each
+                                   │                                   │ seen
+                                   └──────────── events(seen) ◀────────┘
+                    RecoveredAgent, RecoveredFramework…, RecoveredRun…, RecoveryDone
+
+Records that are cut off or unreadable cost what was in them and nothing else: each is noted, what
+is whole is used, and a task that runs is never ended because of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+
+from mesostk.agent import executors, layout
+from mesostk.agent.checkpoint import salvage
+from mesostk.agent.events import (
+    DiskOp,
+    KillRecord,
+    RecoveredAgent,
+    RecoveredFramework,
+    RecoveredRun,
+    RecoveryDone,
+    RunSeen,
+    UpdateRecord,
+)
+from mesostk.base.core import Event, Note, Put, note
+from mesostk.errors import WireError
+from mesostk.wire import json
+from mesostk.wire.link import ClusterEpoch
+from mesostk.wire.mesos import (
+    AgentID,
+    AgentInfo,
+    DrainConfig,
+    ExecutorInfo,
+    FrameworkID,
+    FrameworkInfo,
+    TaskID,
+    TaskInfo,
+)
+from mesostk.wire.recordio import encode_record
+
+T = TypeVar("T")
+
+#: Says of a run that neither a process nor a status was found.
+NOTHING = RunSeen()
+
+
+class FoundRun(msgspec.Struct, kw_only=True):
+    """The records of one run that had not ended for everybody."""
+
+    framework_id: str
+    executor_id: str
+    container_id: str
+    executor: ExecutorInfo | None = None
+    task: TaskInfo | None = None
+    updates: tuple[UpdateRecord, ...] = ()
+    kill: KillRecord | None = None
+    is_over: bool = False
+    had_task: bool = False
+
+
+class Found(msgspec.Struct, kw_only=True):
+    """What `read` made of the files.
+
+    `repairs` cut torn tails off and must be applied before anything is appended. `agent_info` is
+    what the agent was when it registered, to be compared with what it is now.
+    """
+
+    agent_id: AgentID | None = None
+    agent_info: AgentInfo | None = None
+    epoch: ClusterEpoch | None = None
+    drain: DrainConfig | None = None
+    rebooted: bool = False
+    frameworks: dict[str, FrameworkInfo] = msgspec.field(default_factory=dict)
+    runs: dict[str, FoundRun] = msgspec.field(default_factory=dict)
+    repairs: list[DiskOp] = msgspec.field(default_factory=list)
+    notes: list[Note] = msgspec.field(default_factory=list)
+
+    @property
+    def wanted(self) -> list[str]:
+        """Container ids of the runs whose fate must be found out."""
+        return [run.container_id for run in self.runs.values() if not run.is_over]
+
+    def events(self, seen: Mapping[str, RunSeen]) -> list[Event]:
+        """What the core is told; `seen` by container id, absent meaning that nothing was found."""
+        events: list[Event] = [
+            RecoveredAgent(agent_id=self.agent_id, epoch=self.epoch, drain=self.drain)
+        ]
+        if self.agent_id is None:
+            return [*events, RecoveryDone(lost=len(self.notes))]
+        runs = [run for run in self.runs.values() if self._is_owed(run, seen)]
+        chosen = _one_per_executor(runs, seen)
+        owners = sorted({run.framework_id for run in chosen})
+        events += [RecoveredFramework(self._framework(owner)) for owner in owners]
+        events += [
+            self._run_event(self.agent_id, run, seen.get(run.container_id, NOTHING))
+            for run in chosen
+        ]
+        return [*events, RecoveryDone(lost=len(self.notes))]
+
+    def _is_owed(self, run: FoundRun, seen: Mapping[str, RunSeen]) -> bool:
+        """Whether the core must hear of it: not if it ended, or its task was never accepted."""
+        return not run.is_over and (run.had_task or seen.get(run.container_id, NOTHING).alive)
+
+    def _framework(self, framework_id: str) -> FrameworkInfo:
+        info = self.frameworks.get(framework_id)
+        if info is not None:
+            return info
+        # Unreadable. The rest of it comes with the next UPDATE_FRAMEWORK; to checkpoint is what
+        # keeps its tasks alive.
+        return FrameworkInfo(
+            user="", name=framework_id, id=FrameworkID(framework_id), checkpoint=True
+        )
+
+    def _run_event(self, agent_id: AgentID, run: FoundRun, seen: RunSeen) -> RecoveredRun:
+        task = run.task
+        if task is None:
+            # Unreadable. A command task has the id of its executor, so that it can be told of.
+            task = TaskInfo(name="", task_id=TaskID(run.executor_id), agent_id=agent_id)
+        executor = run.executor
+        if executor is None:
+            executor = executors.command_executor(task, FrameworkID(run.framework_id))
+        return RecoveredRun(
+            framework_id=run.framework_id,
+            executor=executor,
+            container_id=run.container_id,
+            task=task,
+            updates=run.updates,
+            kill=run.kill,
+            seen=seen,
+            rebooted=self.rebooted,
+        )
+
+
+def _one_per_executor(runs: list[FoundRun], seen: Mapping[str, RunSeen]) -> list[FoundRun]:
+    """An executor has one run at a time; of more, which only damage can leave, the live one."""
+    best: dict[tuple[str, str], FoundRun] = {}
+    for run in runs:
+        key = (run.framework_id, run.executor_id)
+        other = best.get(key)
+        if other is None or _rank(run, seen) > _rank(other, seen):
+            best[key] = run
+    return [best[key] for key in sorted(best)]
+
+
+def _rank(run: FoundRun, seen: Mapping[str, RunSeen]) -> tuple[bool, int, str]:
+    return seen.get(run.container_id, NOTHING).alive, len(run.updates), run.container_id
+
+
+def read(files: Mapping[str, bytes], latest: str | None, boot: str) -> Found:
+    """Take `files` (path below work_dir → bytes) apart.
+
+    `latest` is what the link `meta/slaves/latest` points at, None without one; `boot` names the
+    present boot.
+    """
+    found = Found()
+    found.epoch = _record(found, files, layout.EPOCH, ClusterEpoch)
+    was = files.get(layout.BOOT_ID)
+    found.rebooted = was is not None and was.decode(errors="replace").strip() != boot
+    if latest is None:
+        return found
+    found.agent_id = AgentID(layout.unsegment(latest))
+    home = layout.agent_dir(found.agent_id.value)
+    found.agent_info = _record(found, files, f"{home}/slave.info", AgentInfo)
+    found.drain = _record(found, files, f"{home}/drain.config", DrainConfig)
+    for path in sorted(files):
+        place = layout.place(path)
+        if place is not None and place.agent == found.agent_id.value:
+            _take(found, files, path, place)
+    return found
+
+
+def _take(found: Found, files: Mapping[str, bytes], path: str, place: layout.Place) -> None:
+    if place.run is None or place.executor is None:
+        if place.name == "framework.info":
+            info = _record(found, files, path, FrameworkInfo)
+            if info is not None and info.id is not None:
+                found.frameworks[place.framework] = info
+        return
+    run = found.runs.get(place.run)
+    if run is None:
+        run = found.runs[place.run] = FoundRun(
+            framework_id=place.framework, executor_id=place.executor, container_id=place.run
+        )
+    match place.name:
+        case "executor.sentinel":
+            run.is_over = True
+        case "executor.info":
+            run.executor = _record(found, files, path, ExecutorInfo)
+        case "task.info":
+            run.had_task = True
+            run.task = _record(found, files, path, TaskInfo)
+        case "task.kill":
+            run.kill = _record(found, files, path, KillRecord)
+        case "task.updates":
+            run.updates = _updates(found, files, path)
+
+
+def _record(found: Found, files: Mapping[str, bytes], path: str, type: type[T]) -> T | None:
+    data = files.get(path)
+    if data is None:
+        return None
+    whole = salvage(data)
+    why = whole.why
+    if why is None and len(whole.records) != 1:
+        why = f"holds {len(whole.records)} records instead of 1"
+    if why is None:
+        try:
+            return json.decode(whole.records[0], type)
+        except WireError as error:
+            why = str(error)
+    found.notes.append(note("Losing", level="ERROR", record=path, why=why))
+    return None
+
+
+def _updates(found: Found, files: Mapping[str, bytes], path: str) -> tuple[UpdateRecord, ...]:
+    """The whole records; what follows a broken one may refer to it and is lost with it."""
+    whole = salvage(files[path])
+    records: list[UpdateRecord] = []
+    good = 0
+    why = whole.why
+    for raw in whole.records:
+        try:
+            records.append(json.decode(raw, UpdateRecord))
+        except WireError as error:
+            why = f"record {len(records) + 1}: {error}"
+            break
+        good += len(encode_record(raw))
+    if why is not None:
+        found.notes.append(note("Losing", level="ERROR", record=path, why=why))
+        found.repairs.append(Put(path, files[path][:good]))
+    return tuple(records)

@@ -1,0 +1,286 @@
+"""What the agent knows, and the timers and checkpoints it waits for.
+
+::
+
+    State ── frameworks {fid: Framework} ── runs {executor id: Run} ── tasks {task id: TaskEntry}
+         ├── streams    {(fid, task id): Stream}      updates not yet acknowledged
+         ├── waiting    {token: what a checkpoint is for}
+         └── timers     heap of (deadline, seq, what)
+
+Handlers in `registration`, `tasks`, `updates` and `checks` take the state, change it and return
+effects.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from mesostk.agent.events import Checkpoint, DiskOp, KillRecord
+from mesostk.wire.link import ClusterEpoch, Down, StatusUpdate
+from mesostk.wire.mesos import (
+    AgentID,
+    AgentInfo,
+    Attribute,
+    DomainInfo,
+    DrainConfig,
+    ExecutorInfo,
+    FrameworkInfo,
+    HealthCheck,
+    Resource,
+    TaskInfo,
+    TaskState,
+    TaskStatus,
+)
+
+#: (framework id, task id)
+TaskKey = tuple[str, str]
+
+Phase = Literal["RECOVERING", "DISCONNECTED", "REGISTERING", "RUNNING", "TERMINATING"]
+
+#: SAVING: records on their way to the disk · FETCHING: URIs · LAUNCHING: asked of the launcher ·
+#: RUNNING: exec'ed · OVER: nothing of it is left, updates may still wait.
+RunPhase = Literal["SAVING", "FETCHING", "LAUNCHING", "RUNNING", "OVER"]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator decided. `work_dir` absolute; `base_env` is inherited by every task."""
+
+    hostname: str
+    ip: str
+    port: int
+    resources: tuple[Resource, ...]
+    work_dir: str
+    version: str
+    attributes: tuple[Attribute, ...] = ()
+    domain: DomainInfo | None = None
+    containerizers: tuple[str, ...] = ("mesos",)
+    switch_user: bool = False
+    base_env: dict[str, str] = msgspec.field(default_factory=dict)
+    adopt_cluster: str | None = None
+    registration_backoff_s: float = 1.0
+    shutdown_grace_s: float = 5.0
+    recovery_timeout_s: float = 900.0
+    fetch_uris: bool = True
+    max_completed_frameworks: int = 50
+    max_completed_runs: int = 150
+
+
+class TaskEntry(msgspec.Struct, kw_only=True):
+    """One task, from RUN_TASK until its terminal update is acknowledged.
+
+    `kill_at`: when the grace is over. `gone`: it ends because the agent is to be marked gone.
+    """
+
+    info: TaskInfo
+    state: TaskState = "TASK_STAGING"
+    statuses: list[TaskStatus] = msgspec.field(default_factory=list)
+    kill: KillRecord | None = None
+    kill_at: float | None = None
+    kill_saved: bool = False
+    gone: bool = False
+    healthy: bool | None = None
+
+
+class Checker(msgspec.Struct, kw_only=True):
+    """Health checking of one task; `number` is that of the probe under way or due next."""
+
+    check: HealthCheck
+    since: float
+    number: int = 0
+    failures: int = 0
+    has_succeeded: bool = False
+
+
+class Run(msgspec.Struct, kw_only=True):
+    """One life of an executor; a command task's run has that one task and no executor process.
+
+    `on_disk`: it has records in work_dir. `silent`: its end is not reported, because the framework
+    is gone or does not checkpoint.
+    """
+
+    framework_id: str
+    executor: ExecutorInfo
+    container_id: str
+    phase: RunPhase
+    tasks: dict[str, TaskEntry] = msgspec.field(default_factory=dict)
+    pid: int | None = None
+    started_at: float | None = None
+    on_disk: bool = True
+    silent: bool = False
+    checker: Checker | None = None
+
+    @property
+    def executor_id(self) -> str:
+        return self.executor.executor_id.value
+
+    @property
+    def only_task(self) -> TaskEntry:
+        """The task of a command task's run."""
+        return next(iter(self.tasks.values()))
+
+
+class Framework(msgspec.Struct, kw_only=True):
+    info: FrameworkInfo
+    runs: dict[str, Run] = msgspec.field(default_factory=dict)
+    completed: deque[Run] = msgspec.field(default_factory=deque)
+    terminating: bool = False
+    on_disk: bool = False
+
+    def can(self, capability: str) -> bool:
+        """Whether the framework declared `capability`."""
+        return any(c.type == capability for c in self.info.capabilities)
+
+
+class Pending(msgspec.Struct, kw_only=True):
+    """One update of a stream; `saved` once it may be shown to anyone."""
+
+    update: StatusUpdate
+    saved: bool = False
+
+
+class Stream(msgspec.Struct, kw_only=True):
+    """The updates of one task that are not acknowledged yet, oldest first.
+
+    `path` is where they are appended, None for a task that has no records on disk.
+    `sent` is true while the first one is on its way over the present link; `sendings` tells the
+    timers of earlier sendings from that of the last.
+    """
+
+    key: TaskKey
+    path: str | None
+    pending: deque[Pending] = msgspec.field(default_factory=deque)
+    sent: bool = False
+    acking: bool = False
+    sendings: int = 0
+    retry_s: float = 10.0
+
+
+class Timer(msgspec.Struct, frozen=True):
+    """Base of what a deadline is for; each module declares its own."""
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Base of what a checkpoint is for; each module declares its own."""
+
+
+class State:
+    """Everything the core knows. Made without any I/O; `rng` gives ids and back-offs."""
+
+    def __init__(self, settings: Settings, rng: random.Random) -> None:
+        self.settings = settings
+        self.rng = rng
+        self.phase: Phase = "RECOVERING"
+        self.agent_id: AgentID | None = None
+        self.epoch: ClusterEpoch | None = None
+        self.drain: DrainConfig | None = None
+        self.leader: str | None = None
+        self.link: int | None = None
+        self.links = 0
+        self.attempt = 0
+        self.backoff_s = settings.registration_backoff_s
+        self.ping_timeout_s = 75.0
+        self.heard_at = 0.0
+        self.held: list[Down] = []
+        self.shutdown_reason: str | None = None
+        self.leaving = False
+        self.recovered = False
+        self.registering = False
+        self.recovery_kills: set[str] = set()
+        self.lost_records = 0
+        self.frameworks: dict[str, Framework] = {}
+        self.completed_frameworks: deque[Framework] = deque(
+            maxlen=settings.max_completed_frameworks
+        )
+        self.runs: dict[str, Run] = {}
+        self.streams: dict[TaskKey, Stream] = {}
+        self.waiting: dict[int, Wait] = {}
+        self.counters: dict[str, int] = {}
+        self.offset_s = 0.0
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._seq = 0
+
+    # -- time, ids, checkpoints ------------------------------------------------------------------
+
+    def wall(self, now: float) -> float:
+        """Seconds since the epoch, for fields that go on the wire."""
+        return now + self.offset_s
+
+    def call_at(self, when: float, timer: Timer) -> None:
+        """Have `timer` handled at `when`; it must find out itself whether it is still wanted."""
+        self._seq += 1
+        heapq.heappush(self._timers, (when, self._seq, timer))
+
+    def deadline(self) -> float | None:
+        """When the next timer is due."""
+        return self._timers[0][0] if self._timers else None
+
+    def due(self, now: float) -> Iterator[Timer]:
+        """Timers whose time has come, in order."""
+        while self._timers and self._timers[0][0] <= now:
+            yield heapq.heappop(self._timers)[2]
+
+    def new_uuid(self) -> bytes:
+        """16 bytes of a version 4 UUID."""
+        raw = bytearray(self.rng.randbytes(16))
+        raw[6] = raw[6] & 0x0F | 0x40
+        raw[8] = raw[8] & 0x3F | 0x80
+        return bytes(raw)
+
+    def new_id(self) -> str:
+        """A version 4 UUID in the usual spelling."""
+        text = self.new_uuid().hex()
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    def save(self, what: Wait, *ops: DiskOp, sync: bool = False) -> Checkpoint:
+        """A checkpoint of `ops`; `what` is handled when it is durable or failed."""
+        self._seq += 1
+        self.waiting[self._seq] = what
+        return Checkpoint(self._seq, ops, sync)
+
+    def count(self, name: str) -> None:
+        """Add one to the counter `name`, shown as `slave/<name>`."""
+        self.counters[name] = self.counters.get(name, 0) + 1
+
+    # -- looking things up -----------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether updates may go to the master now."""
+        return self.link is not None and self.phase in ("RUNNING", "TERMINATING")
+
+    @property
+    def own_id(self) -> AgentID:
+        """The agent's id; only asked where tasks exist, which needs one."""
+        assert self.agent_id is not None
+        return self.agent_id
+
+    def agent_info(self) -> AgentInfo:
+        """The agent as it presents itself."""
+        s = self.settings
+        return AgentInfo(
+            hostname=s.hostname,
+            port=s.port,
+            resources=s.resources,
+            attributes=s.attributes,
+            id=self.agent_id,
+            domain=s.domain,
+        )
+
+    def find(self, key: TaskKey) -> tuple[Run, TaskEntry] | None:
+        """The run and entry of a task that is live or has unacknowledged updates."""
+        framework = self.frameworks.get(key[0])
+        for run in framework.runs.values() if framework is not None else ():
+            entry = run.tasks.get(key[1])
+            if entry is not None:
+                return run, entry
+        return None
+
+    def live_runs(self) -> list[Run]:
+        """Runs that hold resources."""
+        return [run for run in self.runs.values() if run.phase != "OVER"]
