@@ -1,0 +1,72 @@
+"""What a test needs of the machine: skipped with the reason on a laptop, failed in CI.
+
+A suite that silently skips its real parts proves nothing, so with `CI=true` in the environment an
+absent part is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from pathlib import Path
+from typing import Final, NoReturn
+
+import pytest
+
+#: Debian's package puts ZooKeeper and what it needs here.
+ZOOKEEPER_JAR: Final = Path("/usr/share/java/zookeeper.jar")
+
+DOCKER_SOCKET: Final = Path("/var/run/docker.sock")
+
+
+def zookeeper_missing() -> str | None:
+    """Why no ZooKeeper server can be started here, or None if one can."""
+    if shutil.which("java") is None:
+        return "no `java` on the PATH; apt-get install zookeeper"
+    if not ZOOKEEPER_JAR.exists():
+        return f"no {ZOOKEEPER_JAR}; apt-get install zookeeper"
+    return None
+
+
+def docker_missing() -> str | None:
+    """Why no container can be started here, or None if one can."""
+    if not DOCKER_SOCKET.is_socket():
+        return f"no Docker engine listens on {DOCKER_SOCKET}"
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.connect(str(DOCKER_SOCKET))
+        except OSError as error:
+            return f"the Docker engine at {DOCKER_SOCKET} cannot be used: {error.strerror}"
+    return None
+
+
+def root_missing() -> str | None:
+    """Why this process cannot do what root may, or None if it can."""
+    return None if os.geteuid() == 0 else f"needs root, runs as uid {os.geteuid()}"
+
+
+def require_zookeeper() -> None:
+    """Skip, or fail in CI, unless ZooKeeper can be started."""
+    _require(zookeeper_missing())
+
+
+def require_docker() -> None:
+    """Skip, or fail in CI, unless a Docker engine answers."""
+    _require(docker_missing())
+
+
+def require_root() -> None:
+    """Skip, or fail in CI, unless this is root."""
+    _require(root_missing())
+
+
+def _require(missing: str | None) -> None:
+    if missing is not None:
+        _give_up(missing)
+
+
+def _give_up(reason: str) -> NoReturn:
+    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
+        pytest.fail(f"in CI every test must run: {reason}")
+    pytest.skip(reason)
