@@ -1,0 +1,208 @@
+"""Runs a playbook through ansible-runner: events become progress, failures become sentences.
+
+::
+
+    run_playbook(site.yml, inventory) ─▶ ansible-runner ─▶ ansible-playbook ─ssh─▶ hosts
+                                            │ events
+             progress.step / .detail ◀──────┤
+             Outcome(stats, failures) ◀─────┘        the whole output: <log directory>/…/stdout
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mesostk.errors import ConfigError, MesostkError
+from mesostk.ops.paths import data_root
+from mesostk.ops.progress import Progress
+
+#: Runs whose output stays below the log directory.
+_RUNS_KEPT = 20
+
+#: Words in what Ansible says of a host, and what an operator can do about it; the first hit counts.
+_REMEDIES: tuple[tuple[str, str], ...] = (
+    (
+        "Host key verification failed",
+        "the host's key is not the one in known_hosts: was it made anew? Check, then ssh-keygen -R",
+    ),
+    ("REMOTE HOST IDENTIFICATION HAS CHANGED", "check that it is your host, then ssh-keygen -R"),
+    (
+        "Permission denied (publickey",
+        "the host does not take the key: set ansible_user and ansible_ssh_private_key_file",
+    ),
+    ("Connection refused", "nothing listens on its SSH port: is sshd running there?"),
+    ("No route to host", "no route leads there: is the address right, is the host up?"),
+    ("timed out", "nobody answers there: is the address right, is the host up, is port 22 open?"),
+    ("Could not resolve hostname", "its name has no address: set ansible_host"),
+    ("Missing sudo password", "let the user use sudo without a password, or add --ask-become-pass"),
+    ("a password is required", "let the user use sudo without a password"),
+    ("is not in the sudoers file", "let the user use sudo, or set ansible_user to one who may"),
+    ("python: not found", "install python3 there, or set ansible_python_interpreter"),
+    ("No such file or directory: python", "install python3 there"),
+    ("No space left on device", "its disk is full: make room and run again"),
+)
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """What went wrong on one host; `remedy` is empty where none is known."""
+
+    host: str
+    task: str
+    message: str
+    remedy: str = ""
+
+
+class HostStats(msgspec.Struct):
+    """Counts of one host's task results."""
+
+    ok: int = 0
+    changed: int = 0
+    failed: int = 0
+    unreachable: int = 0
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """Result of one run of a playbook; `log` holds Ansible's own output."""
+
+    rc: int
+    hosts: Mapping[str, HostStats]
+    failures: Sequence[Failure]
+    log: Path
+
+    @property
+    def changed(self) -> int:
+        """Number of changes on all hosts together."""
+        return sum(stats.changed for stats in self.hosts.values())
+
+
+def remedy_for(message: str) -> str:
+    """What to do about a failure that says `message`; empty where nothing general helps."""
+    for words, remedy in _REMEDIES:
+        if words in message:
+            return remedy
+    return ""
+
+
+class _Listener:
+    """Turns ansible-runner's events into progress and an outcome."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.failures: list[Failure] = []
+        self.hosts: dict[str, HostStats] = {}
+
+    def __call__(self, event: Mapping[str, Any]) -> bool:
+        kind = str(event.get("event", ""))
+        data: Mapping[str, Any] = event.get("event_data") or {}
+        if kind == "playbook_on_play_start":
+            self._progress.step(str(data.get("name", "play")))
+        elif kind == "playbook_on_task_start":
+            self._progress.detail(str(data.get("name", "")))
+        elif kind in ("runner_on_failed", "runner_on_unreachable"):
+            if not data.get("ignore_errors"):
+                self._failed(data)
+        elif kind == "playbook_on_stats":
+            self._stats(data)
+        # Events are for now; the run's output is kept whole, so that no file per event is needed.
+        return False
+
+    def _failed(self, data: Mapping[str, Any]) -> None:
+        result: Mapping[str, Any] = data.get("res") or {}
+        parts = [str(result[key]) for key in ("msg", "stderr") if result.get(key)]
+        message = "\n".join(parts) if parts else "no reason given"
+        self.failures.append(
+            Failure(
+                str(data.get("host", "?")),
+                str(data.get("task", "?")),
+                message,
+                remedy_for(message),
+            )
+        )
+
+    def _stats(self, data: Mapping[str, Any]) -> None:
+        fields = {"ok": "ok", "changed": "changed", "failures": "failed", "dark": "unreachable"}
+        for theirs, ours in fields.items():
+            counts: Mapping[str, int] = data.get(theirs) or {}
+            for host, count in counts.items():
+                setattr(self.hosts.setdefault(host, HostStats()), ours, count)
+
+
+def _arguments(
+    limit: Sequence[str], tags: Sequence[str], *, check: bool, diff: bool
+) -> dict[str, str]:
+    words = (["--check"] if check else []) + (["--diff"] if diff else [])
+    options = {"cmdline": " ".join(words)} if words else {}
+    if limit:
+        options["limit"] = ",".join(limit)
+    if tags:
+        options["tags"] = ",".join(tags)
+    return options
+
+
+def run_playbook(
+    name: str,
+    inventory: Path,
+    progress: Progress,
+    log_dir: Path,
+    *,
+    limit: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    check: bool = False,
+    diff: bool = False,
+    extra_vars: Mapping[str, object] | None = None,
+) -> Outcome:
+    """Run `playbooks/<name>.yml` on `inventory`.
+
+    A failed run is an outcome, not an exception. Raises ConfigError if the playbook or inventory
+    does not exist, MesostkError if Ansible itself cannot be started.
+    """
+    import ansible_runner  # noqa: PLC0415 # 0.3 s, which only the commands that use it pay
+
+    root = data_root()
+    playbook = root / "playbooks" / f"{name}.yml"
+    if not playbook.is_file():
+        known = ", ".join(sorted(path.stem for path in playbook.parent.glob("*.yml")))
+        raise ConfigError(f"there is no playbook {name!r}; there are {known}")
+    if not inventory.exists():
+        raise ConfigError(f"inventory {inventory} does not exist")
+    own_bin = Path(sys.executable).parent
+    search = os.pathsep.join([str(own_bin), os.environ.get("PATH", os.defpath)])
+    if shutil.which("ansible-playbook", path=search) is None:
+        raise MesostkError("ansible-playbook is not installed: pip install ansible-core")
+    log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    listener = _Listener(progress)
+    run = ansible_runner.run(
+        private_data_dir=str(log_dir),
+        project_dir=str(root),
+        playbook=str(playbook),
+        inventory=str(inventory.absolute()),
+        extravars=dict(extra_vars or {}),
+        envvars={
+            "ANSIBLE_CONFIG": str(root / "ansible.cfg"),
+            "ANSIBLE_FORCE_COLOR": "0",
+            "PATH": search,
+            "LC_ALL": "C.UTF-8",
+        },
+        event_handler=listener,
+        quiet=True,
+        # Extra variables may be secrets: they are handed over, not left on the disk.
+        suppress_env_files=True,
+        rotate_artifacts=_RUNS_KEPT,
+        **_arguments(limit, tags, check=check, diff=diff),
+    )
+    artifacts = Path(run.config.artifact_dir)
+    # It repeats the whole environment, which may hold secrets.
+    (artifacts / "command").unlink(missing_ok=True)
+    return Outcome(
+        rc=int(run.rc),
+        hosts=listener.hosts,
+        failures=listener.failures,
+        log=artifacts / "stdout",
+    )
