@@ -29,7 +29,15 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from mesostk.base.units import duration, format_bytes, format_duration, size_bytes
+from mesostk.base.flags import (
+    Flag,
+    FlagRecord,
+    builtin_flags,
+    help_entry,
+    kind_of,
+    value_text,
+)
+from mesostk.base.units import duration, format_bytes, size_bytes
 from mesostk.errors import ConfigError
 
 __all__ = ["Flag", "FlagRecord", "FlagSet", "Values", "duration", "mask_secrets", "size_bytes"]
@@ -40,54 +48,9 @@ USAGE_ERROR: Final = 2
 #: A flag's file larger than this is not a flag's file (somebody pointed at the wrong place).
 MAX_FILE_BYTES: Final = 1 << 20
 
-_KIND_NAMES: Final[Mapping[Any, str]] = {
-    str: "string",
-    int: "integer",
-    float: "number",
-    bool: "boolean",
-    duration: "duration",
-    size_bytes: "bytes",
-}
 _TRUE: Final = frozenset({"true", "1", "yes", "on", ""})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
 _SECRET = re.compile(r"(?<=//)[^/@\s]*@")
-
-
-class Flag(msgspec.Struct, frozen=True):
-    """One flag: `type` turns its text into its value and raises ValueError where it cannot.
-
-    `default` is a value, or text for `type`, or None for "unset". `keyed_dir` allows a directory of
-    that name whose files KEY become `KEY:content`, joined by `;`. `file_value=False` keeps a value
-    `file:///path` as it is.
-    """
-
-    name: str
-    type: Callable[[str], Any]
-    default: Any
-    help: str
-    unit: str | None = None
-    env: str | None = None
-    old_names: tuple[str, ...] = ()
-    choices: tuple[str, ...] | None = None
-    minimum: float | None = None
-    required: bool = False
-    keyed_dir: bool = False
-    file_value: bool = True
-
-
-class FlagRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A flag as documentation and Ansible see it; `default` is text, None if unset."""
-
-    name: str
-    kind: str
-    default: str | None
-    help: str
-    unit: str | None
-    env: str
-    old_names: tuple[str, ...]
-    choices: tuple[str, ...] | None
-    minimum: float | None
-    required: bool
 
 
 class _Text(msgspec.Struct, frozen=True):
@@ -169,7 +132,7 @@ class FlagSet:
         self._from_zk = from_zk
         self.flags: dict[str, Flag] = {}
         self._spellings: dict[str, str] = {}
-        for flag in (*flags, *_builtin_flags(with_zk=from_zk is not None)):
+        for flag in (*flags, *builtin_flags(with_zk=from_zk is not None)):
             for name in (flag.name, *flag.old_names):
                 if name in self._spellings:
                     raise ConfigError(f"{prog}: flag {name} is declared twice")
@@ -378,12 +341,12 @@ class FlagSet:
         try:
             value = _boolean(text) if flag.type is bool else flag.type(text.strip())
         except ValueError as error:
-            reason = str(error) if flag.type not in (int, float) else f"not {_kind(flag)}"
+            reason = str(error) if flag.type not in (int, float) else f"not {kind_of(flag)}"
             raise ConfigError(f"{where}: {shown!r} is refused: {reason}") from error
         if flag.choices is not None and text.strip() not in flag.choices:
             raise ConfigError(f"{where}: {shown!r} is not one of {', '.join(flag.choices)}")
         if flag.minimum is not None and isinstance(value, int | float) and value < flag.minimum:
-            least = _value_text(flag, flag.minimum)
+            least = value_text(flag, flag.minimum)
             raise ConfigError(f"{where}: {shown!r} is below the least value, {least}")
         if flag.type is bool:
             text = "true" if value else "false"
@@ -397,7 +360,7 @@ class FlagSet:
     def _default_text(self, flag: Flag) -> str | None:
         if flag.default is None or isinstance(flag.default, str):
             return flag.default
-        return _value_text(flag, flag.default)
+        return value_text(flag, flag.default)
 
     # -- describing ------------------------------------------------------------------------------
 
@@ -406,7 +369,7 @@ class FlagSet:
         return [
             FlagRecord(
                 name=flag.name,
-                kind=_kind(flag),
+                kind=kind_of(flag),
                 default=self._default_text(flag),
                 help=flag.help,
                 unit=flag.unit,
@@ -430,31 +393,12 @@ class FlagSet:
             "",
         ]
         for record in self.describe():
-            lines += _help_entry(record)
+            lines += help_entry(record)
         return "\n".join(lines)
 
     def _print_and_exit(self, text: str) -> NoReturn:
         sys.stdout.write(text + "\n")
         raise SystemExit(0)
-
-
-def _builtin_flags(*, with_zk: bool) -> list[Flag]:
-    flags = [
-        Flag("help", bool, False, "Print this text and end."),
-        Flag("version", bool, False, "Print the version and end."),
-        Flag(
-            "config_dir",
-            str,
-            None,
-            "Directory with one file per flag; may be given several times, or several joined by"
-            " colons; a later one wins.",
-            file_value=False,
-        ),
-    ]
-    if with_zk:
-        text = "File with the cluster's ZooKeeper URL in one line, usually /etc/mesos/zk."
-        flags.append(Flag("zk_file", str, None, text, file_value=False))
-    return flags
 
 
 def _add(layer: _Layer, name: str, told: _Text) -> None:
@@ -495,38 +439,6 @@ def _boolean(text: str) -> bool:
     if word in _FALSE:
         return False
     raise ValueError("expected true or false")
-
-
-def _kind(flag: Flag) -> str:
-    return _KIND_NAMES.get(flag.type, getattr(flag.type, "__name__", "text").strip("_"))
-
-
-def _value_text(flag: Flag, value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if flag.type is duration:
-        return format_duration(value)
-    if flag.type is size_bytes:
-        return format_bytes(int(value))
-    if isinstance(value, float) and value.is_integer() and flag.type is int:
-        value = int(value)
-    return str(value)
-
-
-def _help_entry(record: FlagRecord) -> list[str]:
-    head = f"  --[no-]{record.name}" if record.kind == "boolean" else f"  --{record.name}=VALUE"
-    facts = [record.kind if record.unit is None else f"{record.kind}, {record.unit}"]
-    if record.choices is not None:
-        facts.append("one of " + ", ".join(record.choices))
-    if record.required:
-        facts.append("required")
-    elif record.default is not None:
-        facts.append(f"default {record.default}")
-    if record.old_names:
-        facts.append("was " + ", ".join(record.old_names))
-    indent = " " * 6
-    text = textwrap.wrap(record.help, 90, initial_indent=indent, subsequent_indent=indent)
-    return [f"{head}  ({'; '.join(facts)})", *text]
 
 
 def process_inputs() -> tuple[list[str], dict[str, str]]:

@@ -21,6 +21,9 @@ from typing import Final
 from mesostk.errors import Unavailable
 from mesostk.testing.requirements import ZOOKEEPER_JAR, zookeeper_missing
 
+#: Logs to standard error; without any binding the server would log nothing. May be absent.
+LOGGING_JAR: Final = ZOOKEEPER_JAR.with_name("slf4j-simple.jar")
+
 #: A JVM on a busy 2-core machine, three of them at once.
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 10.0
@@ -64,8 +67,9 @@ class Member:
             "-Dzookeeper.admin.enableServer=false",
             "-Dzookeeper.4lw.commands.whitelist=srvr,ruok,mntr",
             "-Dzookeeper.forceSync=no",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
             "-cp",
-            f"{self.directory}:{ZOOKEEPER_JAR}",
+            f"{ZOOKEEPER_JAR}:{LOGGING_JAR}",
             "org.apache.zookeeper.server.quorum.QuorumPeerMain",
             str(self.directory / "zoo.cfg"),
         ]
@@ -228,13 +232,6 @@ def write_config(member: Member, number: int, peers: Sequence[tuple[str, int, in
         ]
     (member.directory / "zoo.cfg").write_text("\n".join(lines) + "\n")
     (data / "myid").write_text(f"{number}\n")
-    # Debian's ZooKeeper logs through log4j 1; without a configuration it would log nothing.
-    (member.directory / "log4j.properties").write_text(
-        "log4j.rootLogger=WARN, OUT\n"
-        "log4j.appender.OUT=org.apache.log4j.ConsoleAppender\n"
-        "log4j.appender.OUT.layout=org.apache.log4j.PatternLayout\n"
-        "log4j.appender.OUT.layout.ConversionPattern=%d{ISO8601} %p %c{1} %m%n\n"
-    )
 
 
 def free_ports(ip: str, count: int) -> list[int]:
