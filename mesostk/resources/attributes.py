@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from mesostk.errors import ConfigError
 from mesostk.resources import ranges, scalar
 from mesostk.resources.text import parse_ranges, parse_scalar
+from mesostk.wire import legacy
 from mesostk.wire.mesos import Attribute, Range, Ranges, Scalar, Text
 
 
@@ -69,14 +70,5 @@ def matches(attributes: Iterable[Attribute], name: str, value: str) -> bool:
 
 
 def legacy_object(attributes: Iterable[Attribute]) -> dict[str, float | str]:
-    """The object of /state: numbers as numbers, ranges and text as text."""
-    shown: dict[str, float | str] = {}
-    for attribute in attributes:
-        if attribute.scalar is not None:
-            shown[attribute.name] = attribute.scalar.value
-        elif attribute.ranges is not None:
-            pairs = ranges.of((pair.begin, pair.end) for pair in attribute.ranges.range)
-            shown[attribute.name] = ranges.to_text(pairs)
-        else:
-            shown[attribute.name] = value_text(attribute)
-    return shown
+    """The object that /state shows; see `wire.legacy.attributes_view`."""
+    return legacy.attributes_view(attributes)

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from mesostk.resources import quantity, ranges, scalar
+from mesostk.resources import quantity, ranges
 from mesostk.resources.kinds import Format, Kind, is_plain, kind_of, plain
 from mesostk.resources.quantity import Quantity
+from mesostk.wire import legacy
 from mesostk.wire.mesos import ReservationInfo, Resource, Scalar
 
 
@@ -221,23 +222,8 @@ class Resources:
         return found
 
     def legacy_object(self) -> dict[str, float | str]:
-        """The object of /state: cpus, gpus, mem, disk always, the rest by name, as numbers or text.
-
-        Revocable ones are shown under `<name>_revocable`. Source: Mesos `src/common/http.cpp`.
-        """
-        shown: dict[str, float | str] = {"cpus": 0.0, "gpus": 0.0, "mem": 0.0, "disk": 0.0}
-        self.non_revocable()._show(shown, "")
-        self.revocable()._show(shown, "_revocable")
-        return shown
-
-    def _show(self, shown: dict[str, float | str], suffix: str) -> None:
-        for name, amount in self.quantities().items():
-            shown[name + suffix] = scalar.to_float(amount)
-        for kind in self._items:
-            if kind.type == "RANGES":
-                shown[kind.name + suffix] = quantity.to_text(self.ranges(kind.name))
-            elif kind.type == "SET":
-                shown[kind.name + suffix] = quantity.to_text(self.items_of_set(kind.name))
+        """The object that /state shows; see `wire.legacy.resources_view`."""
+        return legacy.resources_view(self.to_wire())
 
     # -- parts --------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@
       ▲                                                                    │
       └────────recordio.encode_record ◀──── json.encode(struct) ◀──────────┘
 
-    mesos.py ◀── scheduler.py, executor.py, operator.py, link.py    structs in the v1 spelling
+    mesos.py ◀── scheduler, executor, operator, agent_operator, link   structs in the v1 spelling
        └──────▶ legacy.py                                           /state, /slaves, /tasks: dicts
 
 Everything outside is wrong until decoded: `WireError` is the only exception that leaves here.
