@@ -10,7 +10,7 @@
       launcher.lock                 held while a launch is under way (launcher.py)
       containers/<run>/pid          PidRecord, by the supervisor before the task execs
       containers/<run>/status       ExitRecord, by the supervisor when nothing of the run is left
-      containers/<run>/kill         grace in seconds, by the agent before it sends SIGTERM
+      containers/<run>/kill         monotonic deadline, by the agent before it sends SIGTERM
 
 Two durabilities: run records are read back only in the boot that wrote them, so the page cache is
 enough and nothing is fsynced; what must survive a power cut is written with `sync`.

@@ -30,6 +30,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
@@ -420,12 +421,14 @@ class LauncherClient:
         """
         if run.pidfd < 0:
             return
-        try:
-            checkpoint.replace(run.directory / "kill", f"{grace_s:.3f}".encode())
-        finally:
-            # Without the file (a full disk) the grace of the launch holds.
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(run.pidfd, signal.SIGTERM)
+        deadline = time.monotonic() + max(0.0, grace_s)
+        path = run.directory / "kill"
+        with contextlib.suppress(OSError, ValueError):  # said for the first time
+            deadline = min(deadline, float(path.read_text()))
+        with contextlib.suppress(OSError):  # a full disk: the grace of the launch holds
+            checkpoint.replace(path, f"{deadline:.6f}".encode())
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(run.pidfd, signal.SIGTERM)
 
     def forget(self, container_id: str) -> None:
         """Remove the runtime directory of a run that is over and fully reported."""

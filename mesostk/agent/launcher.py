@@ -21,7 +21,6 @@ launch asked of the old one has left its record or never will: recovery reads th
 from __future__ import annotations
 
 import binascii
-import contextlib
 import fcntl
 import gc
 import marshal
@@ -29,10 +28,13 @@ import os
 import signal
 import socket
 import sys
-from types import FrameType
-from typing import Any
 
 from mesostk.agent import supervisor
+
+TYPE_CHECKING = False  # importing typing for it would bring re and half a megabyte along
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
 
 #: Opens each frame; with the checksum it keeps stray bytes away from `marshal`, which trusts them.
 MAGIC = b"MSL1"
@@ -72,6 +74,7 @@ def main(socket_fd: int, lock_path: str) -> None:
     # Supervisors wait for these with sigtimedwait; blocked from before the fork, none is lost.
     signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WAITED - {signal.SIGCHLD})
     supervisor.set_process_name("mesos-launcher")
+    os.set_inheritable(socket_fd, False)  # it was for the exec of this process only
     sock = socket.socket(fileno=socket_fd)
     lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -135,8 +138,10 @@ class _Launcher:
         os.close(pidfd)
 
     def _reply(self, message: object, fds: tuple[int, ...]) -> None:
-        with contextlib.suppress(ConnectionError):  # the next recvmsg hears of it, too
+        try:
             socket.send_fds(self._sock, [encode(message)], list(fds))
+        except ConnectionError:
+            return  # the next recvmsg hears of it, too
 
 
 def _reap() -> None:

@@ -8,6 +8,7 @@ group, and the run's mark in their environment.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from pathlib import Path
@@ -79,10 +80,11 @@ def open_pidfd(record: PidRecord) -> int | None:
         return None
     # Compared after opening: from here on the pid cannot come to mean another process.
     try:
-        if start_time(record.pid) == record.start_time:
-            return pidfd
+        is_it = start_time(record.pid) == record.start_time
     except OSError:
-        pass  # gone between the two
+        is_it = False  # gone between the two
+    if is_it and not select.select([pidfd], [], [], 0)[0]:  # readable: a zombie
+        return pidfd
     os.close(pidfd)
     return None
 

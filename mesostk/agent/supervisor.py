@@ -16,8 +16,9 @@ killing them, or the kernel's OOM killer, does not take the supervisor away with
 the exit status.
 
 Files in the run's runtime directory: `pid` and `status` (JSON, replaced atomically; see
-`checkpoint.PidRecord`, `checkpoint.ExitRecord`) are written here; `kill` (a number of seconds) is
-written by the agent before it sends SIGTERM, and may only shorten the grace that runs already.
+`checkpoint.PidRecord`, `checkpoint.ExitRecord`) are written here; `kill` (the monotonic time by
+which the run must be over) is written by the agent before it sends SIGTERM. A deadline, not a
+duration: of several kills in a row, only one signal may arrive.
 
 Imports nothing but small modules of the standard library: see launcher.py.
 """
@@ -31,10 +32,14 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Sequence
-from typing import Any, NoReturn
+import warnings  # noqa: F401 - os.execvpe imports it, as a user who may not read our files
 
 from mesostk.agent import processes
+
+TYPE_CHECKING = False  # as in launcher.py
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn
 
 #: Signals that a supervisor takes by sigtimedwait. HUP and INT are blocked only to be ignored.
 WAITED = frozenset({signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGINT})
@@ -207,7 +212,7 @@ class _Supervisor:
 
     def _kill_gently(self) -> None:
         self._killed = self._killed or self._wait_status is None
-        deadline = time.monotonic() + self._grace()
+        deadline = self._asked_deadline()
         first = self._deadline is None
         self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
         if first:
@@ -217,16 +222,12 @@ class _Supervisor:
                     processes.send(pid, signal.SIGTERM)
             processes.send_group(self._task, signal.SIGCONT)  # a stopped task could not react
 
-    def _grace(self) -> float:
-        """Seconds: of the agent's `kill` file, else of the request."""
+    def _asked_deadline(self) -> float:
+        """Monotonic time of the KILL: of the agent's `kill` file, else the request's grace."""
         try:
-            fd = os.open(f"{self._runtime}/kill", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                return max(0.0, float(os.read(fd, 64)))
-            finally:
-                os.close(fd)
+            return float(processes.read(f"{self._runtime}/kill"))
         except (OSError, ValueError):
-            return float(self._request["grace_s"])
+            return time.monotonic() + float(self._request["grace_s"])
 
     def _end_all(self) -> None:
         """KILL what is left until nothing is; gives up only on what may not be signalled."""
