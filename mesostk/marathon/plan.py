@@ -1,0 +1,78 @@
+"""From two root groups to the steps of a deployment, as data.
+
+Steps run one after another, the actions of a step side by side; empty steps are left out:
+
+1. stop every removed app, 2. start every new one (at 0), 3. scale or restart, one step for each
+layer of the dependency graph.
+
+Source: spec/marathon §3.1, §1.11.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mesostk.marathon import groups
+from mesostk.marathon.groups import Group
+from mesostk.marathon.versions import config_version, is_same, needs_restart
+from mesostk.wire.marathon import Action, AppDefinition, Step
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One app on both sides; None where it does not exist."""
+
+    before: AppDefinition | None
+    after: AppDefinition | None
+
+
+def changes(old: Group, new: Group) -> dict[str, Change]:
+    """Every app that differs, by id; also one that only got a new version (a restart)."""
+    before = {app.id: app for app in groups.apps(old)}
+    after = {app.id: app for app in groups.apps(new)}
+    return {
+        id: Change(before=before.get(id), after=after.get(id))
+        for id in sorted(before.keys() | after.keys())
+        if _differ(before.get(id), after.get(id))
+    }
+
+
+def affected(old: Group, new: Group) -> frozenset[str]:
+    """Ids of the apps that a deployment from `old` to `new` locks."""
+    return frozenset(changes(old, new))
+
+
+def steps(old: Group, new: Group) -> tuple[Step, ...]:
+    """The steps from `old` to `new`; none if nothing differs.
+
+    Raises `Refused` (422) where the apps of `new` depend on each other in a circle.
+    """
+    found = changes(old, new)
+    stopped = [id for id, change in found.items() if change.after is None]
+    started = [id for id, change in found.items() if change.before is None]
+    plan = [
+        Step(actions=tuple(Action(action="StopApplication", app=id) for id in stopped)),
+        Step(actions=tuple(Action(action="StartApplication", app=id) for id in started)),
+    ]
+    by_layer: dict[int, list[Action]] = {}
+    depth = groups.layers(new)
+    for id, change in found.items():
+        if change.after is not None:
+            by_layer.setdefault(depth[id], []).append(_action(change.before, change.after))
+    plan += [Step(actions=tuple(by_layer[layer])) for layer in sorted(by_layer)]
+    return tuple(step for step in plan if step.actions)
+
+
+def _action(before: AppDefinition | None, after: AppDefinition) -> Action:
+    """New, only scaled, or going to 0: scale; any other change: restart."""
+    scales = before is None or after.instances == 0 or not _restarts(before, after)
+    return Action(action="ScaleApplication" if scales else "RestartApplication", app=after.id)
+
+
+def _restarts(before: AppDefinition, after: AppDefinition) -> bool:
+    return needs_restart(before, after) or config_version(before) != config_version(after)
+
+
+def _differ(before: AppDefinition | None, after: AppDefinition | None) -> bool:
+    if before is None or after is None:
+        return before is not after
+    return not is_same(before, after) or config_version(before) != config_version(after)
