@@ -69,11 +69,13 @@ class Agent:
         for run in state.live_runs():
             assert state.runs[run.container_id] is run
             assert state.frameworks[run.framework_id].runs[run.executor_id] is run
-            held += [entry.info.resources for entry in run.tasks.values()]
-        why = why_not_fit(state.settings.resources, held, ())
+            held += [r for entry in run.tasks.values() for r in entry.info.resources]
+        why = why_not_fit(state.settings.resources, (), held)
         assert why is None, why
         for framework in state.frameworks.values():
-            assert framework.runs, "a framework without runs is not forgotten"
+            assert framework.runs or not state.recovered, (
+                "a framework without runs is not forgotten"
+            )
             for run in framework.runs.values():
                 self._check_run(run.framework_id, run.executor_id)
         for key, stream in state.streams.items():

@@ -127,7 +127,7 @@ def forget(state: State, run: Run) -> list[Effect]:
         path = f"{layout.run_dir(*ids)}/executor.sentinel"
         effects.append(state.save(Recorded(), Put(path, b"")))
         effects.append(RunOver(run.framework_id, run.executor_id, run.container_id))
-    if not framework.runs:
+    if not framework.runs and state.recovered:
         del state.frameworks[run.framework_id]
         state.completed_frameworks.append(framework)
     return effects

@@ -161,6 +161,8 @@ def end_silently(state: State, now: float, run: Run, grace_s: float) -> list[Eff
     """End a run without telling anyone what became of its task."""
     run.silent = True
     checks.stop(run)
+    for task_id in run.tasks:
+        state.streams.pop((run.framework_id, task_id), None)
     if run.phase == "OVER":
         return endings.forget(state, run)
     if run.phase == "FETCHING":

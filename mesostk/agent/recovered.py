@@ -6,7 +6,7 @@ when neither a process nor a status is found does a task count as terminated.
 
 from __future__ import annotations
 
-from mesostk.agent import endings, kills, registration, tasks, updates
+from mesostk.agent import drain, endings, kills, registration, tasks, updates
 from mesostk.agent.events import (
     KillRun,
     RecoveredAgent,
@@ -88,7 +88,6 @@ def _already_told(state: State, again: Run) -> list[Effect]:
 
 def _end_unseen(state: State, now: float, again: Run) -> list[Effect]:
     """Runs of a framework that does not checkpoint end with the agent (spec §8.6)."""
-    state.streams.pop((again.framework_id, again.only_task.info.task_id.value), None)
     if again.phase != "RUNNING":
         again.phase = "OVER"
     else:
@@ -138,10 +137,12 @@ def done(state: State, now: float, event: RecoveryDone) -> list[Effect]:
     state.phase = "DISCONNECTED"
     state.lost_records = event.lost
     for name in [name for name, f in state.frameworks.items() if not f.runs]:
-        del state.frameworks[name]
+        state.completed_frameworks.append(state.frameworks.pop(name))
     effects: list[Effect] = [
         note("Recovered", tasks=len(state.runs), updates=len(state.streams), lost=event.lost)
     ]
+    if state.drain is not None:
+        effects += drain.drain_saved(state, now, None)
     return effects + register_if_ready(state, now)
 
 
