@@ -39,7 +39,7 @@ lab-down: $(INSTALLED) ## remove the lab; PURGE=1 removes the host image, too
 
 .PHONY: test
 test: test-packages $(INSTALLED) engine lint ## lint, then every test, with real ZooKeeper and the lab
-	MESOSTK_REQUIRE=zookeeper,docker $(BIN)/python -m pytest $(PYTEST)
+	CI=true $(BIN)/python -m pytest $(PYTEST)
 
 .PHONY: quick
 quick: $(INSTALLED) ## the tests that need neither ZooKeeper, Docker nor root
@@ -67,7 +67,7 @@ soak: $(INSTALLED) ## the simulation over many seeds; SEEDS=2000
 
 .PHONY: wheel
 wheel: $(INSTALLED) ## build the wheel into dist/
-	$(BIN)/python -m build --wheel
+	$(BIN)/python -m pip wheel -q --no-deps -w dist .
 
 .PHONY: clean
 clean: ## remove the virtual environment and what builds and tests left; the lab stays

@@ -22,7 +22,7 @@ from docker.types import EndpointConfig, IPAMConfig, IPAMPool
 
 from mesostk.errors import ConfigError, Unavailable
 from mesostk.ops import engine, inventory, lab, lab_image, paths
-from mesostk.ops.lab import Host, HostState, HostStatus, LabSpec
+from mesostk.ops.lab import Endpoints, Host, HostState, HostStatus, LabSpec
 from mesostk.ops.progress import Progress
 from mesostk.ops.ssh_keys import SshIdentity
 
@@ -98,6 +98,15 @@ class DockerLab:
         _in_parallel(hosts, lambda host: self._wait_ready(host, deadline))
         self._write_inventory(hosts)
         progress.done(f"{len(hosts)} hosts are up; inventory: {self.inventory_path}")
+
+    def endpoints(self) -> Endpoints:
+        """Where the daemons listen once `site.yml` has run."""
+        masters = [host.address for host in self.spec.hosts() if host.is_master]
+        return Endpoints(
+            masters=tuple(f"http://{address}:5050" for address in masters),
+            marathons=tuple(f"http://{address}:8080" for address in masters),
+            zookeeper="zk://" + ",".join(f"{address}:2181" for address in masters),
+        )
 
     def _write_inventory(self, hosts: Sequence[Host]) -> None:
         key, known = self.ssh.key.resolve(), self.ssh.known_hosts.resolve()

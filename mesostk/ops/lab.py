@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from mesostk.errors import ConfigError, Unavailable
-from mesostk.ops import paths
+from mesostk.ops import paths, zookeeper
 from mesostk.ops.progress import Progress
 
 DriverName = Literal["docker", "local"]
@@ -85,6 +85,14 @@ class HostStatus(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a lab's daemons are reached: URLs without a path; `zookeeper` as `zk://host:port,…`."""
+
+    masters: tuple[str, ...]
+    marathons: tuple[str, ...]
+    zookeeper: str | None = None
+
+
 class Lab(Protocol):
     """What every driver offers. All methods block; they raise ConfigError or Unavailable."""
 
@@ -97,6 +105,10 @@ class Lab(Protocol):
 
     def down(self, progress: Progress, *, purge: bool) -> None:
         """Take away all that `up` made, also half of it; `purge` takes caches too."""
+        ...
+
+    def endpoints(self) -> Endpoints:
+        """Where the daemons of a lab that is up are reached."""
         ...
 
     def status(self) -> list[HostStatus]:
@@ -118,6 +130,13 @@ class Lab(Protocol):
     def heal(self, host: str) -> None:
         """Connect it again."""
         ...
+
+
+def default_masters(driver: DriverName) -> int:
+    """3, as the tutorial; 1 for a local lab on a machine without ZooKeeper."""
+    if driver == "local" and zookeeper.zookeeper_missing() is not None:
+        return 1
+    return 3
 
 
 def validate(spec: LabSpec) -> None:
@@ -227,4 +246,17 @@ def existing(name: str = "lab") -> Lab:
     spec = load_spec(directory)
     if spec is None:
         raise Unavailable(f"there is no lab {name!r}; `mesostk lab up` makes one")
+    return _DRIVERS[spec.driver](spec, directory)
+
+
+def to_remove(name: str = "lab") -> Lab:
+    """The lab called `name`, also if only container hosts of it are left and its state is lost.
+
+    `down` on it finds what it owns by label, so nothing is asked of the state.
+    """
+    directory = state_dir(name)
+    spec = load_spec(directory)
+    if spec is None:
+        spec = LabSpec(driver="docker", name=name)
+        validate(spec)
     return _DRIVERS[spec.driver](spec, directory)
