@@ -257,16 +257,14 @@ def boot_identity() -> str:
 class PidRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Identifies the processes of a run within the boot named `boot` (see `boot_identity`).
 
-    `pid` is the supervisor; the start times, in clock ticks since boot, tell a reused pid. The
-    task leads a session and process group of its own. `cgroups` are absolute directories.
+    `pid` is the supervisor, and the session of the task; `start_time`, in clock ticks since boot,
+    tells a reused pid. `cgroups` are absolute directories.
     """
 
     container_id: str
     pid: int
     start_time: int
     boot: str
-    task_pid: int
-    task_start_time: int
     cgroups: tuple[str, ...] = ()
 
 
@@ -303,7 +301,7 @@ def run_directory(runtime_dir: Path, container_id: str) -> Path:
 
 
 def read_pid(run_dir: Path) -> PidRecord | None:
-    """The `pid` record of a run; None if its task was never released to exec.
+    """The `pid` record of a run; None if its task was never forked.
 
     Raises WireError if it is not readable; the supervisor writes it atomically, so that this means
     a damaged file system or a foreign hand.

@@ -40,6 +40,7 @@ import msgspec
 import mesostk
 from mesostk.agent import checkpoint, launcher, leftovers
 from mesostk.agent.checkpoint import ExitRecord, PidRecord
+from mesostk.agent.processes import children_of
 from mesostk.agent.supervisor import RUN_MARKER
 from mesostk.errors import MesostkError, Unavailable, WireError
 
@@ -93,7 +94,7 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run:
-    """A run that is watched. `pid` is the supervisor's, `task_pid` the task's own."""
+    """A run that is watched. `pid` is the supervisor's, `task_pid` the task's own (0: unknown)."""
 
     __slots__ = ("container_id", "directory", "pid", "pidfd", "task_pid")
 
@@ -105,20 +106,12 @@ class Run:
         self.pidfd = pidfd
 
 
-class _Launching:
-    """A launch on its way: the launcher tells the pidfd, the supervisor the task or why not."""
+class _Started(msgspec.Struct, frozen=True):
+    """The supervisor's answer: the task has exec'ed."""
 
-    def __init__(self, answer: asyncio.Future[None]) -> None:
-        self.answer = answer
-        self.pid = 0
-        self.pidfd = -1
-        self.task_pid = 0
-        self.failure: str | None = None
-
-    def settle(self) -> None:
-        done = self.failure is not None or (self.pidfd >= 0 and self.task_pid > 0)
-        if done:
-            _settle(self.answer)
+    pid: int
+    task_pid: int
+    pidfd: int
 
 
 class LauncherClient:
@@ -144,7 +137,7 @@ class LauncherClient:
         self._starting = asyncio.Lock()
         self._sending = asyncio.Lock()
         self._ready: asyncio.Future[None] | None = None
-        self._launching: dict[int, _Launching] = {}
+        self._launching: dict[int, asyncio.Future[_Started]] = {}
         self._concluding: set[asyncio.Future[ExitRecord]] = set()
         self._number = 0
 
@@ -217,9 +210,9 @@ class LauncherClient:
             self._process = None
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(_Unanswered())
-        for launching in self._launching.values():
-            if not launching.answer.done():
-                launching.answer.set_exception(_Unanswered())
+        for answer in self._launching.values():
+            if not answer.done():
+                answer.set_exception(_Unanswered())
 
     # -- launching ----------------------------------------------------------------------------
 
@@ -260,23 +253,19 @@ class LauncherClient:
     async def _launch_once(
         self, container_id: str, directory: Path, number: int, frame: bytes
     ) -> Run:
-        loop = asyncio.get_running_loop()
-        launching = _Launching(loop.create_future())
-        self._launching[number] = launching
+        answer: asyncio.Future[_Started] = asyncio.get_running_loop().create_future()
+        self._launching[number] = answer
         try:
             await self._send(frame)
-            await launching.answer
-            if launching.failure is not None:
-                raise LaunchFailed(launching.failure)
-        except BaseException:
-            # When cancelled, the run goes on; whoever cancelled finds it by `reattach`.
-            if launching.pidfd >= 0:
-                loop.remove_reader(launching.pidfd)
-                os.close(launching.pidfd)
+            started = await answer
+        except asyncio.CancelledError:
+            # The run goes on; whoever cancelled finds it by `reattach`.
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                os.close(answer.result().pidfd)
             raise
         finally:
             del self._launching[number]
-        run = Run(container_id, directory, launching.pid, launching.task_pid, launching.pidfd)
+        run = Run(container_id, directory, started.pid, started.task_pid, started.pidfd)
         self._watch(run)
         return run
 
@@ -330,33 +319,26 @@ class LauncherClient:
                 case ("ready", _, _):
                     if self._ready is not None:
                         _settle(self._ready)
-                case (str(kind), int(number), int() | str() as value):
-                    self._on_answer(kind, number, value, fds)
-                    continue
+                case ("started", int(number), int(task_pid), int(pid)) if fds:
+                    if self._answer(number, _Started(pid, task_pid, fds[0])):
+                        continue
+                case ("failed", int(number), str(reason)):
+                    self._answer(number, LaunchFailed(reason))
+                case ("gone", int(number), int()):
+                    self._answer(number, _Unanswered())
             for fd in fds:
                 os.close(fd)
 
-    def _on_answer(self, kind: str, number: int, value: int | str, fds: list[int]) -> None:
-        launching = self._launching.get(number)
-        if launching is None or launching.answer.done():
-            for fd in fds:  # cancelled meanwhile
-                os.close(fd)
-            return
-        if kind == "forked" and isinstance(value, int) and fds:
-            launching.pid, launching.pidfd = value, fds[0]
-            asyncio.get_running_loop().add_reader(fds[0], self._on_gone_early, launching)
-        elif kind == "started" and isinstance(value, int):
-            launching.task_pid = value
+    def _answer(self, number: int, value: _Started | Exception) -> bool:
+        """False if nobody waits for it: answered already, or cancelled."""
+        answer = self._launching.get(number)
+        if answer is None or answer.done():
+            return False
+        if isinstance(value, Exception):
+            answer.set_exception(value)
         else:
-            launching.failure = str(value)
-        launching.settle()
-
-    def _on_gone_early(self, launching: _Launching) -> None:
-        """The supervisor ended; its answer may be waiting in the socket, or was never sent."""
-        asyncio.get_running_loop().remove_reader(launching.pidfd)
-        self._on_readable()
-        if not launching.answer.done():
-            launching.answer.set_exception(_Unanswered())
+            answer.set_result(value)
+        return True
 
     def _ended_already(self, container_id: str, directory: Path, outcome: ExitRecord) -> Run:
         loop = asyncio.get_running_loop()
@@ -369,7 +351,7 @@ class LauncherClient:
         """What became of a run that an earlier agent, or an unanswered `launch`, left.
 
         A Run: its supervisor is alive and is watched again. An ExitRecord: it is over, and what
-        was left of it has been killed. None: its task was never released to exec.
+        was left of it has been killed. None: its task was never forked.
         Call `start` first. Raises nothing: unreadable records are a `lost` run, with a note.
         """
         directory = checkpoint.run_directory(self._runtime_dir, container_id)
@@ -385,7 +367,7 @@ class LauncherClient:
         pidfd = leftovers.open_pidfd(record)
         if pidfd is None:
             return await self._conclude(record, directory)
-        run = Run(container_id, directory, record.pid, record.task_pid, pidfd)
+        run = Run(container_id, directory, record.pid, _task_of(record.pid), pidfd)
         self._watch(run)
         return run
 
@@ -433,6 +415,11 @@ class LauncherClient:
     def forget(self, container_id: str) -> None:
         """Remove the runtime directory of a run that is over and fully reported."""
         shutil.rmtree(checkpoint.run_directory(self._runtime_dir, container_id), ignore_errors=True)
+
+
+def _task_of(supervisor: int) -> int:
+    """The first child: those adopted from the task come after it. 0 if it has ended already."""
+    return next(iter(children_of(supervisor)), 0)
 
 
 def _settle(future: asyncio.Future[None]) -> None:

@@ -5,8 +5,8 @@
     agent ── SOCK_SEQPACKET ── launcher ── fork ─▶ supervisor ── fork ─▶ task
       ready      ◀──────────────  holds the lock: no launch of an earlier launcher is under way
       (n, request) ───────────▶
-      forked n   ◀──────────────  with a pidfd of the supervisor
-      started n / failed n ◀───────────────────── from the supervisor, over the same socket
+      started n (with a pidfd) or failed n ◀───── from the supervisor, over the same socket
+      gone n     ◀──────────────  it was killed, perhaps before it could answer
 
 It is exec'd as `python -I -S` and imports nothing but small modules of the standard library, so
 that a fork costs a millisecond and a supervisor a megabyte; forking from the agent itself would be
@@ -88,10 +88,16 @@ def main(socket_fd: int, lock_path: str) -> None:
 
 
 class _Launcher:
+    """`_forked` is pid → number of the launch, until that supervisor has ended.
+
+    `_early` is pid → wait status of those that ended before they were entered there.
+    """
+
     def __init__(self, sock: socket.socket, lock: int) -> None:
         self._sock = sock
         self._lock = lock
-        self._forking = False
+        self._forked: dict[int, int] = {}
+        self._early: dict[int, int] = {}
 
     def serve(self) -> None:
         signal.signal(signal.SIGCHLD, self._on_child)
@@ -116,40 +122,42 @@ class _Launcher:
             ):
                 self._launch(message[0], message[1])
 
-    def _on_child(self, _signum: int, _frame: FrameType | None) -> None:
-        # A supervisor that ended at once must stay a zombie until its pidfd is open.
-        if not self._forking:
-            _reap()
-
     def _launch(self, number: int, request: dict[str, object]) -> None:
-        self._forking = True
         try:
             pid = os.fork()
-            if pid == 0:
-                supervisor.run(self._sock, self._lock, number, request)  # never returns
-            pidfd = os.pidfd_open(pid)
         except OSError as error:
-            self._reply(("failed", number, f"cannot fork a supervisor: {error.strerror}"), ())
+            self._tell(("failed", number, f"cannot fork a supervisor: {error.strerror}"))
             return
-        finally:
-            self._forking = False
-            _reap()
-        self._reply(("forked", number, pid), (pidfd,))
-        os.close(pidfd)
+        if pid == 0:
+            supervisor.run(self._sock, self._lock, number, request)  # never returns
+        self._forked[pid] = number
+        if pid in self._early:
+            self._ended(pid, self._early.pop(pid))
 
-    def _reply(self, message: object, fds: tuple[int, ...]) -> None:
+    def _on_child(self, _signum: int, _frame: FrameType | None) -> None:
+        """Collect supervisors that have ended."""
         try:
-            socket.send_fds(self._sock, [encode(message)], list(fds))
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                if pid in self._forked:
+                    self._ended(pid, status)
+                else:
+                    self._early[pid] = status  # between its fork and the line after
+        except ChildProcessError:
+            return
+
+    def _ended(self, pid: int, status: int) -> None:
+        number = self._forked.pop(pid)
+        if status != 0:
+            self._tell(("gone", number, pid))
+
+    def _tell(self, message: object) -> None:
+        try:
+            self._sock.send(encode(message))
         except ConnectionError:
             return  # the next recvmsg hears of it, too
-
-
-def _reap() -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return
 
 
 def _received_fds(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -1,8 +1,8 @@
 """Whether a supervisor is still there, and ending what is left of its run when it was killed.
 
 Without the supervisor nobody knows the run's processes as descendants: orphans belong to init.
-They are found by what they cannot shed together: the run's cgroups, the task's session and process
-group, and the run's mark in their environment.
+They are found by what they hardly shed together: the run's cgroups, the session that the supervisor
+made, and the run's mark in their environment.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def end(record: PidRecord) -> int:
 def find(record: PidRecord) -> set[int]:
     """Pids of the processes of the run, zombies left out.
 
-    A session or group number counts only while its leader is either gone or the very task: a
-    process started later under the same number is not ours.
+    The session's number counts only while the supervisor, its leader, is gone: if a later process
+    has got the number, its session is not ours.
     """
     mark = f"{RUN_MARKER}={record.container_id}".encode()
     try:
-        is_reused = start_time(record.task_pid) != record.task_start_time
+        is_reused = start_time(record.pid) != record.start_time
     except OSError:
         is_reused = False
     found = set()
@@ -62,9 +62,9 @@ def find(record: PidRecord) -> set[int]:
         pid = int(entry.name)
         try:
             stat = Path(entry.path, "stat").read_text(errors="replace").rpartition(")")[2].split()
-            if stat[0] in "ZX" or int(stat[19]) < record.task_start_time:
+            if stat[0] in "ZX" or int(stat[19]) < record.start_time:
                 continue
-            in_session = not is_reused and record.task_pid in (int(stat[2]), int(stat[3]))
+            in_session = not is_reused and int(stat[3]) == record.pid
             if in_session or mark in Path(entry.path, "environ").read_bytes().split(b"\0"):
                 found.add(pid)
         except OSError:

@@ -2,12 +2,12 @@
 
 ::
 
-    forked ─▶ task forked, held ─▶ `pid` record ─▶ task released ─▶ exec ─▶ waiting
-                                                       │ exec fails            │ task ends
-                                                       ▼                       ▼
-                                                 `status` {failure}      the rest is killed
-                                                                               ▼
-    SIGTERM: TERM to the task's group and its other descendants        `status` {wait_status}
+    forked ─▶ session, cgroup ─▶ `pid` record ─▶ task forked ─▶ exec ─▶ waiting
+                                                     │ exec fails           │ task ends
+                                                     ▼                      ▼
+                                               `status` {failure}     the rest is killed
+                                                                            ▼
+    SIGTERM: TERM to the task's group and its other descendants     `status` {wait_status}
              … grace … KILL to all of them, and to the cgroup
 
 It is a child subreaper: whatever the task forks, daemonised or not, is found when it is orphaned,
@@ -119,7 +119,9 @@ class _Supervisor:
             self._write_status(f'"failure":{_quote(str(failure))},"ended_at":{time.time():.6f}')
             _report(sock, ("failed", number, str(failure)))
             return
-        _report(sock, ("started", number, self._task))
+        pidfd = os.pidfd_open(os.getpid())
+        _report(sock, ("started", number, self._task, os.getpid()), pidfd)
+        os.close(pidfd)
         sock.close()
         self._wait()
         self._write_status(
@@ -132,21 +134,20 @@ class _Supervisor:
     # -- start --------------------------------------------------------------------------------
 
     def _start(self, lock: int) -> None:
-        """Fork the task, record it, release it; raises _Failure if it did not come to exec."""
+        """Record the run, then fork the task; raises _Failure if it did not come to exec."""
         for path in self._request["supervisor_cgroups"]:
             _enter_cgroup(path)
         self._reserve_status()
-        go_read, go_write = os.pipe()
-        why_read, why_write = os.pipe()
-        self._task = os.fork()
-        if self._task == 0:
-            _become_task(self._request, go_read, why_write)
-        os.close(go_read)
-        os.close(why_write)
         self._write_pid()
         os.close(lock)
-        os.write(go_write, b"g")
-        os.close(go_write)
+        why_read, why_write = os.pipe()
+        try:
+            self._task = os.fork()
+        except OSError as error:
+            raise _Failure(f"cannot fork the task: {error.strerror}") from None
+        if self._task == 0:
+            _become_task(self._request, why_write)
+        os.close(why_write)
         why = os.read(why_read, 4096)
         os.close(why_read)
         if why:
@@ -165,7 +166,6 @@ class _Supervisor:
         record = (
             f'{{"pid":{pid},"start_time":{processes.start_time(pid)},'
             f'"boot":{_quote(self._request["boot"])},'
-            f'"task_pid":{self._task},"task_start_time":{processes.start_time(self._task)},'
             f'"cgroups":[{",".join(_quote(path) for path in self._cgroups)}],'
             f'"container_id":{_quote(self._request["container_id"])}}}\n'
         )
@@ -273,12 +273,12 @@ class _Supervisor:
 # -- the task's side of the fork ----------------------------------------------------------------
 
 
-def _become_task(request: dict[str, Any], go: int, why: int) -> NoReturn:
-    """Wait for the `pid` record, then turn into the task; on failure tell `why` and exit."""
+def _become_task(request: dict[str, Any], why: int) -> NoReturn:
+    """Turn into the task; on failure tell `why` and exit."""
     try:
-        os.setsid()
-        if os.read(go, 1) != b"g":
-            os._exit(127)  # the supervisor failed or was killed
+        # A group of its own in the supervisor's session: the session is known before the fork, so
+        # that the `pid` record can be written first and still leads to the task.
+        os.setpgid(0, 0)
         _prepare(request)
         executable = request["executable"]
         try:
@@ -377,10 +377,10 @@ def _quoted_character(c: str) -> str:
     return f"\\u{ord(c):04x}" if ord(c) < 0xD800 or 0xDFFF < ord(c) <= 0xFFFF else "?"
 
 
-def _report(sock: socket.socket, message: object) -> None:
+def _report(sock: socket.socket, message: object, *fds: int) -> None:
     from mesostk.agent.launcher import encode  # noqa: PLC0415 - launcher imports this module
 
     try:
-        sock.send(encode(message))
+        socket.send_fds(sock, [encode(message)], list(fds))
     except OSError:
         return  # the agent is gone; it will read the records when it is back
