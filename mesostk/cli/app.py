@@ -1,0 +1,94 @@
+"""The root of the `mesostk` command: which words there are, and where they lead.
+
+A module is imported when its word is used: `--help` and tab completion stay under 150 ms.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+import mesostk
+
+#: Word → (module of mesostk.cli, function or Typer, help). A Typer becomes a group of words.
+WORDS: dict[str, tuple[str, str, str]] = {
+    "lab": ("lab", "commands", "A whole cluster on this machine."),
+    "cluster": ("cluster", "commands", "Provision and check a cluster of hosts."),
+    "context": ("contexts", "commands", "Clusters that this command knows."),
+    "status": ("status", "status", "Show masters, agents and apps."),
+    "deploy": ("apps", "deploy", "Create or update apps, and wait until they run."),
+    "scale": ("apps", "scale", "Change the number of an app's instances."),
+    "apps": ("apps", "apps", "List the apps."),
+    "app": ("apps", "show_app", "Show one app: definition, tasks, last failure."),
+    "destroy": ("apps", "destroy", "Kill all tasks of an app and forget it."),
+    "tasks": ("tasks", "tasks", "List tasks, of one app or of all."),
+    "logs": ("tasks", "logs", "Print what tasks write."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group whose words are imported when they are used.
+
+    Contexts and commands are `Any` here: newer releases of typer bring a click of their own.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 # click's signature
+        """All words, in the order of a session."""
+        return list(WORDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 # click's signature
+        """The command of a word; None where there is none."""
+        if cmd_name not in WORDS:
+            return None
+        module, attribute, _ = WORDS[cmd_name]
+        target = getattr(importlib.import_module(f"mesostk.cli.{module}"), attribute)
+        if isinstance(target, typer.Typer):
+            command: Any = typer.main.get_group(target)
+        else:
+            single = typer.Typer(add_completion=False, rich_markup_mode=None)
+            single.command()(target)
+            command = typer.main.get_command(single)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 # click's signature
+        """The words with their help, without importing what they lead to."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(word, text) for word, (_, _, text) in WORDS.items()])
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Provision and run a Mesos-style cluster.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"mesostk {mesostk.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Provision and run a Mesos-style cluster."""
+
+
+def main() -> Any:
+    """Entry point of the console script."""
+    return app(prog_name="mesostk")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

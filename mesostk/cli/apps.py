@@ -1,0 +1,333 @@
+"""Apps: deploy, scale, list, destroy, and the waiting for deployments."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mesostk.cli import contexts
+from mesostk.cli.clients import Marathon
+from mesostk.cli.contexts import ContextOption
+from mesostk.cli.output import (
+    INTERRUPTED,
+    Format,
+    FormatOption,
+    JsonOption,
+    Table,
+    chosen,
+    errors,
+    progress,
+    say,
+    show_record,
+)
+from mesostk.errors import ConfigError, MesostkError, Rejected
+from mesostk.ops.progress import Progress
+
+#: Seconds of silence after which the state is looked at again: an event may have been missed.
+_SILENCE_S = 3.0
+
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Go on even if another deployment holds the app.")
+]
+WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")]
+TimeoutOption = Annotated[float, typer.Option(help="Seconds to wait at most.", min=1)]
+
+
+def complete_app(incomplete: str) -> list[str]:
+    """App ids for tab completion; silence where no cluster answers."""
+    try:
+        ids = [str(app["id"]) for app in Marathon(contexts.current()).apps()]
+    except MesostkError:
+        return []
+    return [app_id for app_id in ids if app_id.startswith(incomplete)]
+
+
+AppArgument = Annotated[
+    str, typer.Argument(metavar="APP", help="App id.", autocompletion=complete_app)
+]
+
+
+# -- reading definitions ----------------------------------------------------------------------
+
+
+def read_apps(source: str) -> list[dict[str, Any]]:
+    """The app definitions in a JSON file, or on standard input for `-`.
+
+    One app, or a list of them. Raises ConfigError naming file, line and what is expected.
+    """
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source}: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        parsed = json.loads(text)
+    except ValueError as error:
+        position = (
+            f"{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else "1"
+        )
+        raise ConfigError(
+            f"{source}:{position}: not JSON: {getattr(error, 'msg', error)}"
+        ) from error
+    apps = parsed if isinstance(parsed, list) else [parsed]
+    for app in apps:
+        if not isinstance(app, dict) or not isinstance(app.get("id"), str) or not app["id"]:
+            raise ConfigError(f'{source}: an app is an object with "id", "cmd" …')
+    return apps
+
+
+# -- waiting ------------------------------------------------------------------------------------
+
+
+def state_of(app: Mapping[str, Any]) -> str:
+    """One word for people: running, deploying, waiting, unhealthy, suspended."""
+    if app.get("tasksUnhealthy"):
+        return "unhealthy"
+    if app.get("deployments"):
+        return "deploying"
+    if app["instances"] == 0:
+        return "suspended"
+    return "running" if app.get("tasksRunning", 0) >= app["instances"] else "waiting"
+
+
+def _where(marathon: Marathon, app_id: str) -> str:
+    """How far an app is, in a few words."""
+    try:
+        app = marathon.app(app_id)
+    except Rejected:
+        return f"{app_id}: gone"
+    text = f"{app_id}: {app.get('tasksRunning', 0)} of {app['instances']} running"
+    if app.get("healthChecks"):
+        text += f", {app.get('tasksHealthy', 0)} healthy"
+    failure = app.get("lastTaskFailure")
+    if failure and app.get("tasksRunning", 0) < app["instances"]:
+        text += f"; last failure: {failure.get('state')} {failure.get('message', '')}".rstrip()
+    return text
+
+
+def _why_stuck(marathon: Marathon, app_ids: Sequence[str]) -> str:
+    """What keeps the apps from being launched, as Marathon's queue tells it."""
+    reasons = []
+    for item in marathon.queue():
+        app_id = (item.get("app") or item.get("pod") or {}).get("id")
+        if app_id not in app_ids:
+            continue
+        delay = item.get("delay", {})
+        if not delay.get("overdue", True):
+            reasons.append(f"{app_id} failed and is tried again in {delay['timeLeftSeconds']} s")
+        summary = item.get("processedOffersSummary", {}).get("rejectSummaryLastOffers", [])
+        declined = [
+            f"{one['reason']}: {one['declined']} of {one['processed']}"
+            for one in summary
+            if one.get("declined")
+        ]
+        if declined:
+            reasons.append(f"{app_id}: offers declined for {', '.join(declined)}")
+    return "; ".join(reasons)
+
+
+def wait(
+    marathon: Marathon,
+    events: Iterator[dict[str, Any]],
+    deployment: str,
+    app_ids: Sequence[str],
+    shown: Progress,
+    timeout_s: float,
+) -> None:
+    """Return when the deployment has succeeded.
+
+    `events` were opened before it was asked for. Raises MesostkError if it is cancelled or not
+    done after `timeout_s`, with what is known of the reason.
+    """
+    import time
+
+    end = time.monotonic() + timeout_s
+    while True:
+        running = {one["id"] for one in marathon.deployments()}
+        if deployment not in running:
+            return
+        shown.detail("; ".join(_where(marathon, app_id) for app_id in app_ids))
+        if time.monotonic() > end:
+            where = "; ".join(_where(marathon, app_id) for app_id in app_ids)
+            why = _why_stuck(marathon, app_ids)
+            raise MesostkError(
+                f"not done after {timeout_s:g} s ({where}{'; ' + why if why else ''}). "
+                f"The deployment {deployment} goes on; see `mesostk apps` and `mesostk tasks`"
+            )
+        for event in events:
+            if _ended(event, deployment):
+                return
+            if event.get("eventType") == "status_update_event":
+                shown.detail("; ".join(_where(marathon, app_id) for app_id in app_ids))
+            if time.monotonic() > end:
+                break
+        events = marathon.events(_SILENCE_S)
+
+
+def _ended(event: Mapping[str, Any], deployment: str) -> bool:
+    if event.get("id") != deployment:
+        return False
+    if event.get("eventType") == "deployment_failed":
+        reason = event.get("reason")
+        raise MesostkError(
+            f"deployment {deployment} was cancelled" + (f": {reason}" if reason else "")
+        )
+    return event.get("eventType") == "deployment_success"
+
+
+def change(
+    marathon: Marathon,
+    what: str,
+    app_ids: Sequence[str],
+    calls: Sequence[Any],
+    *,
+    wanted: bool,
+    timeout_s: float,
+    output: Format = Format.TABLE,
+) -> list[str]:
+    """Make the calls, each of which answers with a deployment, and wait for all if `wanted`."""
+    deployments = []
+    with progress(output) as shown:
+        shown.step(what)
+        events = marathon.events(_SILENCE_S) if wanted else iter(())
+        deployments += [call()["deploymentId"] for call in calls]
+        try:
+            for deployment in deployments if wanted else ():
+                wait(marathon, events, deployment, app_ids, shown, timeout_s)
+        except KeyboardInterrupt:
+            say(f"detached; the deployment goes on: see `mesostk apps`, {', '.join(deployments)}")
+            raise typer.Exit(INTERRUPTED) from None
+    return deployments
+
+
+# -- commands -----------------------------------------------------------------------------------
+
+
+def deploy(
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="JSON files, or - .")],
+    force: ForceOption = False,
+    wait_for_it: WaitOption = True,
+    timeout: TimeoutOption = 300,
+    context: ContextOption = None,
+    output: FormatOption = Format.TABLE,
+    as_json: JsonOption = False,
+) -> None:
+    """Create or update apps, and wait until they run."""
+    with errors():
+        apps = [app for source in files for app in read_apps(source)]
+        marathon = Marathon(contexts.current(context))
+        ids = ["/" + str(app["id"]).strip("/") for app in apps]
+        calls = [lambda app=app: marathon.put_app(app, force=force) for app in apps]
+        form = chosen(output, as_json)
+        done = change(
+            marathon,
+            f"Deploying {', '.join(ids)}",
+            ids,
+            calls,
+            wanted=wait_for_it,
+            timeout_s=timeout,
+            output=form,
+        )
+        if form is not Format.TABLE:
+            pairs = zip(ids, done, strict=True)
+            show_record([{"id": one, "deploymentId": by} for one, by in pairs], form)
+        elif wait_for_it:
+            show_apps([marathon.app(app_id) for app_id in ids], form)
+
+
+def scale(
+    app: AppArgument,
+    instances: Annotated[int, typer.Argument(min=0, help="How many there should be.")],
+    force: ForceOption = False,
+    wait_for_it: WaitOption = True,
+    timeout: TimeoutOption = 300,
+    context: ContextOption = None,
+) -> None:
+    """Change the number of an app's instances."""
+    with errors():
+        marathon = Marathon(contexts.current(context))
+        app_id = str(marathon.app(app)["id"])
+        body = {"id": app_id, "instances": instances}
+        change(
+            marathon,
+            f"Scaling {app_id} to {instances}",
+            [app_id],
+            [lambda: marathon.put_app(body, force=force)],
+            wanted=wait_for_it,
+            timeout_s=timeout,
+        )
+
+
+def destroy(
+    app: AppArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    wait_for_it: WaitOption = True,
+    timeout: TimeoutOption = 300,
+    context: ContextOption = None,
+) -> None:
+    """Kill all tasks of an app and forget it."""
+    with errors():
+        marathon = Marathon(contexts.current(context))
+        app_id = str(marathon.app(app)["id"])
+        if not yes and sys.stdin.isatty():
+            typer.confirm(f"Destroy {app_id}?", abort=True)
+        change(
+            marathon,
+            f"Destroying {app_id}",
+            [app_id],
+            [lambda: marathon.delete_app(app_id)],
+            wanted=wait_for_it,
+            timeout_s=timeout,
+        )
+
+
+def show_apps(apps: Sequence[Mapping[str, Any]], output: Format) -> None:
+    """Apps as a table or as records."""
+    table = Table(("APP", "STATE", "RUNNING", "HEALTHY", "CPUS", "MEM", "VERSION"), "id")
+    for app in apps:
+        healthy = str(app.get("tasksHealthy", 0)) if app.get("healthChecks") else "-"
+        table.add(
+            (
+                str(app["id"]),
+                state_of(app),
+                f"{app.get('tasksRunning', 0)}/{app['instances']}",
+                healthy,
+                f"{app['cpus']:g}",
+                f"{app['mem']:g}",
+                str(app["version"]),
+            ),
+            dict(app),
+        )
+    table.show(output, "No app is deployed; `mesostk deploy FILE` deploys one.")
+
+
+def apps(
+    context: ContextOption = None,
+    output: FormatOption = Format.TABLE,
+    as_json: JsonOption = False,
+) -> None:
+    """List the apps."""
+    with errors():
+        show_apps(Marathon(contexts.current(context)).apps(), chosen(output, as_json))
+
+
+def show_app(
+    app: AppArgument,
+    context: ContextOption = None,
+    output: FormatOption = Format.TABLE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one app: definition, tasks, last failure."""
+    with errors():
+        found = Marathon(contexts.current(context)).app(app)
+        form = chosen(output, as_json)
+        if form is Format.NAME:
+            print(found["id"])
+        elif form is Format.TABLE:
+            show_record(found, Format.YAML)
+        else:
+            show_record(found, form)

@@ -1,0 +1,219 @@
+"""Clients of the cluster's public interfaces, as the commands need them: `requests`, in order.
+
+Each takes several base URLs of equal members and uses the first that answers; redirects to the
+leader are followed. What goes wrong is one sentence: what, where, why, what to do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import requests
+
+from mesostk.cli.contexts import Context
+from mesostk.errors import MesostkError, Rejected, Unavailable
+
+#: Connect, then read: an interactive command rather says that nobody answers than waits for ever.
+TIMEOUT_S = (3.0, 30.0)
+
+
+def message_of(answer: requests.Response) -> str:
+    """What an error's body says: Marathon's `message` and `details`, or the text."""
+    try:
+        body = answer.json()
+    except requests.JSONDecodeError:
+        return answer.text.strip() or answer.reason
+    if not isinstance(body, dict) or "message" not in body:
+        return answer.text.strip()
+    details = body.get("details")
+    if isinstance(details, list):
+        lines = [f"{one.get('path')}: {', '.join(one.get('errors', []))}" for one in details]
+        return "; ".join([str(body["message"]), *lines])
+    if isinstance(details, str):
+        return f"{body['message']}: {details}"
+    return str(body["message"])
+
+
+class Members:
+    """Equal members of one service, any of which answers for all."""
+
+    def __init__(self, what: str, urls: Sequence[str]) -> None:
+        self.what = what
+        self.urls = list(urls)
+        self._session = requests.Session()
+        # A proxy for the web has no business between an operator and the cluster.
+        self._session.trust_env = False
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        query: Mapping[str, str] | None = None,
+        stream: bool = False,
+        timeout_s: tuple[float, float] = TIMEOUT_S,
+    ) -> requests.Response:
+        """The answer, of whatever status. Raises Unavailable if no member can be reached."""
+        reasons = []
+        for url in list(self.urls):
+            try:
+                answer = self._session.request(
+                    method,
+                    url + path,
+                    json=body,
+                    params=query,
+                    stream=stream,
+                    timeout=timeout_s,
+                )
+            except requests.RequestException as error:
+                reasons.append(f"{url}: {_reason(error)}")
+                continue
+            if answer.status_code in (502, 503):
+                reasons.append(f"{url}: {message_of(answer)}")
+                continue
+            # What answered once is asked first from now on.
+            self.urls.remove(url)
+            self.urls.insert(0, url)
+            return answer
+        raise Unavailable(
+            f"{self.what} cannot be reached ({'; '.join(reasons) or 'no address is known'}); "
+            "look at it with `mesostk status`"
+        )
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """The answer's JSON. Raises Rejected with the status and what the service says."""
+        answer = self.request(method, path, **options)
+        if answer.status_code >= 400:
+            raise Rejected(answer.status_code, message_of(answer))
+        return answer.json() if answer.content else None
+
+
+def _reason(error: requests.RequestException) -> str:
+    text = str(error)
+    for words, short in (
+        ("Connection refused", "connection refused"),
+        ("timed out", "no answer"),
+        ("No route to host", "no route to host"),
+        ("Name or service not known", "unknown host name"),
+        ("Network is unreachable", "network is unreachable"),
+    ):
+        if words in text:
+            return short
+    return text
+
+
+class Marathon(Members):
+    """Marathon's API."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__("Marathon", context.marathons)
+
+    def apps(self) -> list[dict[str, Any]]:
+        """All apps with counts and deployments."""
+        return list(self.call("GET", "/v2/apps", query={"embed": "apps.deployments"})["apps"])
+
+    def app(self, app_id: str) -> dict[str, Any]:
+        """One app with its tasks. Raises Rejected 404 where there is none."""
+        return dict(self.call("GET", f"/v2/apps/{app_id.strip('/')}")["app"])
+
+    def tasks(self, app_id: str | None = None) -> list[dict[str, Any]]:
+        """Tasks of one app, or of all."""
+        path = "/v2/tasks" if app_id is None else f"/v2/apps/{app_id.strip('/')}/tasks"
+        return list(self.call("GET", path)["tasks"])
+
+    def put_app(self, app: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
+        """Create or update; the answer holds `deploymentId`."""
+        path = f"/v2/apps/{str(app['id']).strip('/')}"
+        return dict(self.call("PUT", path, body=app, query={"force": str(force).lower()}))
+
+    def delete_app(self, app_id: str) -> dict[str, Any]:
+        """Destroy; the answer holds `deploymentId`."""
+        return dict(self.call("DELETE", f"/v2/apps/{app_id.strip('/')}"))
+
+    def deployments(self) -> list[dict[str, Any]]:
+        """Those that run."""
+        return list(self.call("GET", "/v2/deployments"))
+
+    def queue(self) -> list[dict[str, Any]]:
+        """What waits to be launched, with the reasons."""
+        return list(self.call("GET", "/v2/queue")["queue"])
+
+    def events(self, silence_s: float) -> Iterator[dict[str, Any]]:
+        """Events from now on, as they come; ends with the stream, or after `silence_s` of silence.
+
+        The stream is open when this returns, so that nothing done afterwards goes unseen.
+        """
+        answer = self.request("GET", "/v2/events", stream=True, timeout_s=(3.0, silence_s))
+        if answer.status_code != 200:
+            raise Rejected(answer.status_code, message_of(answer))
+        return _server_sent(answer)
+
+
+def _server_sent(answer: requests.Response) -> Iterator[dict[str, Any]]:
+    with answer:
+        try:
+            for line in answer.iter_lines(chunk_size=1, decode_unicode=True):
+                if line.startswith("data:"):
+                    yield json.loads(line[5:])
+        except requests.RequestException:
+            # Silence or a broken connection: the caller looks at the state and listens again.
+            return
+        except ValueError as error:
+            raise MesostkError(f"Marathon's event is no JSON: {error}") from error
+
+
+class Masters(Members):
+    """The masters' legacy interface."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__("the master", context.masters)
+
+    def slaves(self) -> list[dict[str, Any]]:
+        """Agents as the leading master knows them."""
+        return list(self.call("GET", "/slaves")["slaves"])
+
+    def frameworks(self) -> list[dict[str, Any]]:
+        """Frameworks that are registered."""
+        return list(self.call("GET", "/frameworks")["frameworks"])
+
+    def task(self, task_id: str) -> dict[str, Any] | None:
+        """One task of any framework, also a completed one."""
+        found = self.call("GET", "/tasks", query={"task_id": task_id})["tasks"]
+        return dict(found[0]) if found else None
+
+
+class Sandbox:
+    """Files of one task, read from its agent."""
+
+    def __init__(self, agent: str, framework_id: str, executor_id: str) -> None:
+        self._agent = Members(f"agent {agent}", [f"http://{agent}"])
+        self._base = f"/frameworks/{framework_id}/executors/{executor_id}/runs/latest"
+
+    def read(self, name: str, offset: int, length: int = 65536) -> tuple[int, str]:
+        """(offset, text) from `offset` on; with offset -1, (size of the file, "")."""
+        body = self._agent.call(
+            "GET",
+            "/files/read",
+            query={
+                "path": f"{self._base}/{name}",
+                "offset": str(offset),
+                "length": str(length),
+            },
+        )
+        return int(body["offset"]), str(body["data"])
+
+
+def sandbox_of(masters: Masters, task_id: str) -> Sandbox:
+    """The sandbox of a task. Raises Rejected 404 if no master knows the task or its agent."""
+    task = masters.task(task_id)
+    if task is None:
+        raise Rejected(404, f"no master knows a task {task_id!r}; `mesostk tasks` lists them")
+    for agent in masters.slaves():
+        if agent["id"] == task["slave_id"]:
+            address = str(agent["pid"]).partition("@")[2]
+            executor = task["executor_id"] or task_id
+            return Sandbox(address, task["framework_id"], executor)
+    raise Rejected(404, f"agent {task['slave_id']} of task {task_id} is not registered any more")

@@ -1,0 +1,154 @@
+"""Clusters of real hosts: the playbooks, with progress and clear failures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mesostk.cli import contexts
+from mesostk.cli.contexts import ContextOption
+from mesostk.cli.output import errors, print_table, progress, say
+from mesostk.errors import ConfigError, MesostkError
+from mesostk.ops.ansible import Failure, Outcome, run_playbook
+from mesostk.ops.paths import labs_dir
+from mesostk.ops.progress import Progress
+
+commands = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Provision and check a cluster of hosts."
+)
+
+InventoryOption = Annotated[
+    Path | None,
+    typer.Option("--inventory", "-i", help="Inventory; that of the context if not given."),
+]
+LimitOption = Annotated[list[str] | None, typer.Option("--limit", help="Only these hosts.")]
+TagsOption = Annotated[list[str] | None, typer.Option("--tags", help="Only these tags.")]
+CheckOption = Annotated[bool, typer.Option("--check", help="Say what would change only.")]
+DiffOption = Annotated[bool, typer.Option("--diff", help="Show the changes of files.")]
+VarsOption = Annotated[
+    list[str] | None, typer.Option("--extra-var", "-e", help="NAME=VALUE for the playbook.")
+]
+
+#: Lines of one failure that are shown; the log has all.
+_FAILURE_LINES = 40
+
+
+def failure_text(outcome: Outcome) -> str:
+    """All failures of a run: equal ones of several hosts once, each with its remedy."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for one in outcome.failures:
+        groups.setdefault((one.task, one.message, one.remedy), []).append(one.host)
+    parts = []
+    for (task, message, remedy), hosts in groups.items():
+        lines = message.strip().splitlines()[:_FAILURE_LINES]
+        text = f"{', '.join(hosts)}: {task}:\n  " + "\n  ".join(lines)
+        parts.append(text + (f"\n  remedy: {remedy}" if remedy else ""))
+    return "\n".join([*parts, f"Ansible's own output: {outcome.log}"])
+
+
+def run(
+    playbook: str,
+    inventory: Path,
+    shown: Progress,
+    log_dir: Path,
+    *,
+    limit: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    check: bool = False,
+    diff: bool = False,
+    extra_vars: dict[str, object] | None = None,
+) -> Outcome:
+    """Run a playbook. Raises MesostkError with every failure and the path of the log."""
+    outcome = run_playbook(
+        playbook,
+        inventory,
+        shown,
+        log_dir,
+        limit=limit,
+        tags=tags,
+        check=check,
+        diff=diff,
+        extra_vars=extra_vars,
+    )
+    if outcome.rc != 0:
+        failures = outcome.failures or [Failure("", playbook, f"ended with {outcome.rc}")]
+        named = Outcome(rc=outcome.rc, hosts=outcome.hosts, failures=failures, log=outcome.log)
+        raise MesostkError(f"playbook {playbook} failed\n{failure_text(named)}")
+    return outcome
+
+
+def _inventory(given: Path | None, context: str | None) -> Path:
+    if given is not None:
+        return given
+    known = contexts.current(context).inventory
+    if not known:
+        raise ConfigError("this context has no inventory: name one with --inventory")
+    return Path(known)
+
+
+def _extra_vars(pairs: Sequence[str]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise ConfigError(f"--extra-var {pair!r}: write NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def _show(outcome: Outcome) -> None:
+    rows = [
+        (host, str(one.ok), str(one.changed), str(one.failed), str(one.unreachable))
+        for host, one in sorted(outcome.hosts.items())
+    ]
+    print_table(("HOST", "OK", "CHANGED", "FAILED", "UNREACHABLE"), rows)
+
+
+def _command(playbook: str, inventory: Path, done: str, **options: object) -> Outcome:
+    with progress() as shown:
+        outcome = run(
+            playbook,
+            inventory,
+            shown,
+            labs_dir() / "runs",
+            **options,  # type: ignore[arg-type] # the options of `run`, passed through
+        )
+        shown.done(done)
+    return outcome
+
+
+@commands.command("deploy")
+def deploy(
+    inventory: InventoryOption = None,
+    limit: LimitOption = None,
+    tags: TagsOption = None,
+    check: CheckOption = False,
+    diff: DiffOption = False,
+    extra_var: VarsOption = None,
+    context: ContextOption = None,
+) -> None:
+    """Turn the inventory's hosts into the cluster, or bring them back to it."""
+    with errors():
+        outcome = _command(
+            "site",
+            _inventory(inventory, context),
+            "The hosts are as the inventory says.",
+            limit=limit or (),
+            tags=tags or (),
+            check=check,
+            diff=diff,
+            extra_vars=_extra_vars(extra_var or ()),
+        )
+        if diff or check:
+            say(outcome.log.read_text())
+        _show(outcome)
+
+
+@commands.command("verify")
+def verify(inventory: InventoryOption = None, context: ContextOption = None) -> None:
+    """Ask the running cluster: quorum, leaders, agents, and a probe app."""
+    with errors():
+        _command("verify", _inventory(inventory, context), "The cluster is well.")

@@ -1,0 +1,183 @@
+"""Labs: whole clusters on one machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mesostk.cli import apps, cluster, contexts, status
+from mesostk.cli.clients import Marathon
+from mesostk.cli.output import (
+    Format,
+    FormatOption,
+    JsonOption,
+    Table,
+    chosen,
+    errors,
+    progress,
+    say,
+)
+from mesostk.errors import MesostkError
+from mesostk.ops.lab import DriverName, Lab, LabSpec, existing, plan
+from mesostk.ops.paths import data_root
+from mesostk.ops.progress import Progress
+
+commands = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="A whole cluster on this machine."
+)
+
+NameOption = Annotated[str, typer.Option("--name", help="Which lab.")]
+Driver = Literal["docker", "local"]
+
+#: Seconds that the first app gets to run.
+_APP_S = 120.0
+
+
+def context_of(lab: Lab) -> contexts.Context:
+    """Addresses of a lab's cluster."""
+    inventory = lab.state_dir / "inventory"
+    endpoints = lab.endpoints()
+    return contexts.Context(
+        masters=list(endpoints.masters),
+        marathons=list(endpoints.marathons),
+        inventory=str(inventory) if inventory.is_dir() else "",
+        lab=lab.spec.name,
+    )
+
+
+def _first_app(context: contexts.Context, shown: Progress) -> None:
+    source = data_root() / "examples" / "hello2.json"
+    (app,) = apps.read_apps(str(source))
+    marathon = Marathon(context)
+    shown.step("Deploying the tutorial's hello2")
+    events = marathon.events(3.0)
+    answer = marathon.put_app(app, force=True)
+    apps.wait(marathon, events, answer["deploymentId"], ["/hello2"], shown, _APP_S)
+
+
+@commands.command("up")
+def up(
+    driver: Annotated[
+        Driver, typer.Option(help="Containers with systemd, or plain processes.")
+    ] = "docker",
+    name: NameOption = "lab",
+    masters: Annotated[int | None, typer.Option(help="1, 3, 5 or 7.")] = None,
+    agents: Annotated[int, typer.Option(help="1 to 9.")] = 3,
+    app: Annotated[bool, typer.Option("--app/--no-app", help="Deploy hello2.")] = True,
+) -> None:
+    """Make the lab, or repair it; what is right is left alone."""
+    with errors():
+        lab = plan(_spec(driver, name, masters, agents))
+        with progress() as shown:
+            lab.up(shown)
+            context = context_of(lab)
+            if driver == "docker":
+                cluster.run("site", Path(context.inventory), shown, lab.state_dir / "runs")
+            contexts.remember(name, context)
+            if app:
+                _first_app(context, shown)
+            shown.done("The lab is up.")
+        status.show(context, Format.TABLE)
+        _say_what_next(context)
+
+
+def _spec(driver: DriverName, name: str, masters: int | None, agents: int) -> LabSpec:
+    if masters is None:
+        from mesostk.ops.zookeeper import zookeeper_missing
+
+        masters = 1 if driver == "local" and zookeeper_missing() else 3
+    return LabSpec(driver=driver, name=name, masters=masters, agents=agents)
+
+
+def _say_what_next(context: contexts.Context) -> None:
+    say(
+        f"Mesos     {context.masters[0]}\n"
+        f"Marathon  {context.marathons[0]}/ui/\n\n"
+        "Try next:\n"
+        "  mesostk apps\n"
+        "  mesostk logs -f hello2\n"
+        "  mesostk scale hello2 5\n"
+        "  mesostk lab status"
+    )
+
+
+@commands.command("down")
+def down(
+    name: NameOption = "lab",
+    purge: Annotated[bool, typer.Option(help="Remove the cached host image, too.")] = False,
+) -> None:
+    """Remove the lab and all that it made."""
+    with errors(), progress() as shown:
+        existing(name).down(shown, purge=purge)
+        contexts.forget(name)
+
+
+@commands.command("status")
+def lab_status(
+    name: NameOption = "lab", output: FormatOption = Format.TABLE, as_json: JsonOption = False
+) -> None:
+    """Show the lab's hosts."""
+    with errors():
+        table = Table(("HOST", "ADDRESS", "STATE", "DETAIL"), "host")
+        for one in existing(name).status():
+            table.add(
+                (one.host.name, one.host.address, one.state, one.detail),
+                {
+                    "host": one.host.name,
+                    "address": one.host.address,
+                    "groups": list(one.host.groups),
+                    "state": one.state,
+                    "detail": one.detail,
+                },
+            )
+        table.show(chosen(output, as_json), "The lab has no host.")
+
+
+def complete_host(incomplete: str) -> list[str]:
+    """Host names of the lab for tab completion."""
+    try:
+        hosts = existing().spec.hosts()
+    except MesostkError:
+        return []
+    return [host.name for host in hosts if host.name.startswith(incomplete)]
+
+
+HostArguments = Annotated[list[str], typer.Argument(metavar="HOST…", autocompletion=complete_host)]
+
+
+@commands.command("stop")
+def stop(hosts: HostArguments, name: NameOption = "lab") -> None:
+    """Switch hosts off, as a power button does."""
+    with errors():
+        lab = existing(name)
+        for host in hosts:
+            lab.stop(host)
+
+
+@commands.command("start")
+def start(hosts: HostArguments, name: NameOption = "lab") -> None:
+    """Switch hosts on again."""
+    with errors():
+        lab = existing(name)
+        for host in hosts:
+            lab.start(host)
+
+
+@commands.command("partition")
+def partition(hosts: HostArguments, name: NameOption = "lab") -> None:
+    """Cut hosts off the network; what runs there goes on."""
+    with errors():
+        lab = existing(name)
+        for host in hosts:
+            lab.partition(host)
+
+
+@commands.command("heal")
+def heal(hosts: HostArguments, name: NameOption = "lab") -> None:
+    """Connect hosts again."""
+    with errors():
+        lab = existing(name)
+        for host in hosts:
+            lab.heal(host)

@@ -1,0 +1,231 @@
+"""How the command talks: tables, JSON, progress, errors. Colours only on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from mesostk.errors import ConfigError, MesostkError
+from mesostk.ops.progress import Lines, Progress, Silent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+class Format(StrEnum):
+    """What `-o` takes."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+#: The options that every command which prints something has.
+FormatOption = Annotated[
+    Format, typer.Option("-o", "--output", help="How to print: for people or for programs.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Short for -o json.")]
+
+
+def chosen(output: Format, as_json: bool) -> Format:
+    """The format that the two options mean together."""
+    return Format.JSON if as_json else output
+
+
+def console(*, error: bool = False) -> Console:
+    """A console on standard output, or on standard error."""
+    from rich.console import Console
+
+    return Console(stderr=error, highlight=False, soft_wrap=False)
+
+
+class Table:
+    """Rows for people, records for programs: `columns` are shown, `records` are the whole truth."""
+
+    def __init__(self, columns: Sequence[str], name: str) -> None:
+        self.columns = columns
+        self._name = name
+        self.rows: list[Sequence[str]] = []
+        self.records: list[dict[str, object]] = []
+
+    def add(self, row: Sequence[str], record: dict[str, object]) -> None:
+        """One entry in both forms; `record[name]` is what `-o name` prints."""
+        self.rows.append(row)
+        self.records.append(record)
+
+    def show(self, output: Format, empty: str) -> None:
+        """Print in the chosen format; `empty` is what people read where there is nothing."""
+        if output is Format.NAME:
+            for record in self.records:
+                print(record[self._name])
+        elif output is not Format.TABLE:
+            show_record(self.records, output)
+        elif self.rows:
+            print_table(self.columns, self.rows)
+        else:
+            print(empty)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table that fits the terminal; on a pipe, all of every cell."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell, style=style_of(cell)) for cell in row))
+    out = console()
+    if not out.is_terminal:
+        out.width = 4096
+    out.print(table)
+
+
+_STYLES = {
+    "running": "green",
+    "healthy": "green",
+    "active": "green",
+    "leading": "bold green",
+    "unhealthy": "red",
+    "failed": "red",
+    "lost": "red",
+    "broken": "red",
+    "unreachable": "red",
+    "missing": "red",
+    "partitioned": "yellow",
+    "stopped": "yellow",
+    "deploying": "yellow",
+    "staging": "yellow",
+    "waiting": "yellow",
+}
+
+
+def style_of(cell: str) -> str:
+    """Colour of a cell that is one of the states everybody knows."""
+    return _STYLES.get(cell.partition(" ")[0], "")
+
+
+def show_record(record: object, output: Format) -> None:
+    """Anything JSON-like, for programs."""
+    if output is Format.YAML:
+        import yaml
+
+        print(yaml.safe_dump(record, sort_keys=False), end="")
+    else:
+        print(json.dumps(record, indent=2))
+
+
+def say(text: str) -> None:
+    """A line for people, on standard error so that standard output stays for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def fail(message: str, code: int = FAILED) -> NoReturn:
+    """One clear line, and the exit code."""
+    red, plain = ("\033[31m", "\033[0m") if _coloured() else ("", "")
+    say(f"{red}error:{plain} {message}")
+    raise typer.Exit(code)
+
+
+def _coloured() -> bool:
+    return sys.stderr.isatty() and "NO_COLOR" not in os.environ
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """Turns what is expected to go wrong into one line and an exit code."""
+    try:
+        yield
+    except ConfigError as error:
+        fail(str(error), USAGE)
+    except MesostkError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        say("interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; nothing may be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(FAILED) from None
+
+
+class Spinner:
+    """Progress on a terminal: a line for each step with its seconds, the present one alive."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._console = console(error=True)
+        self._monotonic = monotonic
+        self._status: Status = self._console.status("")
+        self._status.start()
+        self._step = ""
+        self._since = monotonic()
+
+    def _end_step(self, mark: str) -> None:
+        if self._step:
+            seconds = self._monotonic() - self._since
+            self._console.print(f"{mark} {self._step} [dim]{seconds:.1f} s[/dim]")
+
+    def step(self, name: str) -> None:
+        """End the step before, begin this one."""
+        self._end_step("[green]✔[/green]")
+        self._step, self._since = name, self._monotonic()
+        self._status.update(name)
+
+    def detail(self, text: str) -> None:
+        """What the step is at."""
+        self._status.update(f"{self._step}: [dim]{text}[/dim]")
+
+    def done(self, summary: str) -> None:
+        """The operation has ended well."""
+        self._end_step("[green]✔[/green]")
+        self._step = ""
+        self._console.print(summary)
+
+    def close(self, *, failed: bool) -> None:
+        """Give the terminal back."""
+        self._end_step("[red]✘[/red]" if failed else "[green]✔[/green]")
+        self._step = ""
+        self._status.stop()
+
+
+@contextmanager
+def progress(output: Format = Format.TABLE) -> Iterator[Progress]:
+    """A spinner on a terminal, lines on a pipe, nothing for programs."""
+    if output is not Format.TABLE:
+        yield Silent()
+    elif not sys.stderr.isatty():
+        yield Lines()
+    else:
+        spinner = Spinner()
+        try:
+            yield spinner
+        except BaseException:
+            spinner.close(failed=True)
+            raise
+        spinner.close(failed=False)
+
+
+def ago(seconds: float) -> str:
+    """A duration in one or two units: `45 s`, `3 min`, `2 h 5 min`, `4 d`."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d"

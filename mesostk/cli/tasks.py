@@ -1,0 +1,186 @@
+"""Tasks: list them, and read what they write."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from mesostk.cli import contexts
+from mesostk.cli.apps import complete_app
+from mesostk.cli.clients import Marathon, Masters, Sandbox, sandbox_of
+from mesostk.cli.contexts import ContextOption
+from mesostk.cli.output import Format, FormatOption, JsonOption, Table, chosen, errors, say
+from mesostk.errors import ConfigError, MesostkError, Rejected
+
+#: The agents' /files/read has no events; `tail -f` looks once a second, too.
+_FOLLOW_S = 0.5
+#: What /files/read gives at most in one answer (spec: 16 memory pages).
+_CHUNK = 65536
+
+_COLOURS = (36, 33, 32, 35, 34, 31)
+
+
+def complete_task(incomplete: str) -> list[str]:
+    """App and task ids for tab completion."""
+    try:
+        ids = [str(task["id"]) for task in Marathon(contexts.current()).tasks()]
+    except MesostkError:
+        return []
+    return [*complete_app(incomplete), *(one for one in ids if one.startswith(incomplete))]
+
+
+def tasks(
+    app: Annotated[str | None, typer.Argument(metavar="[APP]", autocompletion=complete_app)] = None,
+    context: ContextOption = None,
+    output: FormatOption = Format.TABLE,
+    as_json: JsonOption = False,
+) -> None:
+    """List tasks, of one app or of all."""
+    with errors():
+        found = Marathon(contexts.current(context)).tasks(app)
+        table = Table(("TASK", "STATE", "HOST", "PORTS", "HEALTH", "STARTED"), "id")
+        for task in sorted(found, key=lambda one: str(one["id"])):
+            state = str(task.get("state", "")).removeprefix("TASK_").lower()
+            table.add(
+                (
+                    str(task["id"]),
+                    state,
+                    str(task.get("host", "")),
+                    " ".join(map(str, task.get("ports") or [])),
+                    health_of(task),
+                    str(task.get("startedAt") or "-"),
+                ),
+                task,
+            )
+        table.show(chosen(output, as_json), "No task runs.")
+
+
+def health_of(task: Mapping[str, Any]) -> str:
+    """healthy, unhealthy, or - where nothing is known."""
+    results = task.get("healthCheckResults") or []
+    if not results:
+        return "-"
+    return "healthy" if all(one["alive"] for one in results) else "unhealthy"
+
+
+# -- logs ---------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """One task's file, read in order; `tail_bytes` of it at first, whole lines only."""
+
+    def __init__(self, task_id: str, sandbox: Sandbox, name: str, prefix: str) -> None:
+        self.task_id = task_id
+        self._sandbox = sandbox
+        self._name = name
+        self._prefix = prefix
+        self._offset = 0
+        self._partial = ""
+
+    def skip_to_last(self, lines: int) -> None:
+        """Print the last `lines` lines that are there; later reads go on behind them."""
+        size, _ = self._sandbox.read(self._name, -1)
+        text, start = "", size
+        while start > 0 and text.count("\n") <= lines:
+            begin = max(0, start - _CHUNK)
+            text = self._sandbox.read(self._name, begin, start - begin)[1] + text
+            start = begin
+        kept = text.split("\n")[-(lines + 1) :] if lines else [""]
+        self._offset = size
+        self._print("\n".join(kept))
+
+    def read_on(self) -> bool:
+        """Print what has come; False when there was nothing new."""
+        _, text = self._sandbox.read(self._name, self._offset)
+        # The agent counts bytes, and a character may be several.
+        self._offset += len(text.encode())
+        self._print(text)
+        return bool(text)
+
+    def _print(self, text: str) -> None:
+        *whole, self._partial = (self._partial + text).split("\n")
+        for line in whole:
+            sys.stdout.write(f"{self._prefix}{line}\n")
+        sys.stdout.flush()
+
+    def finish(self) -> None:
+        """Print a last line that has no end."""
+        if self._partial:
+            sys.stdout.write(f"{self._prefix}{self._partial}\n")
+            self._partial = ""
+
+
+def _prefix(index: int, task_id: str, *, many: bool) -> str:
+    if not many:
+        return ""
+    if not sys.stdout.isatty():
+        return f"{task_id} | "
+    return f"\033[{_COLOURS[index % len(_COLOURS)]}m{task_id} |\033[0m "
+
+
+def _task_ids(marathon: Marathon, masters: Masters, target: str) -> list[str]:
+    """Tasks that `target`, an app or a task, means."""
+    try:
+        found = sorted(str(task["id"]) for task in marathon.tasks(target))
+    except Rejected as error:
+        if error.status != 404:
+            raise
+        if masters.task(target) is None:
+            raise Rejected(404, f"there is neither an app nor a task {target!r}") from error
+        return [target]
+    return found
+
+
+def logs(
+    target: Annotated[str, typer.Argument(metavar="APP|TASK", autocompletion=complete_task)],
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as more comes.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="Last lines first.")] = 20,
+    stderr: Annotated[bool, typer.Option("--stderr", help="stderr instead of stdout.")] = False,
+    file: Annotated[str | None, typer.Option(help="Another file of the sandbox.")] = None,
+    context: ContextOption = None,
+) -> None:
+    """Print what tasks write; of an app, all tasks at once, new ones too."""
+    with errors():
+        if file is not None and stderr:
+            raise ConfigError("--file and --stderr exclude each other")
+        name = file or ("stderr" if stderr else "stdout")
+        chosen_context = contexts.current(context)
+        marathon, masters = Marathon(chosen_context), Masters(chosen_context)
+        readers: dict[str, _Reader] = {}
+        while True:
+            ids = _task_ids(marathon, masters, target)
+            if not ids and not follow and not readers:
+                raise Rejected(404, f"{target} has no task; look at `mesostk apps`")
+            for task_id in ids:
+                if task_id not in readers:
+                    prefix = _prefix(len(readers), task_id, many=target != task_id)
+                    sandbox = sandbox_of(masters, task_id)
+                    readers[task_id] = _Reader(task_id, sandbox, name, prefix)
+                    readers[task_id].skip_to_last(lines)
+            if not follow:
+                break
+            _follow(readers, ids)
+        for reader in readers.values():
+            reader.finish()
+
+
+def _follow(readers: dict[str, _Reader], alive: list[str]) -> None:
+    """Read on for a few rounds; then the caller looks for new tasks."""
+    for _ in range(6):
+        for task_id, reader in list(readers.items()):
+            try:
+                while reader.read_on():
+                    pass
+            except MesostkError as error:
+                say(f"{task_id}: {error}")
+                del readers[task_id]
+                continue
+            if task_id not in alive:
+                reader.finish()
+                say(f"{task_id} has ended")
+                del readers[task_id]
+        time.sleep(_FOLLOW_S)
