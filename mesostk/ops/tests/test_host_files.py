@@ -5,7 +5,6 @@ import importlib.util
 import os
 import pwd
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -28,11 +27,6 @@ def load(name: str) -> ModuleType:
 
 
 host_files = load("host_files")
-
-
-@pytest.fixture
-def disk() -> Iterator[object]:
-    return host_files.Disk(check=False)
 
 
 def owned() -> dict[str, str]:
