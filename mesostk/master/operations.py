@@ -1,0 +1,269 @@
+"""What an ACCEPT asks for: each operation sees the pool of resources that those before it left.
+
+A kind of operation is one row of `_APPLY`; what has no row is refused as the original refuses an
+operation that an agent cannot do: OPERATION_ERROR if it has an id, TASK_ERROR for each task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from mesostk.master import tasks, validation
+from mesostk.master.state import Agent, Executor, Framework, TaskRecord
+from mesostk.resources.resources import Resources
+from mesostk.wire import link, scheduler
+from mesostk.wire.mesos import (
+    AgentID,
+    AllocationInfo,
+    ExecutorInfo,
+    OfferOperation,
+    OperationStatus,
+    Resource,
+    StatusReason,
+    Task,
+    TaskInfo,
+    TaskState,
+)
+
+if TYPE_CHECKING:
+    from mesostk.master.core import Master
+
+
+class Batch(msgspec.Struct, eq=False):
+    """One ACCEPT under way; `pool` is what is left, with its allocation role."""
+
+    framework: Framework
+    agent: Agent
+    role: str
+    pool: Resources
+
+
+def apply_all(
+    master: Master,
+    now: float,
+    framework: Framework,
+    agent: Agent,
+    role: str,
+    pool: Resources,
+    operations: Sequence[OfferOperation],
+) -> Resources:
+    """Apply in order; returns what of `pool` was not used."""
+    batch = Batch(framework, agent, role, pool)
+    for operation in operations:
+        _count(framework, operation)
+        apply = _APPLY.get(operation.type) if operation.type is not None else None
+        if apply is None:
+            _refuse_unsupported(master, now, batch, operation)
+        else:
+            apply(master, now, batch, operation)
+    return batch.pool
+
+
+def refuse_all(
+    master: Master,
+    now: float,
+    framework: Framework,
+    operations: Sequence[OfferOperation],
+    why: str,
+) -> None:
+    """The offers were not valid: no operation is applied, and each one is answered."""
+    for operation in operations:
+        _count(framework, operation)
+        state: TaskState = "TASK_DROPPED" if framework.is_partition_aware else "TASK_LOST"
+        for task in _tasks_of(operation):
+            status = tasks.master_status(
+                master,
+                now,
+                task.task_id.value,
+                task.agent_id.value,
+                state,
+                "REASON_INVALID_OFFERS",
+                f"Task launched with invalid offers: {why}",
+            )
+            tasks.count_state(master, framework, status)
+            tasks.send_update(master, framework, status)
+        if operation.type not in {"LAUNCH", "LAUNCH_GROUP"}:
+            drop(master, framework, None, operation, f"Operation used invalid offers: {why}")
+
+
+def drop(
+    master: Master,
+    framework: Framework,
+    agent: Agent | None,
+    operation: OfferOperation,
+    why: str,
+) -> None:
+    """Refuse an operation: told to the framework if it asked for feedback by giving an id."""
+    master.counters["operations/error"] += 1
+    kind = str(operation.type)
+    master.note(
+        "Refusing operation", level="WARNING", framework=framework.id, operation=kind, why=why
+    )
+    if operation.id is None:
+        return
+    status = OperationStatus(
+        operation_id=operation.id,
+        state="OPERATION_ERROR",
+        message=why,
+        agent_id=None if agent is None else AgentID(agent.id),
+    )
+    master.tell(
+        framework,
+        scheduler.Event(
+            type="UPDATE_OPERATION_STATUS",
+            update_operation_status=scheduler.UpdateOperationStatus(status=status),
+        ),
+    )
+
+
+def _refuse_unsupported(
+    master: Master, now: float, batch: Batch, operation: OfferOperation
+) -> None:
+    if operation.type is None or operation.type == "UNKNOWN":
+        drop(master, batch.framework, batch.agent, operation, "Unknown operation type")
+        return
+    why = f"{operation.type} is not supported by this master"
+    if operation.type == "LAUNCH_GROUP":
+        for task in _tasks_of(operation):
+            _refuse_task(master, now, batch, task, why, "REASON_TASK_GROUP_INVALID")
+    else:
+        drop(master, batch.framework, batch.agent, operation, why)
+
+
+def _tasks_of(operation: OfferOperation) -> Iterable[TaskInfo]:
+    if operation.type == "LAUNCH" and operation.launch is not None:
+        return operation.launch.task_infos
+    if operation.type == "LAUNCH_GROUP" and operation.launch_group is not None:
+        return operation.launch_group.task_group.tasks
+    return ()
+
+
+def _count(framework: Framework, operation: OfferOperation) -> None:
+    for name in ("operations", f"operations/{str(operation.type).lower()}"):
+        framework.counters[name] = framework.counters.get(name, 0) + 1
+
+
+# -- LAUNCH -------------------------------------------------------------------------------------
+
+
+def _launch(master: Master, now: float, batch: Batch, operation: OfferOperation) -> None:
+    master.counters["messages_launch_tasks"] += 1
+    for info in _tasks_of(operation):
+        task = _complete(batch, info)
+        if operation.id is not None:
+            why: str | None = "The LAUNCH operation does not take an 'id'"
+        else:
+            why = validation.task_error(task, batch.framework, batch.agent)
+        if why is None:
+            why = _launch_one(master, batch, task)
+        if why is not None:
+            _refuse_task(master, now, batch, task, why, "REASON_TASK_INVALID")
+
+
+def _complete(batch: Batch, task: TaskInfo) -> TaskInfo:
+    """With what a framework may leave out: allocation role, the executor's framework."""
+    executor = task.executor
+    if executor is not None:
+        executor = replace(
+            executor,
+            framework_id=(
+                executor.framework_id
+                if executor.framework_id is not None
+                else tasks.framework_id_of(batch.framework)
+            ),
+            resources=_allocated(executor.resources, batch.role),
+        )
+    return replace(task, executor=executor, resources=_allocated(task.resources, batch.role))
+
+
+def _allocated(resources: tuple[Resource, ...], role: str) -> tuple[Resource, ...]:
+    return tuple(
+        resource
+        if resource.allocation_info is not None
+        else replace(resource, allocation_info=AllocationInfo(role=role))
+        for resource in resources
+    )
+
+
+def _launch_one(master: Master, batch: Batch, info: TaskInfo) -> str | None:
+    """Take the task's resources from the pool, book it and send it; or say why not."""
+    framework, agent = batch.framework, batch.agent
+    held = Resources.of(info.resources)
+    new_executor = _new_executor(batch, info.executor)
+    needed = held if new_executor is None else held + new_executor.held
+    if not batch.pool.contains(needed):
+        return f"Task uses more resources {needed} than available {batch.pool}"
+    batch.pool -= needed
+    if new_executor is not None:
+        tasks.add_executor(master, agent, framework, new_executor)
+    record = TaskRecord(_task_of(framework, info), batch.role, held)
+    tasks.add(master, agent, framework, record)
+    master.note(
+        "Launching", task=record.task_id, framework=framework.id, agent=agent.id, resources=held
+    )
+    tasks.agents_send(master, agent, link.RunTask(framework=framework.info, task=info))
+    return None
+
+
+def _new_executor(batch: Batch, info: ExecutorInfo | None) -> Executor | None:
+    """The executor that the task starts; None for a command task or a running executor."""
+    if info is None:
+        return None
+    if (batch.framework.id, info.executor_id.value) in batch.agent.executors:
+        return None
+    return Executor(info, batch.role, Resources.of(info.resources))
+
+
+def _task_of(framework: Framework, info: TaskInfo) -> Task:
+    """What the master shows of a task that was just accepted."""
+    user = framework.info.user
+    command = info.command if info.executor is None else info.executor.command
+    if command is not None and command.user is not None:
+        user = command.user
+    return Task(
+        name=info.name,
+        task_id=info.task_id,
+        framework_id=tasks.framework_id_of(framework),
+        executor_id=None if info.executor is None else info.executor.executor_id,
+        agent_id=info.agent_id,
+        state="TASK_STAGING",
+        resources=info.resources,
+        limits=info.limits,
+        labels=info.labels,
+        discovery=info.discovery,
+        container=info.container,
+        health_check=info.health_check,
+        kill_policy=info.kill_policy,
+        user=user,
+    )
+
+
+def _refuse_task(
+    master: Master,
+    now: float,
+    batch: Batch,
+    task: TaskInfo,
+    why: str,
+    reason: StatusReason,
+) -> None:
+    status = tasks.master_status(
+        master, now, task.task_id.value, task.agent_id.value, "TASK_ERROR", reason, why
+    )
+    master.note(
+        "Refusing task",
+        level="WARNING",
+        task=task.task_id.value,
+        framework=batch.framework.id,
+        why=why,
+    )
+    tasks.count_state(master, batch.framework, status)
+    tasks.send_update(master, batch.framework, status)
+
+
+_APPLY: dict[str, Callable[[Master, float, Batch, OfferOperation], None]] = {
+    "LAUNCH": _launch,
+}

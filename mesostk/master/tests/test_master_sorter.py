@@ -1,0 +1,106 @@
+"""The order of dominant shares."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mesostk.master.sorter import Sorter
+
+TOTAL = {"cpus": 100_000, "mem": 1_000_000}
+
+
+def sorter(*clients: str) -> Sorter:
+    made = Sorter(TOTAL)
+    for client in clients:
+        made.add(client)
+        made.activate(client)
+    return made
+
+
+def order(made: Sorter) -> list[str]:
+    return list(made.in_order())
+
+
+def test_the_poorest_comes_first_and_ties_go_by_name() -> None:
+    made = sorter("b", "a", "c")
+    assert order(made) == ["a", "b", "c"]
+    made.allocate("a", {"cpus": 1000})
+    assert order(made) == ["b", "c", "a"]
+
+
+def test_the_dominant_resource_counts() -> None:
+    made = sorter("cpu", "mem")
+    made.allocate("cpu", {"cpus": 10_000})
+    made.allocate("mem", {"mem": 200_000})
+    assert made.share("cpu") == 0.1
+    assert order(made) == ["cpu", "mem"]
+
+
+def test_a_weight_divides_the_share() -> None:
+    made = sorter("heavy", "light")
+    made.set_weight("heavy", 4.0)
+    made.allocate("heavy", {"cpus": 3000})
+    made.allocate("light", {"cpus": 1000})
+    assert order(made) == ["heavy", "light"]
+
+
+def test_roles_compete_with_their_siblings_and_share_their_parents_part() -> None:
+    made = sorter("eng", "eng/web", "ops")
+    made.allocate("eng/web", {"cpus": 2000})
+    made.allocate("ops", {"cpus": 1000})
+    assert order(made) == ["ops", "eng", "eng/web"]
+    made.allocate("eng", {"cpus": 5000})
+    assert order(made) == ["ops", "eng/web", "eng"]
+
+
+def test_a_role_that_gets_children_keeps_what_it_has() -> None:
+    made = sorter("eng")
+    made.allocate("eng", {"cpus": 5000})
+    made.add("eng/web")
+    assert made.allocated("eng") == {"cpus": 5000}
+    made.remove("eng")
+    made.add("eng")
+    assert made.allocated("eng") == {}
+
+
+def test_excluded_resources_do_not_count() -> None:
+    made = Sorter({"gpus": 8000, "cpus": 1000}, frozenset({"gpus"}))
+    made.add("a")
+    made.allocate("a", {"gpus": 8000})
+    assert made.share("a") == 0.0
+
+
+NAMES = ("a", "a/b", "a/b/c", "a/d", "e", "e/f", "g")
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_random_changes_keep_every_node_in_its_place(seed: int) -> None:
+    rng = Random(seed)
+    made = Sorter(TOTAL)
+    held: dict[str, dict[str, int]] = {}
+    for _ in range(60):
+        name = rng.choice(NAMES)
+        choice = rng.randrange(7)
+        if choice == 0:
+            made.set_total({"cpus": rng.randrange(1, 9) * 1000, "mem": 5000})
+            order(made)
+        elif choice == 1:
+            made.set_weight(name, rng.choice((0.5, 1.0, 3.0)))
+        elif name not in made:
+            made.add(name)
+            made.activate(name)
+            held[name] = {}
+        elif choice == 2:
+            made.remove(name)
+            del held[name]
+        elif choice == 3:
+            made.deactivate(name)
+        else:
+            amount = {"cpus": rng.randrange(1, 5) * 500}
+            made.allocate(name, amount)
+            held[name] = {"cpus": held[name].get("cpus", 0) + amount["cpus"]}
+        made.check(held)

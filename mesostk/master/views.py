@@ -1,0 +1,240 @@
+"""What others see of the master: the operator API's records and events, made from the state.
+
+Pure: nothing here changes anything. Resources are in the ENDPOINT format (spec/mesos.md §7.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from mesostk.master.state import Agent, Framework
+from mesostk.resources.resources import Resources
+from mesostk.wire import operator
+from mesostk.wire.mesos import (
+    AgentCapability,
+    AgentID,
+    FrameworkID,
+    Task,
+    TaskState,
+    TaskStatus,
+    TimeInfo,
+)
+
+if TYPE_CHECKING:
+    from mesostk.master.core import Master
+
+
+# -- pieces -------------------------------------------------------------------------------------
+
+
+def _time(seconds: float | None) -> TimeInfo | None:
+    return None if not seconds else TimeInfo(nanoseconds=int(seconds * 1e9))
+
+
+def offered_on(master: Master, agent: Agent) -> Resources:
+    return Resources.sum(master.offers[offer_id].resources for offer_id in agent.offers)
+
+
+def used_on(agent: Agent) -> Resources:
+    """What tasks and executors hold."""
+    return Resources.sum(agent.held())
+
+
+def offered_to(master: Master, framework: Framework) -> Resources:
+    return Resources.sum(master.offers[offer_id].resources for offer_id in framework.offers)
+
+
+def used_by(framework: Framework) -> Resources:
+    tasks = (task.held for task in framework.tasks.values() if not task.is_terminal)
+    executors = (executor.held for executor in framework.executors.values())
+    return Resources.sum((*tasks, *executors))
+
+
+def agent(master: Master, agent: Agent) -> operator.Agent:
+    """An agent as GET_AGENTS shows it."""
+    return operator.Agent(
+        agent_info=agent.info,
+        active=agent.is_active,
+        deactivated=agent.deactivated,
+        version=agent.version,
+        pid=agent.pid,
+        registered_time=_time(agent.registered_at),
+        reregistered_time=_time(agent.reregistered_at),
+        total_resources=agent.total.to_wire("ENDPOINT"),
+        allocated_resources=used_on(agent).to_wire("ENDPOINT"),
+        offered_resources=offered_on(master, agent).to_wire("ENDPOINT"),
+        capabilities=tuple(
+            AgentCapability(type=name)  # type: ignore[arg-type]  # came as that Literal
+            for name in sorted(agent.capabilities)
+        ),
+        drain_info=agent.drain_info,
+    )
+
+
+def framework(
+    master: Master, framework: Framework, *, with_offers: bool = False
+) -> operator.Framework:
+    """A framework as GET_FRAMEWORKS shows it; events leave the offers out."""
+    offers = (
+        tuple(master.offers[offer_id].wire for offer_id in sorted(framework.offers))
+        if with_offers
+        else ()
+    )
+    return operator.Framework(
+        framework_info=framework.info,
+        active=framework.active,
+        connected=framework.stream is not None,
+        recovered=framework.recovered,
+        registered_time=_time(framework.registered_at),
+        reregistered_time=_time(framework.reregistered_at),
+        unregistered_time=_time(framework.unregistered_at),
+        offers=offers,
+        allocated_resources=used_by(framework).to_wire("ENDPOINT"),
+        offered_resources=offered_to(master, framework).to_wire("ENDPOINT"),
+        offer_constraints=framework.offer_constraints,
+    )
+
+
+# -- answers ------------------------------------------------------------------------------------
+
+
+def agents(master: Master) -> operator.Agents:
+    return operator.Agents(
+        agents=tuple(agent(master, item) for item in master.agents.values()),
+        recovered_agents=tuple(record.info for record in master.recovered.values()),
+    )
+
+
+def frameworks(master: Master) -> operator.Frameworks:
+    return operator.Frameworks(
+        frameworks=tuple(
+            framework(master, item, with_offers=True) for item in master.frameworks.values()
+        ),
+        completed_frameworks=tuple(
+            framework(master, item) for item in master.completed_frameworks.values()
+        ),
+    )
+
+
+def tasks(master: Master) -> operator.Tasks:
+    live: list[Task] = []
+    unreachable: list[Task] = []
+    completed: list[Task] = []
+    for item in every_framework(master):
+        live.extend(task.wire for task in item.tasks.values())
+        unreachable.extend(item.unreachable_tasks.values())
+        completed.extend(item.completed_tasks)
+    return operator.Tasks(
+        tasks=tuple(live),
+        unreachable_tasks=tuple(unreachable),
+        completed_tasks=tuple(completed),
+    )
+
+
+def every_framework(master: Master) -> Iterable[Framework]:
+    """The live ones, then the completed ones."""
+    yield from master.frameworks.values()
+    yield from master.completed_frameworks.values()
+
+
+def executors(master: Master) -> operator.Executors:
+    return operator.Executors(
+        executors=tuple(
+            operator.Executor(executor_info=executor.info, agent_id=AgentID(item.id))
+            for item in master.agents.values()
+            for executor in item.executors.values()
+        )
+    )
+
+
+def state(master: Master) -> operator.State:
+    return operator.State(
+        get_tasks=tasks(master),
+        get_executors=executors(master),
+        get_frameworks=frameworks(master),
+        get_agents=agents(master),
+    )
+
+
+def the_master(master: Master) -> operator.Master:
+    return operator.Master(
+        master_info=master.info,
+        start_time=master.started_at,
+        elected_time=master.elected_at,
+    )
+
+
+def roles(master: Master) -> operator.Roles:
+    """Roles that somebody subscribes to, holds something of, or that have a weight."""
+    weights = master.config.weights
+    names = {*weights, *master.allocator.by_role}
+    return operator.Roles(
+        roles=tuple(_role(master, name, weights.get(name, 1.0)) for name in sorted(names))
+    )
+
+
+def _role(master: Master, name: str, weight: float) -> operator.Role:
+    members = [item for item in master.frameworks.values() if name in item.roles]
+    held = [
+        held.allocations().get(name, Resources())
+        for item in members
+        for held in (used_by(item), offered_to(master, item))
+    ]
+    shown = Resources.sum(held).unallocate().to_unreserved().scalars_only()
+    return operator.Role(
+        name=name,
+        weight=weight,
+        frameworks=tuple(FrameworkID(item.id) for item in members),
+        resources=shown.to_wire(),
+    )
+
+
+def weights(master: Master) -> operator.Weights:
+    return operator.Weights(
+        weight_infos=tuple(
+            operator.WeightInfo(weight=weight, role=role)
+            for role, weight in sorted(master.config.weights.items())
+        )
+    )
+
+
+# -- events -------------------------------------------------------------------------------------
+
+
+def task_added(task: Task) -> operator.Event:
+    return operator.Event(type="TASK_ADDED", task_added=operator.TaskAdded(task=task))
+
+
+def task_updated(framework_id: str, status: TaskStatus, state: TaskState) -> operator.Event:
+    updated = operator.TaskUpdated(
+        framework_id=FrameworkID(framework_id), status=status, state=state
+    )
+    return operator.Event(type="TASK_UPDATED", task_updated=updated)
+
+
+def agent_added(master: Master, added: Agent) -> operator.Event:
+    return operator.Event(
+        type="AGENT_ADDED", agent_added=operator.AgentAdded(agent=agent(master, added))
+    )
+
+
+def agent_removed(agent_id: str) -> operator.Event:
+    return operator.Event(
+        type="AGENT_REMOVED", agent_removed=operator.AgentRef(agent_id=AgentID(agent_id))
+    )
+
+
+def framework_added(master: Master, added: Framework) -> operator.Event:
+    body = operator.FrameworkEvent(framework=framework(master, added))
+    return operator.Event(type="FRAMEWORK_ADDED", framework_added=body)
+
+
+def framework_updated(master: Master, updated: Framework) -> operator.Event:
+    body = operator.FrameworkEvent(framework=framework(master, updated))
+    return operator.Event(type="FRAMEWORK_UPDATED", framework_updated=body)
+
+
+def framework_removed(removed: Framework) -> operator.Event:
+    body = operator.FrameworkRemoved(framework_info=removed.info)
+    return operator.Event(type="FRAMEWORK_REMOVED", framework_removed=body)
