@@ -186,8 +186,8 @@ class DockerLab:
         elif container.status != "running":
             container.start()
             done.append("started")
-        elif self._is_partitioned(container):
-            self._exec(container, _HEAL.format(gateway=self._gateway()))
+        elif not done and self._is_partitioned(host, container):
+            self._exec(container, self._on_link(host, _HEAL))
             done.append("connected")
         return ", ".join(done)
 
@@ -281,7 +281,7 @@ class DockerLab:
         elif container.status == "running":
             image = lab_image.image_name()
             old = image not in container.image.tags if container.image else True
-            state = "partitioned" if self._is_partitioned(container) else "running"
+            state = "partitioned" if self._is_partitioned(host, container) else "running"
             detail = "made from an older image" if old else ""
         elif container.status == "exited":
             state, detail = "stopped", ""
@@ -300,17 +300,23 @@ class DockerLab:
 
     def partition(self, host: str) -> None:
         """Take the host's network link down; processes and addresses stay."""
-        self._exec(self._get(host), "ip link set eth0 down")
+        command = self._on_link(lab.named(self.spec, host), "ip link set $link down")
+        self._exec(self._get(host), command)
 
     def heal(self, host: str) -> None:
         """Take the link up again, with the default route that went with it."""
-        self._exec(self._get(host), _HEAL.format(gateway=self._gateway()))
+        command = self._on_link(lab.named(self.spec, host), _HEAL)
+        self._exec(self._get(host), command)
 
-    def _gateway(self) -> str:
-        return str(self.spec.network().network_address + 1)
+    def _on_link(self, host: Host, command: str) -> str:
+        """`command` with $link, the interface that has the host's address, and $gateway."""
+        # a host that was connected anew may have its address on another interface than eth0
+        find = f"link=$(ip -o -4 addr show to {host.address} | awk '{{ print $2 }}')"
+        gateway = self.spec.network().network_address + 1
+        return f'{find}; gateway={gateway}; test -n "$link" && {command}'
 
-    def _is_partitioned(self, container: Container) -> bool:
-        flags = self._exec(container, "cat /sys/class/net/eth0/flags")
+    def _is_partitioned(self, host: Host, container: Container) -> bool:
+        flags = self._exec(container, self._on_link(host, "cat /sys/class/net/$link/flags"))
         return not int(flags, 16) & 1  # IFF_UP
 
     def _exec(self, container: Container, command: str) -> str:
@@ -334,7 +340,7 @@ class DockerLab:
         return container
 
 
-_HEAL = "ip link set eth0 up && ip route replace default via {gateway}"
+_HEAL = "ip link set $link up && ip route replace default via $gateway"
 
 
 def _in_parallel(items: Iterable[Host] | Iterable[Container], work: Callable[..., T]) -> list[T]:
