@@ -40,6 +40,7 @@ class FileStore:
         self._db: sqlite3.Connection | None = None
         self._lock_fd: int | None = None
         self._epoch: Epoch | None = None
+        self._closed = False
 
     async def open(self, leader: str) -> Epoch:
         """See `Store.open`."""
@@ -55,7 +56,10 @@ class FileStore:
         await self._run(self._commit, tuple(ops))
 
     async def close(self) -> None:
-        """See `Store.close`."""
+        """See `Store.close`; a second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         await self._run(self._close)
         if self._own_pool is not None:
             self._own_pool.shutdown()

@@ -7,26 +7,15 @@ absent part is a failure.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from pathlib import Path
 from typing import Final, NoReturn
 
 import pytest
 
-#: Debian's package puts ZooKeeper and what it needs here.
-ZOOKEEPER_JAR: Final = Path("/usr/share/java/zookeeper.jar")
+from mesostk.ops.zookeeper import zookeeper_missing
 
 DOCKER_SOCKET: Final = Path("/var/run/docker.sock")
-
-
-def zookeeper_missing() -> str | None:
-    """Why no ZooKeeper server can be started here, or None if one can."""
-    if shutil.which("java") is None:
-        return "no `java` on the PATH; apt-get install zookeeper"
-    if not ZOOKEEPER_JAR.exists():
-        return f"no {ZOOKEEPER_JAR}; apt-get install zookeeper"
-    return None
 
 
 def docker_missing() -> str | None:

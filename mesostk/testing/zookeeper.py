@@ -1,246 +1,44 @@
-"""Real ZooKeeper servers as plain processes on loopback, for tests and for the local lab.
+"""ZooKeeper for tests: fixtures over the servers that `mesostk.ops.zookeeper` starts.
 
-::
-
-    Ensemble(dir, members=3).start() ─▶ java … QuorumPeerMain zoo.cfg     (one process a member)
-                                        waits until `srvr` says leader, follower or standalone
-
-A member is ready when its quorum serves, which an open port does not tell.
+A `conftest.py` takes what it needs: `from mesostk.testing.zookeeper import zookeeper, zk_path`.
 """
 
 from __future__ import annotations
 
-import signal
-import socket
-import subprocess
-import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
+import itertools
+from collections.abc import Iterator
 
-from mesostk.errors import Unavailable
-from mesostk.testing.requirements import ZOOKEEPER_JAR, zookeeper_missing
+import pytest
 
-#: Logs to standard error; without any binding the server would log nothing. May be absent.
-LOGGING_JAR: Final = ZOOKEEPER_JAR.with_name("slf4j-simple.jar")
+from mesostk.ops.zookeeper import Ensemble, Member, free_ports
+from mesostk.testing.requirements import require_zookeeper
 
-#: A JVM on a busy 2-core machine, three of them at once.
-START_TIMEOUT_S: Final = 60.0
-STOP_TIMEOUT_S: Final = 10.0
+__all__ = ["Ensemble", "Member", "ensemble", "free_ports", "zk_path", "zookeeper"]
 
-#: Milliseconds; sessions may be as short as 2 ticks, so tests of expiry need not wait for long.
-TICK_MS: Final = 500
+_NUMBERS = itertools.count(1)
 
 
-class Member:
-    """One server's process; may be stopped, killed, paused and started again."""
-
-    def __init__(self, directory: Path, ip: str, client_port: int, admin_heap_mb: int = 96) -> None:
-        self.directory = directory
-        self.ip = ip
-        self.client_port = client_port
-        self._heap_mb = admin_heap_mb
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """Process id while it runs."""
-        return None if self._process is None else self._process.pid
-
-    @property
-    def address(self) -> str:
-        """`ip:port` for clients."""
-        return f"{self.ip}:{self.client_port}"
-
-    def launch(self) -> None:
-        """Start the process; `wait_serving` tells when it is of use."""
-        if self._process is not None and self._process.poll() is None:
-            return
-        self.directory.mkdir(parents=True, exist_ok=True)
-        command = [
-            "java",
-            f"-Xmx{self._heap_mb}m",
-            # A short-lived server on few cores: the big collectors and compilers cost more than
-            # they give.
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-Dzookeeper.admin.enableServer=false",
-            "-Dzookeeper.4lw.commands.whitelist=srvr,ruok,mntr",
-            "-Dzookeeper.forceSync=no",
-            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-            "-cp",
-            f"{ZOOKEEPER_JAR}:{LOGGING_JAR}",
-            "org.apache.zookeeper.server.quorum.QuorumPeerMain",
-            str(self.directory / "zoo.cfg"),
-        ]
-        with (self.directory / "zookeeper.out").open("ab") as out:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
-            )
-
-    def mode(self) -> str | None:
-        """`leader`, `follower`, `standalone`, or None while it does not serve."""
-        try:
-            with socket.create_connection((self.ip, self.client_port), timeout=1.0) as sock:
-                sock.sendall(b"srvr")
-                answer = b""
-                while chunk := sock.recv(4096):
-                    answer += chunk
-        except OSError:
-            return None
-        for text in answer.decode(errors="replace").splitlines():
-            if text.startswith("Mode: "):
-                return text.removeprefix("Mode: ")
-        return None
-
-    def wait_serving(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Return once it serves clients; Unavailable with the end of its log otherwise."""
-        deadline = time.monotonic() + timeout_s
-        while self.mode() is None:
-            ended = self._process is None or self._process.poll() is not None
-            if ended or time.monotonic() > deadline:
-                why = "ended" if ended else f"does not serve after {timeout_s:g} s"
-                raise Unavailable(f"ZooKeeper at {self.address} {why}:\n{self.tail()}")
-            time.sleep(0.05)
-
-    def tail(self, lines: int = 20) -> str:
-        """The end of what the server wrote."""
-        try:
-            text = (self.directory / "zookeeper.out").read_text(errors="replace")
-        except OSError:
-            return ""
-        return "\n".join(text.splitlines()[-lines:])
-
-    def stop(self) -> None:
-        """SIGTERM, and SIGKILL if that does not help."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
-
-    def kill(self) -> None:
-        """SIGKILL, as when the host loses power."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def pause(self) -> None:
-        """SIGSTOP: connections stay open and nobody answers."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
+@pytest.fixture(scope="session")
+def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
+    """One standalone server for all tests; each uses a path of its own (`zk_path`)."""
+    require_zookeeper()
+    servers = Ensemble(tmp_path_factory.mktemp("zookeeper"))
+    servers.start()
+    yield servers
+    servers.stop()
 
 
-class Ensemble:
-    """One standalone server, or several that form a quorum.
-
-    `client_ports` fixes the ports (a lab), else free ones are taken (tests); `ips` may give each
-    member its own loopback address.
-    """
-
-    def __init__(
-        self,
-        directory: Path,
-        members: int = 1,
-        ips: Sequence[str] | None = None,
-        client_ports: Sequence[int] | None = None,
-    ) -> None:
-        addresses = list(ips) if ips is not None else ["127.0.0.1"] * members
-        # Three ports a member, all taken at once so that no two are the same.
-        free = free_ports(addresses[0], 3 * members)
-        ports = list(client_ports) if client_ports is not None else free[:members]
-        self.members = [
-            Member(directory / f"zk{index + 1}", ip, port)
-            for index, (ip, port) in enumerate(zip(addresses, ports, strict=True))
-        ]
-        peers = list(zip(addresses, free[members::2], free[members + 1 :: 2], strict=True))
-        for index, member in enumerate(self.members):
-            write_config(member, index + 1, peers)
-
-    @property
-    def hosts(self) -> str:
-        """`ip:port,ip:port` for a `zk://` URL."""
-        return ",".join(member.address for member in self.members)
-
-    def url(self, path: str) -> str:
-        """`zk://hosts/path`."""
-        return f"zk://{self.hosts}{path}"
-
-    def start(self) -> None:
-        """Start every member and wait until all serve; Unavailable if one does not."""
-        missing = zookeeper_missing()
-        if missing is not None:
-            raise Unavailable(f"cannot start ZooKeeper: {missing}")
-        try:
-            for member in self.members:
-                member.launch()
-            for member in self.members:
-                member.wait_serving()
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Stop every member."""
-        for member in self.members:
-            member.resume()
-            member.stop()
-
-    def leader(self) -> Member:
-        """The member that leads; Unavailable if there is none at the moment."""
-        for member in self.members:
-            if member.mode() in ("leader", "standalone"):
-                return member
-        raise Unavailable("no member of the ensemble leads")
-
-    def follower(self) -> Member:
-        """Some member that follows; Unavailable if there is none at the moment."""
-        for member in self.members:
-            if member.mode() == "follower":
-                return member
-        raise Unavailable("no member of the ensemble follows")
+@pytest.fixture
+def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
+    """Three servers of its own for a test that stops or kills some of them."""
+    require_zookeeper()
+    servers = Ensemble(tmp_path_factory.mktemp("ensemble"), members=3)
+    servers.start()
+    yield servers
+    servers.stop()
 
 
-def write_config(member: Member, number: int, peers: Sequence[tuple[str, int, int]]) -> None:
-    """Write `zoo.cfg` and `myid`; `peers` are (ip, quorum port, election port) of all members."""
-    data = member.directory / "data"
-    data.mkdir(parents=True, exist_ok=True)
-    lines = [
-        f"tickTime={TICK_MS}",
-        "initLimit=20",
-        "syncLimit=10",
-        f"dataDir={data}",
-        f"clientPort={member.client_port}",
-        f"clientPortAddress={member.ip}",
-        "maxClientCnxns=0",
-        f"maxSessionTimeout={60_000}",
-    ]
-    if len(peers) > 1:
-        lines += [
-            f"server.{n}={ip}:{quorum}:{election}"
-            for n, (ip, quorum, election) in enumerate(peers, 1)
-        ]
-    (member.directory / "zoo.cfg").write_text("\n".join(lines) + "\n")
-    (data / "myid").write_text(f"{number}\n")
-
-
-def free_ports(ip: str, count: int) -> list[int]:
-    """`count` different ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for sock in sockets:
-            sock.bind((ip, 0))
-        return [int(sock.getsockname()[1]) for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
+@pytest.fixture
+def zk_path() -> str:
+    """A path below which no other test of this run has nodes."""
+    return f"/test{next(_NUMBERS)}"
