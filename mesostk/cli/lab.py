@@ -20,7 +20,7 @@ from mesostk.cli.output import (
     say,
 )
 from mesostk.errors import MesostkError
-from mesostk.ops.lab import DriverName, Lab, LabSpec, existing, plan
+from mesostk.ops.lab import DriverName, Lab, LabSpec, default_masters, existing, plan, to_remove
 from mesostk.ops.paths import data_root
 from mesostk.ops.progress import Progress
 
@@ -65,11 +65,12 @@ def up(
     name: NameOption = "lab",
     masters: Annotated[int | None, typer.Option(help="1, 3, 5 or 7.")] = None,
     agents: Annotated[int, typer.Option(help="1 to 9.")] = 3,
+    subnet: Annotated[str, typer.Option(help="Other addresses, e.g. 10.9.3.0/24.")] = "",
     app: Annotated[bool, typer.Option("--app/--no-app", help="Deploy hello2.")] = True,
 ) -> None:
     """Make the lab, or repair it; what is right is left alone."""
     with errors():
-        lab = plan(_spec(driver, name, masters, agents))
+        lab = plan(_spec(driver, name, masters, agents, subnet))
         with progress() as shown:
             lab.up(shown)
             context = context_of(lab)
@@ -83,12 +84,9 @@ def up(
         _say_what_next(context)
 
 
-def _spec(driver: DriverName, name: str, masters: int | None, agents: int) -> LabSpec:
-    if masters is None:
-        from mesostk.ops.zookeeper import zookeeper_missing
-
-        masters = 1 if driver == "local" and zookeeper_missing() else 3
-    return LabSpec(driver=driver, name=name, masters=masters, agents=agents)
+def _spec(driver: DriverName, name: str, masters: int | None, agents: int, subnet: str) -> LabSpec:
+    count = default_masters(driver) if masters is None else masters
+    return LabSpec(driver=driver, name=name, masters=count, agents=agents, subnet=subnet)
 
 
 def _say_what_next(context: contexts.Context) -> None:
@@ -110,7 +108,7 @@ def down(
 ) -> None:
     """Remove the lab and all that it made."""
     with errors(), progress() as shown:
-        existing(name).down(shown, purge=purge)
+        to_remove(name).down(shown, purge=purge)
         contexts.forget(name)
 
 

@@ -248,11 +248,25 @@ class DockerLab:
 
     # down
 
+    def has_remains(self) -> bool:
+        """Whether a running engine has containers or networks of this lab."""
+        try:
+            client = self._engine()
+        except Unavailable:
+            return False
+        mine = self._mine()
+        return bool(
+            client.containers.list(all=True, filters=mine) or client.networks.list(filters=mine)
+        )
+
+    def _mine(self) -> dict[str, str | list[str] | bool]:
+        return {"label": f"{LABEL}={self.spec.name}"}
+
     def down(self, progress: Progress, *, purge: bool) -> None:
         """Remove containers, network, volumes, keys and left-over cgroups; `purge`: images too."""
         progress.step(f"Removing the hosts of lab {self.spec.name}")
         client = self._client = engine.ensure_engine(progress)
-        mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={self.spec.name}"}
+        mine = self._mine()
         containers = client.containers.list(all=True, filters=mine)
         _in_parallel(containers, lambda container: container.remove(force=True, v=True))
         remove_cgroups([str(container.id) for container in containers])

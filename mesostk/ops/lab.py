@@ -250,13 +250,17 @@ def existing(name: str = "lab") -> Lab:
 
 
 def to_remove(name: str = "lab") -> Lab:
-    """The lab called `name`, also if only container hosts of it are left and its state is lost.
+    """The lab called `name`, also if its state is lost and only container hosts of it are left.
 
-    `down` on it finds what it owns by label, so nothing is asked of the state.
+    Raises Unavailable if there is nothing to remove.
     """
     directory = state_dir(name)
-    spec = load_spec(directory)
-    if spec is None:
+    if load_spec(directory) is None:
+        from mesostk.ops.docker_lab import DockerLab  # noqa: PLC0415 # the SDK costs 200 ms
+
         spec = LabSpec(driver="docker", name=name)
         validate(spec)
-    return _DRIVERS[spec.driver](spec, directory)
+        remains = DockerLab(spec, directory)
+        if remains.has_remains():
+            return remains
+    return existing(name)
