@@ -267,6 +267,12 @@ def _health_checks(app: AppDefinition) -> Violations:
     if own is not None:
         if sum(kind is not None for kind in (own.http, own.tcp, own.exec)) != 1:
             yield violation("/check", "needs exactly one of http, tcp and exec")
+        for name, aimed in (("http", own.http), ("tcp", own.tcp)):
+            if aimed is None or aimed.port is not None:
+                continue
+            wanted = 0 if aimed.port_index is None else aimed.port_index
+            if not 0 <= wanted < ports:
+                yield violation(f"/check/{name}/portIndex", "must address a port of the app")
         if app.container is not None and app.container.type == "DOCKER":
             yield violation("/check", "is not supported with the DOCKER containerizer")
 

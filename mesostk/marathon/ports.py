@@ -1,0 +1,123 @@
+"""Ports: service ports, unique over the cluster, and host ports out of an offer.
+
+Sources: spec/marathon §2.3 (service ports), §3.5 (host ports), §1.2 (text when none is left).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+
+from mesostk.marathon.apps import is_host, service_ports, with_service_ports
+from mesostk.marathon.refusal import Refused
+from mesostk.resources import ranges
+from mesostk.resources.ranges import Ranges
+from mesostk.wire.marathon import AppDefinition
+
+
+def assign_service_ports(
+    changed: Sequence[AppDefinition],
+    existing: Mapping[str, AppDefinition],
+    low: int,
+    high: int,
+) -> list[AppDefinition]:
+    """`changed` with every service port assigned, in order; `existing` are all apps before, by id.
+
+    No two ports that are assigned here are the same, and none is one that any app has or names.
+    Raises `Refused` (500) when the range is used up.
+    """
+    taken = {number for app in existing.values() for number in service_ports(app)}
+    taken.update(number for app in changed for number in service_ports(app))
+    done = []
+    for app in changed:
+        assigned = assign(app, existing.get(app.id), taken, low, high)
+        taken.update(service_ports(assigned))
+        done.append(assigned)
+    return done
+
+
+def assign(
+    app: AppDefinition,
+    before: AppDefinition | None,
+    taken: Collection[int],
+    low: int,
+    high: int,
+) -> AppDefinition:
+    """`app` with every service port 0 replaced by a number of [low, high).
+
+    First, in order, by ports that `before` had and `app` no longer names, then by the lowest that
+    is not in `taken`: those of all apps of the old and the new root. Ports that were given stay,
+    even if another app has them too. Raises `Refused` (500) when the range is used up.
+    """
+    wanted = service_ports(app)
+    if 0 not in wanted:
+        return app
+    named = {number for number in wanted if number != 0}
+    had = service_ports(before) if before is not None else ()
+    spare = [number for number in had if number != 0 and number not in named]
+    used = set(taken) | named
+    candidate = low
+    numbers: list[int] = []
+    for number in wanted:
+        if number == 0 and spare:
+            number = spare.pop(0)
+        elif number == 0:
+            while candidate in used:
+                candidate += 1
+            if candidate >= high:
+                raise Refused(500, f"All ports in the range [{low}-{high}) are already in use")
+            number = candidate
+        used.add(number)
+        numbers.append(number)
+    return with_service_ports(app, numbers)
+
+
+def wanted_host_ports(app: AppDefinition) -> tuple[int | None, ...]:
+    """For each definition or mapping its host port: a number, 0 = any, None = not published."""
+    if is_host(app.networks):
+        return tuple(d.port if app.require_ports else 0 for d in app.port_definitions)
+    mappings = app.container.port_mappings if app.container is not None else ()
+    return tuple(mapping.host_port for mapping in mappings)
+
+
+def choose(
+    wanted: Sequence[int | None], available: Sequence[Ranges], rng: random.Random
+) -> tuple[int | None, ...] | str:
+    """Host ports for `wanted` in the same order, or why there are none.
+
+    Free choices begin at a random port and go on from there, so that a port that was just given
+    back is not used again at once. `available` are the parts of the offer in order of preference;
+    a later part serves only what the earlier ones cannot. One number may serve two protocols.
+    """
+    fixed = {number for number in wanted if number}
+    everywhere = ranges.of(pair for part in available for pair in part)
+    missing = [number for number in sorted(fixed) if not ranges.has(everywhere, number)]
+    if missing:
+        return f"port {missing[0]} is not offered"
+    needed = sum(number == 0 for number in wanted)
+    free: list[int] = []
+    cut = ranges.of_values(fixed)
+    for part in available:
+        free += _some(ranges.subtract(part, cut), needed - len(free), rng)
+        cut = ranges.union(cut, ranges.of_values(free))
+    if len(free) < needed:
+        return f"needs {needed} free ports, offer has {len(free)}"
+    dynamic = iter(free)
+    return tuple(next(dynamic) if number == 0 else number for number in wanted)
+
+
+def _some(part: Ranges, count: int, rng: random.Random) -> list[int]:
+    """Up to `count` numbers of `part`, consecutive from a random one, going round at the end."""
+    size = ranges.size(part)
+    if count <= 0 or size == 0:
+        return []
+    spans = list(part)
+    rng.shuffle(spans)
+    found: list[int] = []
+    skip = rng.randrange(spans[0][1] - spans[0][0] + 1)
+    begin, end = spans[0]
+    for first, last in ((begin + skip, end), *spans[1:], (begin, begin + skip - 1)):
+        found += range(first, min(last, first + count - len(found) - 1) + 1)
+        if len(found) == count:
+            break
+    return found
