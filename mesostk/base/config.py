@@ -192,7 +192,7 @@ class FlagSet:
             if not word.startswith("--") or word == "--":
                 raise ConfigError(f"argument {word!r} is not a flag; flags are --name=value")
             spelled, equals, text = word[2:].partition("=")
-            name, negated = self._resolve(spelled, "command line")
+            name, base, negated = self._resolve(spelled, "command line")
             flag = self.flags[name]
             if negated:
                 if equals:
@@ -207,7 +207,7 @@ class FlagSet:
             if name == "config_dir":
                 dirs += [part for part in text.split(":") if part]
                 continue
-            _add(layer, name, _Text(text, "command line", spelled))
+            _add(layer, name, _Text(text, "command line", base))
         return layer, dirs
 
     def _from_environ(self, environ: Mapping[str, str], warnings: list[str]) -> _Layer:
@@ -269,13 +269,13 @@ class FlagSet:
 
     def _from_file(self, entry: Path, layer: _Layer) -> None:
         bare = entry.name.startswith("?")
-        name, negated = self._resolve(entry.name.removeprefix("?"), str(entry))
+        name, base, negated = self._resolve(entry.name.removeprefix("?"), str(entry))
         if bare and self.flags[name].type is not bool:
             raise ConfigError(f"{entry}: ?{name} is for booleans; write the value into {name}")
         if not bare and negated:
             raise ConfigError(f"{entry}: call it ?{entry.name}, or write false into {name}")
         text = "false" if negated else "true" if bare else _read(entry)
-        _add(layer, name, _Text(text, str(entry), entry.name.removeprefix("?")))
+        _add(layer, name, _Text(text, str(entry), base))
 
     def _from_keyed_dir(self, entry: Path, layer: _Layer, warnings: list[str]) -> None:
         name = self._spellings.get(entry.name)
@@ -292,17 +292,18 @@ class FlagSet:
         if parts:
             _add(layer, name, _Text(";".join(parts), str(entry), entry.name))
 
-    def _resolve(self, spelled: str, where: str) -> tuple[str, bool]:
-        """The flag's present name, and whether `spelled` turns it off."""
+    def _resolve(self, spelled: str, where: str) -> tuple[str, str, bool]:
+        """The flag's present name, the name used, and whether `spelled` turns it off."""
         name = self._spellings.get(spelled)
         if name is not None:
-            return name, False
+            return name, spelled, False
         for prefix in self._negations:
-            name = self._spellings.get(spelled.removeprefix(prefix))
+            base = spelled.removeprefix(prefix)
+            name = self._spellings.get(base)
             if spelled.startswith(prefix) and name is not None:
                 if self.flags[name].type is not bool:
                     raise ConfigError(f"{where}: {name} is no boolean, so {spelled} means nothing")
-                return name, True
+                return name, base, True
         near = difflib.get_close_matches(spelled, self._spellings, n=1)
         hint = f"; is {near[0]} meant?" if near else f"; {self.prog} --help lists them all"
         raise ConfigError(f"{where}: no flag is called {spelled!r}{hint}")
