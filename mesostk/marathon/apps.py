@@ -327,6 +327,8 @@ def service_ports(app: AppDefinition) -> tuple[int, ...]:
 
 def with_service_ports(app: AppDefinition, numbers: Sequence[int]) -> AppDefinition:
     """`app` with its service ports replaced; extra numbers make extra mappings (§2.3)."""
+    if tuple(numbers) == service_ports(app):
+        return app
     if is_host(app.networks):
         definitions = tuple(
             msgspec.structs.replace(definition, port=number)

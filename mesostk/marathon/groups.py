@@ -146,19 +146,21 @@ def dependencies(root: Group) -> dict[str, frozenset[str]]:
     A dependency that names nothing waits for nothing.
     """
     inherited: dict[str, frozenset[str]] = {}
-    members: dict[str, frozenset[str]] = {}
+    named: dict[str, frozenset[str]] = {}
     for group in walk(root):
         above = inherited.get(paths.parent(group.id), frozenset())
         inherited[group.id] = above | frozenset(group.dependencies)
-        members[group.id] = frozenset(each.id for each in apps(group))
-    graph: dict[str, frozenset[str]] = {}
-    for group in walk(root):
         for each in group.apps.values():
-            wanted: set[str] = set()
-            for id in inherited[group.id] | frozenset(each.dependencies):
-                wanted |= members.get(id, frozenset({id}))
-            graph[each.id] = frozenset(wanted)
-    return {id: wanted & graph.keys() for id, wanted in graph.items()}
+            named[each.id] = inherited[group.id] | frozenset(each.dependencies)
+    members: dict[str, frozenset[str]] = {}
+    for id in {id for wanted in named.values() for id in wanted}:
+        group_named = find(root, id)
+        found = (each.id for each in apps(group_named)) if group_named is not None else (id,)
+        members[id] = frozenset(found) & named.keys()
+    return {
+        id: frozenset(member for each in wanted for member in members[each])
+        for id, wanted in named.items()
+    }
 
 
 def layers(root: Group) -> dict[str, int]:
@@ -195,6 +197,7 @@ def refuse_invalid(root: Group) -> None:
     """
     known = {group.id for group in walk(root)}
     app_ids = {each.id for each in apps(root)}
+    every = known | app_ids
     for clash in sorted(known & app_ids):
         raise same_path(clash)
     for group in walk(root):
@@ -203,9 +206,9 @@ def refuse_invalid(root: Group) -> None:
                 raise invalid("/", f"'{child}' is not a direct child of group '{group.id}'")
         if group.enforce_role and len(paths.segments(group.id)) != 1:
             raise invalid("/enforceRole", "can only be set on top-level groups")
-        _refuse_unknown(group.id, group.dependencies, known | app_ids)
+        _refuse_unknown(group.id, group.dependencies, every)
         for each in group.apps.values():
-            _refuse_unknown(each.id, each.dependencies, known | app_ids)
+            _refuse_unknown(each.id, each.dependencies, every)
     layers(root)
 
 

@@ -73,6 +73,8 @@ def _restarts(before: AppDefinition, after: AppDefinition) -> bool:
 
 
 def _differ(before: AppDefinition | None, after: AppDefinition | None) -> bool:
+    if before is after:
+        return False  # untouched apps are shared by both roots: thousands at once
     if before is None or after is None:
-        return before is not after
+        return True
     return not is_same(before, after) or config_version(before) != config_version(after)

@@ -6,7 +6,7 @@ Sources: spec/marathon §2.3 (service ports), §3.5 (host ports), §1.2 (text wh
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from mesostk.marathon.apps import is_host, service_ports, with_service_ports
 from mesostk.marathon.refusal import Refused
@@ -28,48 +28,56 @@ def assign_service_ports(
     """
     taken = {number for app in existing.values() for number in service_ports(app)}
     taken.update(number for app in changed for number in service_ports(app))
-    done = []
+    free = (number for number in range(low, high) if number not in taken)
+    assigned = []
     for app in changed:
-        assigned = assign(app, existing.get(app.id), taken, low, high)
-        taken.update(service_ports(assigned))
-        done.append(assigned)
-    return done
+        numbers = _numbered(app, existing.get(app.id), free)
+        if numbers is None:
+            raise _used_up(low, high)
+        assigned.append(with_service_ports(app, numbers))
+    return assigned
 
 
 def assign(
     app: AppDefinition,
     before: AppDefinition | None,
-    taken: Collection[int],
+    taken: Container[int],
     low: int,
     high: int,
 ) -> AppDefinition:
-    """`app` with every service port 0 replaced by a number of [low, high).
+    """`assign_service_ports` for one app; `taken` are the ports of all apps there are."""
+    named = service_ports(app)
+    free = (number for number in range(low, high) if number not in taken and number not in named)
+    numbers = _numbered(app, before, free)
+    if numbers is None:
+        raise _used_up(low, high)
+    return with_service_ports(app, numbers)
 
-    First, in order, by ports that `before` had and `app` no longer names, then by the lowest that
-    is not in `taken`: those of all apps of the old and the new root. Ports that were given stay,
-    even if another app has them too. Raises `Refused` (500) when the range is used up.
+
+def _used_up(low: int, high: int) -> Refused:
+    return Refused(500, f"All ports in the range [{low}-{high}) are already in use")
+
+
+def _numbered(
+    app: AppDefinition, before: AppDefinition | None, free: Iterator[int]
+) -> list[int] | None:
+    """The app's service ports, each 0 replaced; None when `free` has no more.
+
+    First, in order, by ports that `before` had and `app` no longer names, then from `free`. Ports
+    that were given stay, even if another app has them too, as in the original.
     """
     wanted = service_ports(app)
-    if 0 not in wanted:
-        return app
-    named = {number for number in wanted if number != 0}
     had = service_ports(before) if before is not None else ()
-    spare = [number for number in had if number != 0 and number not in named]
-    used = set(taken) | named
-    candidate = low
-    numbers: list[int] = []
+    spare = [number for number in had if number != 0 and number not in wanted]
+    numbers = []
     for number in wanted:
-        if number == 0 and spare:
-            number = spare.pop(0)
-        elif number == 0:
-            while candidate in used:
-                candidate += 1
-            if candidate >= high:
-                raise Refused(500, f"All ports in the range [{low}-{high}) are already in use")
-            number = candidate
-        used.add(number)
+        if number == 0:
+            found = spare.pop(0) if spare else next(free, None)
+            if found is None:
+                return None
+            number = found
         numbers.append(number)
-    return with_service_ports(app, numbers)
+    return numbers
 
 
 def wanted_host_ports(app: AppDefinition) -> tuple[int | None, ...]:

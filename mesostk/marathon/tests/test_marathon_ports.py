@@ -42,6 +42,14 @@ def test_given_numbers_may_be_those_of_another_app_as_the_tutorial_does() -> Non
     assert assigned(host_app("/a", 10000), existing=(other,)) == [(10000,)]
 
 
+def test_one_app_alone() -> None:
+    app = ports.assign(host_app("/a", 0, 10001), host_app("/a", 10005), {10000}, 10000, 10009)
+    assert service_ports(app) == (10005, 10001)
+    assert service_ports(ports.assign(host_app("/a", 0), None, {10000}, 10000, 10009)) == (10001,)
+    with pytest.raises(Refused, match="already in use"):
+        ports.assign(host_app("/a", 0), None, {10000}, 10000, 10001)
+
+
 def test_a_batch_shares_the_range_and_its_end_is_refused() -> None:
     assert assigned(host_app("/a", 0), host_app("/b", 0)) == [(10000,), (10001,)]
     with pytest.raises(Refused, match=r"All ports in the range \[10000-10004\) are already in use"):
