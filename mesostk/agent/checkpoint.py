@@ -157,9 +157,16 @@ class Disk:
                 else:
                     link(path, op.target)
                 if sync:
-                    sync_directory(path.parent)
+                    self._sync_names(path)
             except OSError as error:
                 raise CheckpointError(str(path), error) from error
+
+    def _sync_names(self, path: Path) -> None:
+        """Make `path` and the directories that lead to it durable; any of them may be new."""
+        for directory in path.parents:
+            sync_directory(directory)
+            if directory == self.root:
+                return
 
     def _path(self, relative: str) -> Path:
         if relative.startswith("/") or ".." in relative.split("/"):

@@ -136,7 +136,7 @@ class VirtualFiles:
         try:
             # O_NONBLOCK: a named pipe in a sandbox must not hold the thread.
             fd = os.open(root / rest, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-        except OSError:
+        except (OSError, ValueError):  # the latter: text that cannot be a file name
             raise missing from None
         kind = os.fstat(fd).st_mode
         where = Path(f"/proc/self/fd/{fd}").readlink()

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -544,6 +544,51 @@ async def test_damaged_records_are_a_lost_run(agent: Agent, text: str) -> None:
     assert outcome.lost
     assert outcome.note is not None
     assert str(directory / "pid") in outcome.note
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A runtime directory of 64 KiB."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount")
+    runtime = tmp_path / "runtime"
+    runtime.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(runtime)]
+    if subprocess.run(command, check=False).returncode != 0:
+        pytest.skip("may not mount")
+    yield runtime
+    # Lazily: a launcher that is just ending may still hold its lock file.
+    subprocess.run(["umount", "-l", str(runtime)], check=True)
+
+
+def fill(directory: Path) -> None:
+    with contextlib.suppress(OSError), (directory / "fill").open("wb", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+
+
+@pytest.mark.root
+async def test_exit_code_is_kept_although_the_disk_fills_up(small_disk: Path, agent: Agent) -> None:
+    run = await agent.client.launch(
+        agent.spec("r", "trap '' TERM; echo ready; while [ ! -e go ]; do sleep 0.02; done; exit 3")
+    )
+    await agent.said("ready")
+    fill(small_disk)
+    agent.client.kill(run, 600.0)  # cannot be noted, but is heard: the launch's grace holds
+    (agent.sandbox / "go").touch()
+    record = await agent.end_of("r")
+    assert code(record) == 3
+    assert record.killed
+
+
+@pytest.mark.root
+async def test_full_disk_fails_the_launch_and_only_that(small_disk: Path, agent: Agent) -> None:
+    fill(small_disk)
+    with pytest.raises(LaunchFailed, match="No space left on device"):
+        await agent.client.launch(agent.spec("r", "echo must not run"))
+    assert not (agent.sandbox / "stdout").exists()
+    (small_disk / "fill").unlink()
+    assert code(await agent.run("r", "exit 2")) == 2
 
 
 # -- the launcher itself ---------------------------------------------------------------------------
