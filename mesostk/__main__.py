@@ -1,0 +1,7 @@
+"""`python -m mesostk` is the command `mesostk`."""
+
+import sys
+
+from mesostk.cli.app import main
+
+sys.exit(main())

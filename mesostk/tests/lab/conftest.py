@@ -1,0 +1,35 @@
+"""One container lab, made once and used by all tests of this folder.
+
+Its name and network are not those of `make lab`, so that testing leaves a developer's lab alone.
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from mesostk.ops.lab import existing
+from mesostk.testing.labs import Cluster, mesostk
+from mesostk.testing.requirements import require_docker, require_root
+
+NAME = "test"
+SUBNET = "10.0.33.0/24"
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Six hosts, provisioned, with the tutorial's hello2 running."""
+    require_docker()
+    require_root()
+    config = tmp_path_factory.mktemp("config") / "contexts.json"
+    os.environ["MESOSTK_CONFIG"] = str(config)
+    mesostk("lab", "down", "--name", NAME)
+    up = ("lab", "up", "--driver", "docker", "--name", NAME, "--subnet", SUBNET)
+    try:
+        done = mesostk(*up, timeout_s=900)
+        assert done.returncode == 0, done.stdout + done.stderr
+        print(done.stderr)
+        yield Cluster(existing(NAME), tmp_path_factory.mktemp("runs"))
+    finally:
+        mesostk("lab", "down", "--name", NAME, timeout_s=300)
+        del os.environ["MESOSTK_CONFIG"]

@@ -1,0 +1,202 @@
+"""`site.yml` on real hosts: makes the cluster, repairs drift, leaves alone what is right."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+import requests
+
+from mesostk.ops.lab import Host
+from mesostk.testing.labs import Cluster, mesostk
+
+pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(900)]
+
+
+def until(condition: object, limit_s: float, what: str) -> None:
+    """Wait for `condition()`; an answer that does not come counts as not yet."""
+    assert callable(condition)
+    end = time.monotonic() + limit_s
+    last: object = None
+    while time.monotonic() < end:
+        try:
+            if condition():
+                return
+        except (requests.RequestException, KeyError) as error:
+            last = error
+        time.sleep(0.2)
+    pytest.fail(f"not within {limit_s} s: {what} ({last})")
+
+
+def master_url(cluster: Cluster) -> str:
+    """Some master that answers; it redirects to the leader."""
+    for host in cluster.hosts:
+        if host.is_master:
+            url = f"http://{host.address}:5050"
+            try:
+                requests.get(url + "/health", timeout=2)
+            except requests.RequestException:
+                continue
+            return url
+    pytest.fail("no master answers")
+
+
+def marathon_url(cluster: Cluster) -> str:
+    return master_url(cluster).replace(":5050", ":8080")
+
+
+# -- what `lab up` left ---------------------------------------------------------------------------
+
+
+def test_every_panel_and_redirect_of_the_tutorial_answers(cluster: Cluster) -> None:
+    leaders = set()
+    for host in cluster.hosts:
+        if not host.is_master:
+            continue
+        answer = requests.get(
+            f"http://{host.address}:5050/redirect", allow_redirects=False, timeout=5
+        )
+        assert answer.status_code == 307
+        leaders.add(answer.headers["Location"])
+        assert "<html" in requests.get(f"http://{host.address}:5050/", timeout=5).text.lower()
+        assert "<html" in requests.get(f"http://{host.address}:8080/", timeout=5).text.lower()
+    assert len(leaders) == 1
+    state = requests.get(master_url(cluster) + "/state", timeout=5).json()
+    assert state["activated_slaves"] == 3
+
+
+def test_status_is_one_page_and_one_document(cluster: Cluster) -> None:
+    text = mesostk("status", "--context", "test")
+    assert text.returncode == 0, text.stderr
+    assert re.search(r"/hello2 +(running|waiting|deploying)", text.stdout)
+    document = json.loads(mesostk("status", "--context", "test", "--json").stdout)
+    assert len(document["members"]) == 6
+    assert [one["active"] for one in document["agents"]] == [True, True, True]
+
+
+def test_verify_asks_the_running_cluster(cluster: Cluster) -> None:
+    cluster.playbook("verify")
+
+
+# -- the second run -------------------------------------------------------------------------------
+
+
+def test_second_run_changes_nothing_and_restarts_nothing(cluster: Cluster) -> None:
+    before = cluster.service_pids()
+    assert before
+    assert "0" not in before.values()
+    outcome = cluster.playbook("site")
+    assert {host: stats.changed for host, stats in outcome.hosts.items() if stats.changed} == {}
+    assert cluster.service_pids() == before
+
+
+def test_check_mode_on_a_converged_cluster_reports_nothing(cluster: Cluster) -> None:
+    outcome = cluster.playbook("site", check=True, diff=True)
+    assert outcome.changed == 0
+    assert "--- before" not in outcome.log.read_text()
+
+
+# -- drift ----------------------------------------------------------------------------------------
+
+MANAGED_SCRIPT = r"""
+find /etc/mesostk/services /etc/mesos /etc/mesos-master /etc/mesos-slave /etc/marathon/conf \
+     /usr/local/lib/mesostk -type f 2>/dev/null
+for record in /etc/mesostk/services/*.json; do
+    echo "/etc/systemd/system/$(basename "$record" .json).service"
+done
+for path in /etc/zookeeper/conf/zoo.cfg /etc/zookeeper/conf/myid /var/lib/zookeeper/myid \
+            /opt/mesostk/current /usr/sbin/mesos-master /usr/sbin/mesos-slave; do
+    if [ -e "$path" ]; then echo "$path"; fi
+done
+"""
+
+DAMAGE_SCRIPT = """
+if [ -L {path} ]; then ln -sfn /nowhere {path}; else echo damaged >>{path}; fi
+"""
+
+
+def managed(cluster: Cluster, host: Host) -> list[str]:
+    return sorted(set(cluster.run(host, MANAGED_SCRIPT).split()))
+
+
+def rounds(cluster: Cluster) -> Iterator[dict[Host, str]]:
+    """Each managed path of a master and of an agent once; six different ones at a time."""
+    masters = [host for host in cluster.hosts if host.is_master]
+    agents = [host for host in cluster.hosts if not host.is_master]
+    left = [(masters, managed(cluster, masters[0])), (agents, managed(cluster, agents[0]))]
+    while any(paths for _, paths in left):
+        step = {}
+        for hosts, paths in left:
+            for host in hosts:
+                if paths:
+                    step[host] = paths.pop()
+        yield step
+
+
+def test_each_managed_file_link_and_unit_is_repaired_and_nothing_else(cluster: Cluster) -> None:
+    before = cluster.service_pids()
+    number = 0
+    for step in rounds(cluster):
+        for host, path in step.items():
+            cluster.run(host, DAMAGE_SCRIPT.format(path=path))
+            number += 1
+        outcome = cluster.playbook("site", diff=True)
+        log = outcome.log.read_text()
+        assert set(re.findall(r"^--- before: (\S+)", log, re.MULTILINE)) == set(step.values())
+        for host in step:
+            # Reading a repaired unit again is a change of systemd, not of a file.
+            assert outcome.hosts[host.name].changed in (1, 2), (host.name, step[host])
+    assert number > 25
+    assert cluster.service_pids() == before
+
+
+# -- failures -------------------------------------------------------------------------------------
+
+
+def test_cluster_outlives_the_host_that_leads(cluster: Cluster) -> None:
+    leader = requests.get(master_url(cluster) + "/redirect", allow_redirects=False, timeout=5)
+    address = leader.headers["Location"].removeprefix("//").partition(":")[0]
+    (host,) = (one for one in cluster.hosts if one.address == address)
+    done = mesostk("lab", "stop", host.name, "--name", "test")
+    assert done.returncode == 0, done.stderr
+    try:
+
+        def another_leads() -> bool:
+            answer = requests.get(
+                master_url(cluster) + "/redirect", allow_redirects=False, timeout=5
+            )
+            return answer.status_code == 307 and address not in answer.headers["Location"]
+
+        until(another_leads, 40, "another master leads")
+
+        def agents_are_back() -> bool:
+            state = requests.get(master_url(cluster) + "/state", timeout=5).json()
+            return bool(state["activated_slaves"] == 3)
+
+        until(agents_are_back, 60, "the agents are registered with it")
+        scaled = mesostk("scale", "hello2", "4", "--context", "test")
+        assert scaled.returncode == 0, scaled.stderr
+    finally:
+        done = mesostk("lab", "start", host.name, "--name", "test")
+    assert done.returncode == 0, done.stderr
+    cluster.playbook("verify")
+
+
+def test_unreachable_host_is_named_with_a_remedy(cluster: Cluster) -> None:
+    agent = cluster.hosts[-1]
+    assert mesostk("lab", "partition", agent.name, "--name", "test").returncode == 0
+    try:
+        inventory = str(cluster.inventory)
+        done = mesostk("cluster", "deploy", "-i", inventory, "--limit", agent.name)
+        assert done.returncode == 1
+        assert agent.name in done.stderr
+        assert "remedy: " in done.stderr
+    finally:
+        assert mesostk("lab", "heal", agent.name, "--name", "test").returncode == 0
+
+
+def test_logs_of_an_app_come_from_the_agents(cluster: Cluster) -> None:
+    done = mesostk("logs", "hello2", "--context", "test", "-n", "5")
+    assert done.returncode == 0, done.stderr
+    assert "hello" in done.stdout
