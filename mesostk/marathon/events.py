@@ -15,7 +15,7 @@ from mesostk.marathon.health import ProbeOutcome
 from mesostk.marathon.instances import InstanceId
 from mesostk.wire import scheduler
 from mesostk.wire.marathon import StreamEvent
-from mesostk.wire.mesos import FrameworkId, FrameworkInfo
+from mesostk.wire.mesos import FrameworkID, FrameworkInfo, MasterInfo
 
 # -- events: the world ------------------------------------------------------------------------
 
@@ -26,8 +26,15 @@ class Loaded(Event, frozen=True):
     records: Mapping[str, bytes]
 
 
+class Connected(Event, frozen=True):
+    """Subscribed at a master; calls get through, what was sent before may be lost."""
+
+    framework_id: FrameworkID
+    master: MasterInfo | None = None
+
+
 class FromMaster(Event, frozen=True):
-    """One event of the scheduler stream."""
+    """One event of the scheduler stream, after `Connected`."""
 
     event: scheduler.Event
 
@@ -112,15 +119,6 @@ class KillTasks(Command, frozen=True, kw_only=True):
     one: bool = False
 
 
-class ChangeGroup(Command, frozen=True, kw_only=True):
-    """`POST` (`create`) or `PUT /v2/groups/{id}`; with `dry_run` only the steps are answered."""
-
-    group_id: str
-    body: Mapping[str, object]
-    create: bool = False
-    dry_run: bool = False
-
-
 class DeleteGroup(Command, frozen=True, kw_only=True):
     """`DELETE /v2/groups/{id}`; the root is emptied, not removed."""
 
@@ -146,12 +144,6 @@ class Subscribe(Effect, frozen=True):
     """Start the scheduler driver; it subscribes, again and again, with the id last given."""
 
     framework_info: FrameworkInfo
-
-
-class FrameworkIdKnown(Effect, frozen=True):
-    """The id to subscribe with from now on; it is durable."""
-
-    framework_id: FrameworkId
 
 
 class Send(Effect, frozen=True):

@@ -18,7 +18,8 @@ from typing import NewType
 
 import msgspec
 
-from mesostk.wire.mesos import Attribute, IPAddress, TaskStatus
+from mesostk.marathon.constraints import Placement
+from mesostk.wire.mesos import IPAddress, TaskStatus
 
 InstanceId = NewType("InstanceId", str)
 
@@ -111,21 +112,20 @@ _RANK = {
 class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One launched task and what was decided about it; times are wall seconds.
 
-    `version` is the app version it was launched with; `state` the last Mesos task state, None until
-    the first update.
+    `version` is the app version it was launched with, `config_version` the one whose instances need
+    no replacement by it; `state` is the last Mesos task state, None until the first update.
     """
 
     id: InstanceId
     app_id: str
     version: str
+    config_version: str
     task_id: str
     agent_id: str
     host: str
     role: str = "*"
     ports: tuple[int, ...] = ()
-    attributes: tuple[Attribute, ...] = ()
-    region: str | None = None
-    zone: str | None = None
+    placement: Placement
     cpus: float = 0.0
     mem: float = 0.0
     disk: float = 0.0

@@ -1,4 +1,4 @@
-"""What waits to be launched: back-off per (app, version), and one rate for all launches.
+"""What waits to be launched: back-off, one rate for all launches, and what became of offers.
 
 Source: spec/marathon §3.8. All of it lives in memory; a failover clears it, as in the original.
 """
@@ -6,6 +6,9 @@ Source: spec/marathon §3.8. All of it lives in memory; a failover clears it, as
 from __future__ import annotations
 
 import msgspec
+
+from mesostk.marathon.matcher import NoMatch
+from mesostk.wire.mesos import Offer
 
 #: (app id, version of its last configuration change).
 Key = tuple[str, str]
@@ -101,3 +104,59 @@ class Tokens:
     def deadline(self) -> float | None:
         """When launches are allowed again; None while some are."""
         return self._refresh_at if self.left <= 0 else None
+
+
+#: Revives that may follow each other at once: several apps created one after the other need not
+#: wait, while over time no more than one per `min_revive_interval_s` is sent.
+REVIVE_BURST = 5
+
+#: Unused offers shown with each queue entry.
+UNUSED_KEPT = 5
+
+
+class Unused(msgspec.Struct, frozen=True, kw_only=True):
+    """An offer that an app could not use, and why."""
+
+    offer: Offer
+    at: str
+    reason: str
+    detail: str
+
+
+class Reasons(msgspec.Struct, kw_only=True):
+    """What became of the offers that an app was matched with."""
+
+    processed: int = 0
+    unused: int = 0
+    last_used_at: str | None = None
+    last_unused_at: str | None = None
+    declined: dict[str, int] = msgspec.field(default_factory=dict)
+    last_unused: dict[str, Unused] = msgspec.field(default_factory=dict)
+
+    def used(self, at: str) -> None:
+        """An offer was taken."""
+        self.processed += 1
+        self.last_used_at = at
+
+    def refused(self, offer: Offer, no: NoMatch, at: str) -> None:
+        """An offer did not suit; the last one of each agent is kept for people to read."""
+        self.processed += 1
+        self.unused += 1
+        self.last_unused_at = at
+        self.declined[no.reason] = self.declined.get(no.reason, 0) + 1
+        agent = offer.agent_id.value
+        self.last_unused.pop(agent, None)
+        self.last_unused[agent] = Unused(offer=offer, at=at, reason=no.reason, detail=no.detail)
+        while len(self.last_unused) > UNUSED_KEPT:
+            del self.last_unused[next(iter(self.last_unused))]
+
+
+class Hunger(msgspec.Struct, kw_only=True):
+    """What was asked for already, so that a REVIVE is sent only when more is wanted."""
+
+    counts: dict[str, int] = msgspec.field(default_factory=dict)
+    suppressed: bool = False
+    revive_due: bool = False
+    again_at: float | None = None
+    credits: float = float(REVIVE_BURST)
+    credited_at: float = 0.0

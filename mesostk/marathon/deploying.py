@@ -1,0 +1,378 @@
+"""Deployments, and the comparison of every app with what is wanted of it.
+
+::
+
+    change_root ─▶ Deployment saved with the new root pointer ─▶ position 0
+    settle: each app that something happened to ─▶ rollout decides ─▶ kill these, want k
+            all actions of the step done ─▶ next step … ─▶ deployment removed
+
+Nothing is counted along the way: after a failover each deployment begins at its first step again
+and passes what is done already. An app that no deployment holds is kept at its wanted number.
+Source: spec/marathon §1.11, §3.1-3.3; order of writes: ARCHITECTURE §5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mesostk.base.core import Put
+from mesostk.marathon import groups, plan, repository, rollout
+from mesostk.marathon.groups import Group
+from mesostk.marathon.instances import Condition, Goal, Instance
+from mesostk.marathon.paths import safe
+from mesostk.marathon.refusal import Refused, locked
+from mesostk.marathon.repository import Deployment
+from mesostk.marathon.rollout import Decision, Member
+from mesostk.marathon.state import State, Turn, Want
+from mesostk.marathon.tracking import decommission
+from mesostk.marathon.versions import config_version
+from mesostk.wire.marathon import (
+    Action,
+    AppDefinition,
+    AppTerminated,
+    DeploymentFailed,
+    DeploymentInfoEvent,
+    DeploymentPlanView,
+    DeploymentStepSuccess,
+    DeploymentSuccess,
+    GroupChangeSuccess,
+    Step,
+    StreamEvent,
+)
+
+#: Rounds of one settling; each kills or moves on, so more means that two decisions fight.
+MAX_ROUNDS = 10_000
+
+
+# -- a new root -------------------------------------------------------------------------------
+
+
+def change_root(
+    state: State,
+    turn: Turn,
+    root: Group,
+    version: str,
+    *,
+    force: bool = False,
+    reverts: str | None = None,
+    posts: Sequence[StreamEvent] = (),
+) -> Deployment:
+    """Put `root` in place of the present one, and begin the deployment that makes it true.
+
+    `posts` are the events that tell of the request itself; they come first. Raises `Refused`: 409
+    where another deployment holds an affected app and `force` is not given, 403 with too many
+    deployments, 422 for an unsound tree. Nothing has changed then.
+    """
+    groups.refuse_invalid(root)
+    changed = plan.changes(state.root, root)
+    steps = plan.steps(state.root, root)
+    blockers = {state.locks[id] for id in changed if id in state.locks}
+    if blockers and not force:
+        raise locked(sorted(blockers))
+    limit = state.settings.max_running_deployments
+    if steps and len(state.deployments) - len(blockers) >= limit:
+        raise Refused(403, f"Max number ({limit}) of running deployments is achieved")
+    for post in posts:
+        turn.emit(post)
+    for id in sorted(blockers):
+        cancel(state, turn, state.deployments[id], "cancelled by a later, forced deployment")
+    deployment = Deployment(
+        id=state.new_uuid(),
+        version=version,
+        created_at=turn.wall_s,
+        steps=steps,
+        before={id: _version(change.before) for id, change in changed.items()},
+        after={id: _version(change.after) for id, change in changed.items()},
+        reverts=reverts,
+    )
+    if root is not state.root:
+        _store_root(state, turn, root, [c.after for c in changed.values() if c.after is not None])
+    turn.emit(GroupChangeSuccess(timestamp=turn.at, group_id="/", version=version))
+    _begin(state, turn, deployment)
+    return deployment
+
+
+def _version(app: AppDefinition | None) -> str | None:
+    return None if app is None else app.version
+
+
+def _store_root(state: State, turn: Turn, root: Group, apps: Iterable[AppDefinition]) -> None:
+    """Write what the new root refers to, then the pointer to it."""
+    for app in apps:
+        assert app.version is not None  # stamped before it entered the root
+        of_app = state.versions.setdefault(app.id, {})
+        if app.version not in of_app:
+            of_app[app.version] = app
+            path = repository.app_path(app.id, app.version)
+            turn.prepare([Put(path, repository.write(app))])
+    for node in groups.changed_nodes(state.root, root):
+        state.group_versions.setdefault(node.id, {})[node.version] = node
+        path = repository.group_path(node.id, node.version)
+        turn.prepare([Put(path, repository.write(node))])
+    turn.put(repository.ROOT, repository.write(repository.RootPointer(root.version)))
+    set_root(state, root)
+
+
+def set_root(state: State, root: Group) -> None:
+    """Make `root` the tree that counts."""
+    state.root = root
+    state.apps = {app.id: app for app in groups.apps(root)}
+    if state.last_version is None or root.version > state.last_version:
+        state.last_version = root.version
+
+
+def _begin(state: State, turn: Turn, deployment: Deployment) -> None:
+    turn.note("Deploying", id=deployment.id, apps=",".join(deployment.after) or "-")
+    if not deployment.steps:
+        turn.emit(_success(turn, deployment))
+        return
+    turn.put(repository.deployment_path(deployment.id), repository.write(deployment))
+    hold(state, deployment)
+    for id in _restarted(deployment):
+        state.delays.clear_app(id)
+    _tell_step(state, turn, deployment)
+
+
+def hold(state: State, deployment: Deployment) -> None:
+    """Take a deployment in at its first step; its apps are held by it."""
+    state.deployments[deployment.id] = deployment
+    state.position[deployment.id] = 0
+    for id in deployment.after:
+        state.locks[id] = deployment.id
+        state.dirty.add(id)
+
+
+def _restarted(deployment: Deployment) -> list[str]:
+    return [
+        action.app
+        for step in deployment.steps
+        for action in step.actions
+        if action.action == "RestartApplication" and action.app is not None
+    ]
+
+
+# -- ends -------------------------------------------------------------------------------------
+
+
+def cancel(state: State, turn: Turn, deployment: Deployment, reason: str) -> None:
+    """Stop a deployment where it is; its apps are kept as they are then."""
+    turn.note("Cancelling deployment", id=deployment.id, reason=reason)
+    _release(state, turn, deployment)
+    turn.emit(
+        DeploymentFailed(
+            timestamp=turn.at, id=deployment.id, plan=plan_view(deployment), reason=reason
+        )
+    )
+
+
+def _release(state: State, turn: Turn, deployment: Deployment) -> None:
+    del state.deployments[deployment.id]
+    del state.position[deployment.id]
+    for id in deployment.after:
+        del state.locks[id]
+        state.waiting.pop(id, None)
+        state.dirty.add(id)
+    turn.delete(repository.deployment_path(deployment.id))
+
+
+def _finish(state: State, turn: Turn, deployment: Deployment) -> None:
+    turn.note("Deployed", id=deployment.id)
+    _release(state, turn, deployment)
+    turn.emit(_success(turn, deployment))
+    for id in deployment.after:
+        _collect_versions(state, turn, id)
+    for group in groups.walk(state.root):
+        _collect_group_versions(state, turn, group)
+
+
+def _success(turn: Turn, deployment: Deployment) -> DeploymentSuccess:
+    return DeploymentSuccess(timestamp=turn.at, id=deployment.id, plan=plan_view(deployment))
+
+
+def _collect_versions(state: State, turn: Turn, app_id: str) -> None:
+    """Drop versions that nothing refers to: all of a deleted app, beyond the newest few else."""
+    known = state.versions.get(app_id, {})
+    kept = {instance.version for instance in state.of_app(app_id)}
+    if app_id in state.apps:
+        kept.add(state.apps[app_id].version or "")
+        kept.update(sorted(known)[-state.settings.max_versions :])
+    for version in [version for version in known if version not in kept]:
+        del known[version]
+        turn.delete(repository.app_path(app_id, version))
+    if not known:
+        state.versions.pop(app_id, None)
+
+
+def _collect_group_versions(state: State, turn: Turn, group: Group) -> None:
+    known = state.group_versions.get(group.id, {})
+    for version in sorted(known)[: -state.settings.max_versions]:
+        if version != group.version:
+            del known[version]
+            turn.delete(repository.group_path(group.id, version))
+
+
+# -- settling ---------------------------------------------------------------------------------
+
+
+def settle(state: State, turn: Turn) -> None:
+    """Compare every app that something happened to with what is wanted, until nothing moves."""
+    for _ in range(MAX_ROUNDS):
+        touched = sorted(state.dirty)
+        state.dirty.clear()
+        if not touched:
+            return
+        for app_id in touched:
+            _settle_app(state, turn, app_id)
+        for id in sorted({state.locks[app_id] for app_id in touched if app_id in state.locks}):
+            _advance(state, turn, state.deployments[id])
+    raise AssertionError(f"settling does not end: {sorted(state.dirty)}")
+
+
+def _settle_app(state: State, turn: Turn, app_id: str) -> None:
+    app, decision = decide(state, app_id)
+    for instance_id in decision.kill:
+        instance = state.instances.get(instance_id)  # type: ignore[call-overload] # plain str
+        if instance is not None:
+            decommission(state, turn, instance, "no longer wanted")
+    launch = decision.launch
+    if app is None or launch == 0:
+        state.wants.pop(app_id, None)
+        state.reasons.pop(app_id, None)
+    else:
+        want = state.wants.get(app_id)
+        if want is None or want.app is not app:
+            state.wants[app_id] = Want(app=app, count=launch, since_at=turn.wall_s)
+        else:
+            want.count = launch
+    if app_id in state.locks and decision.waiting is not None:
+        state.waiting[app_id] = decision.waiting
+    else:
+        state.waiting.pop(app_id, None)
+
+
+def decide(state: State, app_id: str) -> tuple[AppDefinition | None, Decision]:
+    """What is to be done for an app now, and the definition to launch it by."""
+    lock = state.locks.get(app_id)
+    if lock is None:
+        app = state.apps.get(app_id)
+        if app is None and safe(app_id) in state.quarantined:
+            return None, Decision()
+        return app, _keep(state, app_id, app)
+    deployment = state.deployments[lock]
+    action = _action_at(deployment, app_id, state.position[lock])
+    if action is None:
+        before = _definition(state, app_id, deployment.before)
+        return before, _keep(state, app_id, before)
+    after = _definition(state, app_id, deployment.after)
+    if action.action == "StartApplication":
+        return after, Decision()
+    if action.action == "StopApplication" or after is None:
+        return None, rollout.stop(members(state, app_id, None))
+    seen = members(state, app_id, after)
+    outdated = any(m.is_wanted and not m.is_current and m.life != "ended" for m in seen)
+    if action.action == "RestartApplication" or (outdated and after.instances > 0):
+        return after, rollout.restart(after, seen)
+    decision = rollout.scale(after, seen, deployment.created_at)
+    return after, _within(after, seen, decision)
+
+
+def _keep(state: State, app_id: str, app: AppDefinition | None) -> Decision:
+    """What keeps an app as it is: its wanted number, or none of it."""
+    if app is None:
+        return rollout.stop(members(state, app_id, None))
+    seen = members(state, app_id, app)
+    return _within(app, seen, rollout.scale(app, seen))
+
+
+def _within(app: AppDefinition, seen: list[Member], decision: Decision) -> Decision:
+    """Never more tasks than wanted at once: a replacement waits until the old one has ended."""
+    present = sum(1 for m in seen if m.life not in {"ended", "inactive"})
+    launch = min(decision.launch, max(0, app.instances - present))
+    return Decision(kill=decision.kill, launch=launch, waiting=decision.waiting)
+
+
+def _definition(state: State, app_id: str, versions: dict[str, str | None]) -> AppDefinition | None:
+    version = versions.get(app_id)
+    return None if version is None else state.versions.get(app_id, {}).get(version)
+
+
+def _action_at(deployment: Deployment, app_id: str, position: int) -> Action | None:
+    """The last action for an app up to the step at `position`; None while its turn is to come."""
+    found = None
+    for step in deployment.steps[: position + 1]:
+        for action in step.actions:
+            if action.app == app_id:
+                found = action
+    return found
+
+
+def members(state: State, app_id: str, app: AppDefinition | None) -> list[Member]:
+    """The app's instances as a roll-out to `app` sees them."""
+    current = None if app is None else config_version(app)
+    return [_member(state, instance, current) for instance in state.of_app(app_id)]
+
+
+def _member(state: State, instance: Instance, current: str | None) -> Member:
+    if instance.condition is Condition.UNREACHABLE_INACTIVE:
+        life: rollout.Life = "inactive"
+    elif instance.is_unreachable:
+        life = "unreachable"
+    else:
+        life = "staging" if instance.is_staged else "running"
+    app = state.app_of(instance)
+    unchecked = instance.is_running and (app is None or not app.health_checks)
+    return Member(
+        id=instance.id,
+        is_current=instance.config_version == current,
+        is_wanted=instance.goal is Goal.RUNNING and instance.condition is not Condition.KILLING,
+        life=life,
+        healthy=True if unchecked else state.health_of(instance),
+        ready=state.is_ready(instance),
+        staged_at=instance.provisioned_at,
+        placement=instance.placement,
+    )
+
+
+# -- steps ------------------------------------------------------------------------------------
+
+
+def _advance(state: State, turn: Turn, deployment: Deployment) -> None:
+    """Go to the next step once every action of this one is done; it may be the last."""
+    position = state.position[deployment.id]
+    step = deployment.steps[position]
+    if any(action.app in state.waiting for action in step.actions):
+        return
+    view = plan_view(deployment)
+    turn.emit(DeploymentStepSuccess(timestamp=turn.at, plan=view, current_step=step))
+    for action in step.actions:
+        if action.action == "StopApplication" and action.app is not None:
+            _app_is_gone(state, turn, action.app)
+    if position + 1 == len(deployment.steps):
+        _finish(state, turn, deployment)
+        return
+    state.position[deployment.id] = position + 1
+    _tell_step(state, turn, deployment)
+    for action in deployment.steps[position + 1].actions:
+        if action.app is not None:
+            state.dirty.add(action.app)
+
+
+def _app_is_gone(state: State, turn: Turn, app_id: str) -> None:
+    state.delays.clear_app(app_id)
+    state.failures.pop(app_id, None)
+    turn.emit(AppTerminated(timestamp=turn.at, app_id=app_id))
+
+
+def _tell_step(state: State, turn: Turn, deployment: Deployment) -> None:
+    step = deployment.steps[state.position[deployment.id]]
+    turn.emit(DeploymentInfoEvent(timestamp=turn.at, plan=plan_view(deployment), current_step=step))
+
+
+def plan_view(deployment: Deployment) -> DeploymentPlanView:
+    """The plan as events carry it."""
+    return DeploymentPlanView(id=deployment.id, version=deployment.version, steps=deployment.steps)
+
+
+def current_step(state: State, deployment: Deployment) -> Step:
+    """The step a deployment is at."""
+    return deployment.steps[state.position[deployment.id]]

@@ -1,0 +1,113 @@
+"""From the records of the store to the state of a new leader.
+
+What cannot be read is named in the log and not used; what refers to it falls back to the newest
+version that can be read. The instances of an app that is lost in this way are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mesostk.marathon import deploying, groups, probing, repository
+from mesostk.marathon.groups import EMPTY, Group
+from mesostk.marathon.instances import Goal
+from mesostk.marathon.repository import Deployment, Records
+from mesostk.marathon.state import Kill, State, Turn
+from mesostk.wire.marathon import AppDefinition, GroupNode
+from mesostk.wire.mesos import FrameworkId
+
+
+def load(state: State, turn: Turn, stored: Mapping[str, bytes]) -> None:
+    """Fill `state`, which is new, from the records; begin what runs again."""
+    records = repository.read_all(stored)
+    for path, reason in records.unreadable.items():
+        turn.note("Leaving unreadable record alone", "ERROR", path=path, reason=reason)
+        parts = path.split("/")
+        if parts[0] == "apps" and len(parts) == 4:
+            state.quarantined.add(parts[2])
+    if records.framework_id is not None:
+        state.framework_id = FrameworkId(records.framework_id)
+    state.versions = records.apps
+    state.group_versions = records.groups
+    versions = [version for of_app in records.apps.values() for version in of_app]
+    versions += [version for of_group in records.groups.values() for version in of_group]
+    state.last_version = max(versions, default=None)
+    deploying.set_root(state, _root(records, turn))
+    for deployment in sorted(records.deployments, key=lambda d: d.created_at):
+        _take_deployment(state, turn, deployment)
+    _take_instances(state, turn, records)
+    state.loaded = True
+    turn.note(
+        "Loaded",
+        apps=len(state.apps),
+        instances=len(state.instances),
+        deployments=len(state.deployments),
+        framework=state.framework_id,
+    )
+
+
+def _take_deployment(state: State, turn: Turn, deployment: Deployment) -> None:
+    if not deployment.steps or any(id in state.locks for id in deployment.after):
+        # Never written so by us; two holders of one app would undo each other.
+        turn.note("Dropping deployment", "ERROR", id=deployment.id, reason="its apps are held")
+        turn.delete(repository.deployment_path(deployment.id))
+        return
+    turn.note("Resuming deployment", id=deployment.id)
+    deploying.hold(state, deployment)
+
+
+def _take_instances(state: State, turn: Turn, records: Records) -> None:
+    for instance in records.instances:
+        state.index(instance)
+        # Time in its condition goes on counting across the failover; a clock set back counts as 0.
+        state.entered[instance.id] = turn.now - max(0.0, turn.wall_s - instance.since)
+        state.dirty.add(instance.app_id)
+        if instance.goal is not Goal.RUNNING:
+            state.kills[instance.id] = Kill()
+        elif instance.is_running:
+            probing.start(state, turn, instance)
+    state.dirty.update(state.apps)
+
+
+# -- the root group ---------------------------------------------------------------------------
+
+
+def _root(records: Records, turn: Turn) -> Group:
+    """The tree that counts, mended where records are missing."""
+    if records.root_version is None:
+        of_root = records.groups.get(groups.EMPTY.id, {})
+        if not of_root:
+            return EMPTY
+        # The pointer is unreadable: the newest root is at most one change away from it.
+        records.root_version = max(of_root)
+    nodes: dict[tuple[str, str], GroupNode] = {
+        (id, version): node for id, of in records.groups.items() for version, node in of.items()
+    }
+    definitions: dict[tuple[str, str], AppDefinition] = {
+        (id, version): app for id, of in records.apps.items() for version, app in of.items()
+    }
+    root, missing = groups.assemble(nodes, definitions, records.root_version)
+    if not missing:
+        return root
+    for what in missing:
+        turn.note("Falling back to the newest readable version", "ERROR", instead_of=what)
+        _mend(records, nodes, definitions, what)
+    mended, still = groups.assemble(nodes, definitions, records.root_version)
+    for what in still:
+        turn.note("Nothing to fall back to", "ERROR", instead_of=what)
+    return mended
+
+
+def _mend(
+    records: Records,
+    nodes: dict[tuple[str, str], GroupNode],
+    definitions: dict[tuple[str, str], AppDefinition],
+    what: str,
+) -> None:
+    """Stand the newest known version in for what `assemble` did not find: `app /x v1`."""
+    kind, _, rest = what.partition(" ")
+    id, _, version = rest.partition(" ")
+    if kind == "app" and records.apps.get(id):
+        definitions[(id, version)] = records.apps[id][max(records.apps[id])]
+    elif kind == "group" and records.groups.get(id):
+        nodes[(id, version)] = records.groups[id][max(records.groups[id])]

@@ -1,0 +1,138 @@
+"""Marathon's records in the store: where each lies, how it is written and read back.
+
+::
+
+    framework-id                       {"value": …}
+    apps/<x>/<id>/<version>            one immutable AppDefinition
+    groups/<x>/<id>/<version>          one immutable GroupNode: references, never whole apps
+    root                               {"version": …}: the root group's version that counts
+    deployments/<id>                   one running Deployment
+    instances/<xx>/<id>                one Instance
+
+`<id>` of an app or group is its safe path (`/a/b` → `a_b`, the root group `_`); `<x>` are 1 or 2
+hex digits of its CRC, so that no parent has too many children for ZooKeeper's answer to a listing.
+A record that does not decode is left where it is, named in the log, and not used.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+
+from mesostk.marathon import paths
+from mesostk.marathon.instances import Instance
+from mesostk.wire.marathon import AppDefinition, GroupNode, Step
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+FRAMEWORK_ID = "framework-id"
+ROOT = "root"
+
+
+class StoredId(msgspec.Struct, frozen=True):
+    """The framework id."""
+
+    value: str
+
+
+class RootPointer(msgspec.Struct, frozen=True):
+    """Which version of the root group counts."""
+
+    version: str
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """A running deployment; each step is recomputed from the instances, so no progress is kept.
+
+    `before` and `after` are the versions of the affected apps on both sides, None where there is no
+    app. `reverts` names the deployment that this one takes back; `created_at` is in wall seconds.
+    """
+
+    id: str
+    version: str
+    created_at: float
+    steps: tuple[Step, ...]
+    before: dict[str, str | None]
+    after: dict[str, str | None]
+    reverts: str | None = None
+
+
+class Records(msgspec.Struct, kw_only=True):
+    """Everything that was readable; `unreadable` are paths with the reason."""
+
+    framework_id: str | None = None
+    root_version: str | None = None
+    apps: dict[str, dict[str, AppDefinition]] = msgspec.field(default_factory=dict)
+    groups: dict[str, dict[str, GroupNode]] = msgspec.field(default_factory=dict)
+    deployments: list[Deployment] = msgspec.field(default_factory=list)
+    instances: list[Instance] = msgspec.field(default_factory=list)
+    unreadable: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+def app_path(id: str, version: str) -> str:
+    """Where a version of an app lies."""
+    return f"apps/{_bucket(id, 1)}/{paths.safe(id)}/{version}"
+
+
+def group_path(id: str, version: str) -> str:
+    """Where a version of a group lies."""
+    name = "_" if id == paths.ROOT else paths.safe(id)
+    return f"groups/{_bucket(id, 1)}/{name}/{version}"
+
+
+def deployment_path(id: str) -> str:
+    """Where a running deployment lies."""
+    return f"deployments/{id}"
+
+
+def instance_path(id: str) -> str:
+    """Where an instance lies."""
+    return f"instances/{_bucket(id, 2)}/{id}"
+
+
+def _bucket(id: str, digits: int) -> str:
+    return f"{zlib.crc32(id.encode()):08x}"[-digits:]
+
+
+def write(record: msgspec.Struct) -> bytes:
+    """The bytes of a record."""
+    return msgspec.json.encode(record)
+
+
+def read(data: bytes, kind: type[S]) -> S:
+    """A record; raises msgspec.MsgspecError (a ValueError) for anything else."""
+    return msgspec.json.decode(data, type=kind)
+
+
+def read_all(stored: Mapping[str, bytes]) -> Records:
+    """All records of a store; never raises: what cannot be read is listed."""
+    records = Records()
+    for path, data in sorted(stored.items()):
+        try:
+            _take(records, path, data)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            records.unreadable[path] = str(error)
+    return records
+
+
+def _take(records: Records, path: str, data: bytes) -> None:
+    kind = path.partition("/")[0]
+    if path == FRAMEWORK_ID:
+        records.framework_id = read(data, StoredId).value
+    elif path == ROOT:
+        records.root_version = read(data, RootPointer).version
+    elif kind == "apps":
+        app = read(data, AppDefinition)
+        records.apps.setdefault(app.id, {})[path.rpartition("/")[2]] = app
+    elif kind == "groups":
+        group = read(data, GroupNode)
+        records.groups.setdefault(group.id, {})[group.version] = group
+    elif kind == "deployments":
+        records.deployments.append(read(data, Deployment))
+    elif kind == "instances":
+        records.instances.append(read(data, Instance))
+    else:
+        records.unreadable[path] = "no record of Marathon has such a path"

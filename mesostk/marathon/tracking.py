@@ -1,0 +1,321 @@
+"""Instances as Mesos reports them: status updates, kills, reconciliation, overdue launches.
+
+Order of writes (ARCHITECTURE §5): the changed instance is saved, then the update is acknowledged,
+then subscribers hear of it. A task that no instance stands for is killed.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from mesostk.marathon import probing, taskinfo
+from mesostk.marathon.instances import (
+    RAISES_BACK_OFF,
+    TERMINAL,
+    Condition,
+    Goal,
+    Instance,
+    condition_of,
+    updated,
+)
+from mesostk.marathon.state import Kill, State, Turn, back_off_of
+from mesostk.marathon.versions import config_version
+from mesostk.wire import scheduler
+from mesostk.wire.marathon import (
+    InstanceChanged,
+    StatusUpdateEvent,
+    TaskFailure,
+    TaskIpAddress,
+    UnknownInstanceTerminated,
+    UnreachableStrategy,
+)
+from mesostk.wire.mesos import TERMINAL_STATES, AgentID, TaskID, TaskStatus
+
+#: A launch that nothing was heard of for this long is asked about: the ACCEPT may never have left.
+ASK_AFTER_S = 10.0
+
+_FAILURE_STATES = frozenset(
+    {
+        "TASK_FAILED",
+        "TASK_ERROR",
+        "TASK_LOST",
+        "TASK_DROPPED",
+        "TASK_GONE",
+        "TASK_GONE_BY_OPERATOR",
+        "TASK_UNKNOWN",
+        "TASK_UNREACHABLE",
+    }
+)
+
+
+def on_update(state: State, turn: Turn, status: TaskStatus) -> None:
+    """One status update of a task of our framework."""
+    id = state.by_task.get(status.task_id.value)
+    if id is None:
+        _unknown_task(turn, status)
+    else:
+        _known_task(state, turn, state.instances[id], status)
+    acknowledge(turn, status)
+
+
+def acknowledge(turn: Turn, status: TaskStatus) -> None:
+    """Let the agent send the task's next update; updates without uuid need no answer."""
+    if status.uuid is None or status.agent_id is None:
+        return
+    turn.send(
+        scheduler.Call(
+            type="ACKNOWLEDGE",
+            acknowledge=scheduler.Acknowledge(
+                agent_id=status.agent_id, task_id=status.task_id, uuid=status.uuid
+            ),
+        )
+    )
+
+
+def _unknown_task(turn: Turn, status: TaskStatus) -> None:
+    task_id = status.task_id.value
+    if status.state in TERMINAL_STATES or status.state == "TASK_UNKNOWN":
+        instance_id = taskinfo.instance_of(task_id) or task_id
+        turn.emit(
+            UnknownInstanceTerminated(
+                timestamp=turn.at,
+                instance_id=instance_id,
+                run_spec_id=taskinfo.app_of(task_id) or "",
+                condition=condition_of(status),
+            )
+        )
+    elif status.state != "TASK_UNREACHABLE":
+        turn.note("Killing unknown task", task=task_id, state=status.state)
+        turn.send(_kill_call(task_id, None if status.agent_id is None else status.agent_id.value))
+
+
+def _known_task(state: State, turn: Turn, old: Instance, status: TaskStatus) -> None:
+    new = updated(old, status, turn.wall_s)
+    if new is old:
+        return
+    if new.condition is not old.condition or new.state != old.state:
+        turn.note(
+            "Updating", task=new.task_id, state=status.state, reason=status.reason, was=old.state
+        )
+        _remember_failure(state, turn, new, status)
+        _book_progress(state, turn, new)
+    if new.is_terminal or _is_given_up(state, new, _age(state, turn, old, new)):
+        finish(state, turn, new)
+    else:
+        state.put_instance(turn, new)
+        probing.follow(state, turn, new)
+    if new.condition is not old.condition or new.state != old.state:
+        _tell(turn, new)
+
+
+def finish(state: State, turn: Turn, instance: Instance) -> None:
+    """Forget an instance that ended or is given up; what is still wanted is launched anew."""
+    probing.stop(state, turn, instance)
+    condition = "expunged" if instance.is_unreachable else instance.condition
+    turn.note("Forgetting instance", id=instance.id, condition=condition)
+    state.drop_instance(turn, instance)
+
+
+def _book_progress(state: State, turn: Turn, instance: Instance) -> None:
+    """Back-off and launch tokens (spec/marathon §3.8)."""
+    app = state.app_of(instance)
+    if app is not None:
+        key = (app.id, config_version(app))
+        if instance.condition in RAISES_BACK_OFF:
+            delay = state.delays.failed(key, turn.now, back_off_of(app))
+            turn.note("Delaying launches", app=app.id, seconds=round(delay.delay_s, 3))
+        elif not instance.is_terminal and not instance.is_unreachable:
+            state.delays.progressed(key, turn.now, back_off_of(app))
+    confirmed = instance.is_terminal or instance.condition is Condition.RUNNING
+    if confirmed and instance.id in state.unconfirmed:
+        state.unconfirmed.discard(instance.id)
+        state.tokens.give_back()
+
+
+def _remember_failure(state: State, turn: Turn, instance: Instance, status: TaskStatus) -> None:
+    if status.state not in _FAILURE_STATES:
+        return
+    state.failures[instance.app_id] = TaskFailure(
+        app_id=instance.app_id,
+        host=instance.host,
+        message="" if instance.message is None else instance.message,
+        state=status.state,
+        task_id=instance.task_id,
+        timestamp=turn.at,
+        version=instance.version,
+        slave_id=instance.agent_id,
+    )
+
+
+def _tell(turn: Turn, instance: Instance) -> None:
+    turn.emit(
+        StatusUpdateEvent(
+            timestamp=turn.at,
+            slave_id=instance.agent_id,
+            task_id=instance.task_id,
+            task_status="TASK_STAGING" if instance.state is None else instance.state,
+            message="" if instance.message is None else instance.message,
+            app_id=instance.app_id,
+            host=instance.host,
+            ip_addresses=task_addresses(instance),
+            ports=instance.ports,
+            version=instance.version,
+        )
+    )
+    tell_changed(turn, instance)
+
+
+def tell_changed(turn: Turn, instance: Instance) -> None:
+    """`instance_changed_event`."""
+    turn.emit(
+        InstanceChanged(
+            timestamp=turn.at,
+            instance_id=instance.id,
+            condition=instance.condition,
+            run_spec_id=instance.app_id,
+            agent_id=instance.agent_id,
+            host=instance.host,
+            run_spec_version=instance.version,
+        )
+    )
+
+
+def task_addresses(instance: Instance) -> tuple[TaskIpAddress, ...]:
+    """The addresses of an instance as tasks and events show them."""
+    return tuple(
+        TaskIpAddress(ip_address=a.ip_address, protocol="IPv6" if ":" in a.ip_address else "IPv4")
+        for a in instance.ip_addresses
+        if a.ip_address is not None
+    )
+
+
+# -- unreachable ------------------------------------------------------------------------------
+
+
+def _is_given_up(state: State, instance: Instance, lost_for_s: float) -> bool:
+    """An unreachable instance whose time to come back is over, or that was to be killed."""
+    if not instance.is_unreachable:
+        return False
+    if instance.goal is not Goal.RUNNING:
+        return True
+    strategy = _strategy(state, instance)
+    return strategy is not None and lost_for_s >= strategy.expunge_after_seconds
+
+
+def _strategy(state: State, instance: Instance) -> UnreachableStrategy | None:
+    """None where the app waits for ever, and for an app that is gone: its scale step decides."""
+    app = state.app_of(instance)
+    if app is None or not isinstance(app.unreachable_strategy, UnreachableStrategy):
+        return None
+    return app.unreachable_strategy
+
+
+def expire_unreachable(state: State, turn: Turn) -> None:
+    """Replace what is inactive for long enough, forget what is gone for long enough."""
+    for instance in [i for i in state.instances.values() if i.is_unreachable]:
+        strategy = _strategy(state, instance)
+        if _is_given_up(state, instance, turn.now - state.entered[instance.id]):
+            finish(state, turn, instance)
+        elif (
+            strategy is not None
+            and instance.condition is Condition.UNREACHABLE
+            and turn.now - state.entered[instance.id] >= strategy.inactive_after_seconds
+        ):
+            # `since` stays: both times count from when the agent was lost.
+            inactive = msgspec.structs.replace(instance, condition=Condition.UNREACHABLE_INACTIVE)
+            state.put_instance(turn, inactive)
+            tell_changed(turn, inactive)
+
+
+def _age(state: State, turn: Turn, old: Instance, new: Instance) -> float:
+    """Seconds for which `new` has been in its condition; 0 if it enters it now."""
+    return turn.now - state.entered[old.id] if new.since == old.since else 0.0
+
+
+# -- kills ------------------------------------------------------------------------------------
+
+
+def decommission(state: State, turn: Turn, instance: Instance, reason: str) -> None:
+    """Decide that an instance goes; KILL follows once that is durable."""
+    if instance.goal is Goal.DECOMMISSIONED:
+        return
+    turn.note("Killing", task=instance.task_id, reason=reason)
+    gone = msgspec.structs.replace(instance, goal=Goal.DECOMMISSIONED, kill_reason=reason)
+    if instance.is_unreachable:
+        # Nobody is there to confirm the kill; if the task comes back it is unknown and killed.
+        finish(state, turn, gone)
+        return
+    state.put_instance(turn, gone)
+    probing.stop(state, turn, gone)
+    state.kills[gone.id] = Kill()
+
+
+def send_kills(state: State, turn: Turn) -> None:
+    """Send due KILLs, at most `kill_chunk_size` unconfirmed at a time, and repeat old ones."""
+    if not state.connected:
+        return
+    settings = state.settings
+    in_flight = sum(1 for kill in state.kills.values() if kill.sent is not None)
+    for id, kill in state.kills.items():
+        if kill.sent is None:
+            if in_flight >= settings.kill_chunk_size:
+                continue
+            in_flight += 1
+        elif turn.now - kill.sent < settings.kill_retry_s:
+            continue
+        instance = state.instances[id]
+        kill.sent = turn.now
+        turn.send(_kill_call(instance.task_id, instance.agent_id))
+
+
+def _kill_call(task_id: str, agent_id: str | None) -> scheduler.Call:
+    return scheduler.Call(
+        type="KILL",
+        kill=scheduler.Kill(
+            task_id=TaskID(task_id), agent_id=None if agent_id is None else AgentID(agent_id)
+        ),
+    )
+
+
+# -- reconciliation ---------------------------------------------------------------------------
+
+
+def reconcile_all(state: State, turn: Turn) -> None:
+    """Ask for the state of every task we know, then for every task the master knows."""
+    known = tuple(_reconcile_task(i) for i in state.instances.values())
+    if known:
+        turn.send(scheduler.Call(type="RECONCILE", reconcile=scheduler.Reconcile(tasks=known)))
+    turn.send(scheduler.Call(type="RECONCILE", reconcile=scheduler.Reconcile()))
+
+
+def ask_about_silent_launches(state: State, turn: Turn) -> None:
+    """Reconcile launches without any update: either the master answers, or they never left."""
+    silent = tuple(
+        _reconcile_task(i)
+        for i in state.instances.values()
+        if i.state is None and turn.now - state.entered[i.id] >= ASK_AFTER_S
+    )
+    if silent:
+        turn.send(scheduler.Call(type="RECONCILE", reconcile=scheduler.Reconcile(tasks=silent)))
+
+
+def _reconcile_task(instance: Instance) -> scheduler.ReconcileTask:
+    return scheduler.ReconcileTask(
+        task_id=TaskID(instance.task_id), agent_id=AgentID(instance.agent_id)
+    )
+
+
+def kill_overdue(state: State, turn: Turn) -> None:
+    """Kill launches that are not confirmed, or not running, in their time (spec §3.7)."""
+    settings = state.settings
+    for instance in list(state.instances.values()):
+        if instance.goal is not Goal.RUNNING or instance.condition in TERMINAL:
+            continue
+        if instance.condition is Condition.PROVISIONED:
+            limit_s = settings.launch_confirm_timeout_s
+        elif instance.is_staged:
+            limit_s = settings.launch_timeout_s
+        else:
+            continue
+        if turn.now - state.entered[instance.id] > limit_s:
+            decommission(state, turn, instance, "launch overdue")
