@@ -107,8 +107,13 @@ def down(
     purge: Annotated[bool, typer.Option(help="Remove the cached host image, too.")] = False,
 ) -> None:
     """Remove the lab and all that it made."""
-    with errors(), progress() as shown:
-        to_remove(name).down(shown, purge=purge)
+    with errors():
+        lab = to_remove(name)
+        if lab is None:
+            say(f"There is no lab {name!r}.")
+        else:
+            with progress() as shown:
+                lab.down(shown, purge=purge)
         contexts.forget(name)
 
 

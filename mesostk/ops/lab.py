@@ -249,10 +249,10 @@ def existing(name: str = "lab") -> Lab:
     return _DRIVERS[spec.driver](spec, directory)
 
 
-def to_remove(name: str = "lab") -> Lab:
+def to_remove(name: str = "lab") -> Lab | None:
     """The lab called `name`, also if its state is lost and only container hosts of it are left.
 
-    Raises Unavailable if there is nothing to remove.
+    None if there is nothing to remove.
     """
     directory = state_dir(name)
     if load_spec(directory) is None:
@@ -261,6 +261,5 @@ def to_remove(name: str = "lab") -> Lab:
         spec = LabSpec(driver="docker", name=name)
         validate(spec)
         remains = DockerLab(spec, directory)
-        if remains.has_remains():
-            return remains
+        return remains if remains.has_remains() else None
     return existing(name)

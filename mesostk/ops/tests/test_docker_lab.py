@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.timeout(600),  # the first run builds the image
 ]
 
-SPEC = LabSpec(driver="docker", name="test", masters=1, agents=1, subnet="10.213.3.0/24")
+SPEC = LabSpec(driver="docker", name="probe", masters=1, agents=1, subnet="10.213.3.0/24")
 MASTER, AGENT = SPEC.hosts()
 
 
@@ -199,6 +199,6 @@ def test_overlapping_network_is_named(it: DockerLab, tmp_path: Path) -> None:
     other = DockerLab(
         LabSpec(driver="docker", name="other", subnet=SPEC.subnet), tmp_path / "other"
     )
-    with pytest.raises(ConfigError, match=r"network mesostk-test .*--subnet"):
+    with pytest.raises(ConfigError, match=r"network mesostk-probe .*--subnet"):
         other.up(Recorded())
     lab.forget(other.state_dir)
