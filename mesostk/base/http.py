@@ -301,15 +301,16 @@ def add_routes(
     routes: Iterable[tuple[str, str, Handler]],
 ) -> None:
     """Add (method, path, handler) under each of `ids` (`""`, `"/master"`), with or without a
-    trailing slash; `*` is any method.
+    trailing slash; `*` is any method, and what answers GET answers HEAD.
     """
     table = list(routes)
     for prefix in ids:
         for method, path, handler in table:
             full = (prefix + path).rstrip("/")
-            app.router.add_route(method, full or "/", handler)
-            if full:
-                app.router.add_route(method, full + "/", handler)
+            for spelled in (full, full + "/") if full else ("/",):
+                app.router.add_route(method, spelled, handler)
+                if method == "GET":
+                    app.router.add_route("HEAD", spelled, handler)
 
 
 class Server:
