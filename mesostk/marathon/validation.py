@@ -50,16 +50,22 @@ def refuse_invalid(
     before: AppDefinition | None = None,
 ) -> None:
     """Raise `Refused` (422, all violations) unless `app` may run in place of `before`."""
-    found = violations(app, settings)
-    if before is not None:
-        found += _residents_keep_their_volumes(before, app)
+    found = violations(app, settings, before)
     if found:
         raise Refused(422, INVALID_OBJECT, found)
 
 
-def violations(app: AppDefinition, settings: Settings = DEFAULT_SETTINGS) -> list[Violation]:
-    """Every violation of `app`; empty if it is sound."""
-    return [each for rule in _RULES for each in rule(app)] + list(_features(app, settings))
+def violations(
+    app: AppDefinition,
+    settings: Settings = DEFAULT_SETTINGS,
+    before: AppDefinition | None = None,
+) -> list[Violation]:
+    """Every violation of `app`, which is to take the place of `before`; empty if it is sound."""
+    found = [each for rule in _RULES for each in rule(app)]
+    found += _features(app, settings)
+    if before is not None:
+        found += _residents_keep_their_volumes(before, app)
+    return found
 
 
 def _id(app: AppDefinition) -> Violations:
