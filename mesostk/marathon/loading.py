@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mesostk.marathon import deploying, groups, probing, repository
+from mesostk.marathon import deploying, groups, paths, probing, repository
 from mesostk.marathon.groups import EMPTY, Group
 from mesostk.marathon.instances import Goal
 from mesostk.marathon.repository import Deployment, Records
@@ -32,7 +32,7 @@ def load(state: State, turn: Turn, stored: Mapping[str, bytes]) -> None:
     versions = [version for of_app in records.apps.values() for version in of_app]
     versions += [version for of_group in records.groups.values() for version in of_group]
     state.last_version = max(versions, default=None)
-    deploying.set_root(state, _root(records, turn))
+    deploying.set_root(state, _root(state, records, turn))
     for deployment in sorted(records.deployments, key=lambda d: d.created_at):
         _take_deployment(state, turn, deployment)
     _take_instances(state, turn, records)
@@ -72,13 +72,13 @@ def _take_instances(state: State, turn: Turn, records: Records) -> None:
 # -- the root group ---------------------------------------------------------------------------
 
 
-def _root(records: Records, turn: Turn) -> Group:
+def _root(state: State, records: Records, turn: Turn) -> Group:
     """The tree that counts, mended where records are missing."""
     if records.root_version is None:
-        of_root = records.groups.get(groups.EMPTY.id, {})
-        if not of_root:
+        of_root = records.groups.get(EMPTY.id, {})
+        if repository.ROOT not in records.unreadable or not of_root:
             return EMPTY
-        # The pointer is unreadable: the newest root is at most one change away from it.
+        # The newest root is at most one unanswered change away from the one that counted.
         records.root_version = max(of_root)
     nodes: dict[tuple[str, str], GroupNode] = {
         (id, version): node for id, of in records.groups.items() for version, node in of.items()
@@ -95,6 +95,11 @@ def _root(records: Records, turn: Turn) -> Group:
     mended, still = groups.assemble(nodes, definitions, records.root_version)
     for what in still:
         turn.note("Nothing to fall back to", "ERROR", instead_of=what)
+        kind, _, rest = what.partition(" ")
+        if kind == "group":
+            lost = rest.partition(" ")[0]
+            inside = (id for id in records.apps if paths.is_below(id, lost))
+            state.quarantined.update(paths.safe(id) for id in inside)
     return mended
 
 
