@@ -1,4 +1,4 @@
-"""A provisioned container lab as tests see it: hosts to break, playbooks to run, pids to compare."""
+"""A provisioned container lab as tests see it: hosts, playbooks, processes."""
 
 import subprocess
 import sys
