@@ -66,6 +66,8 @@ class Allocator:
         #: When the next slice is to be served; None if nothing changed.
         self.due_at: float | None = None
         self.runs = 0
+        #: Another master may lead by now: nothing is offered until that is known.
+        self.is_paused = False
 
     # -- what is held ---------------------------------------------------------------------------
 
@@ -203,6 +205,11 @@ class Allocator:
 
     # -- the run --------------------------------------------------------------------------------
 
+    def pause(self, now: float, *, paused: bool) -> None:
+        self.is_paused = paused
+        if self.dirty and not paused:
+            self.due_at = now
+
     def mark(self, agent_id: str, now: float) -> None:
         self.dirty[agent_id] = None
         self.due_at = now
@@ -215,6 +222,9 @@ class Allocator:
     def run(self, master: Master, now: float) -> None:
         """Serve up to `SLICE` changed agents, in random order; the rest at the next tick."""
         if self.due_at is None or self.due_at > now:
+            return
+        if self.is_paused:
+            self.due_at = None
             return
         self.runs += 1
         chosen = [agent_id for agent_id, _ in zip(self.dirty, range(SLICE), strict=False)]

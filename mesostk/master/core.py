@@ -21,6 +21,7 @@ from mesostk.master.events import (
     AgentStreamClosed,
     AgentSubscribed,
     Elected,
+    LeadershipInDoubt,
     OperatorCalled,
     OperatorStreamClosed,
     OperatorSubscribed,
@@ -160,6 +161,10 @@ class Master:
             self.note("Setting aside an unreadable record", level="ERROR", path=where, why=why)
         departure.recover(self, now)
 
+    def on_doubt(self, now: float, event: LeadershipInDoubt) -> None:
+        """Nothing is offered by a master that may be deposed."""
+        self.allocator.pause(now, paused=event.in_doubt)
+
     def on_saved(self, now: float, event: Saved) -> None:
         then, args = self._saves.pop(event.token)
         then(self, now, *args)
@@ -245,6 +250,7 @@ def count(counters: dict[str, int], name: str) -> None:
 HANDLERS: dict[type[Event], Callable[[Master, float, Any], None]] = {
     WallClock: Master.on_clock,
     Elected: Master.on_elected,
+    LeadershipInDoubt: Master.on_doubt,
     Saved: Master.on_saved,
     Tick: Master.on_tick,
     AgentSubscribed: agents.subscribed,

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _SLOTS = 15
 
 
+#: Records dropped in one save, well below the limit of a commit.
+_PRUNED_AT_ONCE = 200
+
+
 class HeartbeatWheel:
     """Groups of agents; one group's turn comes each `agent_ping_timeout` / 15."""
 
@@ -298,8 +302,9 @@ def _prune_registry(master: Master, now: float) -> None:
         times = [(agent_id, record.time.nanoseconds / 1e9) for agent_id, record in records.items()]
         oldest_at = master.wall(now) - config.registry_max_agent_age_s
         old = registry.expired(times, oldest_at, config.registry_max_agent_count)
-        if old:
-            master.save(registry.prune(kind, old), _pruned, kind, old)
+        for start in range(0, len(old), _PRUNED_AT_ONCE):
+            some = old[start : start + _PRUNED_AT_ONCE]
+            master.save(registry.prune(kind, some), _pruned, kind, some)
     master.timers.at(now + config.registry_gc_interval_s, _prune_registry)
 
 

@@ -23,6 +23,12 @@ class Elected(Event, frozen=True):
     records: Mapping[str, bytes]
 
 
+class LeadershipInDoubt(Event, frozen=True):
+    """The session with ZooKeeper hangs, or (`in_doubt` false) is well again."""
+
+    in_doubt: bool
+
+
 class AgentSubscribed(Event, frozen=True):
     """An agent opened a link; `message` passed `agents.refusal`."""
 

@@ -34,7 +34,8 @@ class Chaos:
 
     def step(self) -> None:
         actions = (
-            self.agent_comes, self.agent_comes, self.agent_comes, self.link_breaks, self.scheduler_comes,
+            self.agent_comes, self.agent_comes, self.agent_comes, self.link_breaks,
+            self.scheduler_comes,
             self.scheduler_leaves, self.accept, self.accept, self.accept, self.decline,
             self.update, self.update, self.update, self.acknowledge, self.acknowledge, self.ask,
             self.time, self.time, self.time, self.long_time, self.saves, self.operate,

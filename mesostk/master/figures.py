@@ -1,0 +1,164 @@
+"""The master's own metrics, read from the core's state (names: spec/mesos.md §11 and §15.1)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from urllib.parse import quote
+
+from mesostk.master.core import Master
+from mesostk.master.views import used_on
+from mesostk.resources.resources import Resources
+
+_RESOURCES = ("cpus", "gpus", "mem", "disk")
+_LIVE_STATES = ("staging", "starting", "running", "killing")
+_ENDS = (
+    "finished", "failed", "killed", "lost", "error", "dropped", "gone", "gone_by_operator",
+)  # fmt: skip
+
+#: Counters that are shown as 0 before the first event; the others appear with it.
+_COUNTERS = (
+    *(f"tasks_{state}" for state in _ENDS),
+    "dropped_messages",
+    "recovery_slave_removals",
+    "slave_registrations",
+    "slave_removals",
+    "slave_removals/reason_registered",
+    "slave_removals/reason_unhealthy",
+    "slave_removals/reason_unregistered",
+    "slave_reregistrations",
+    "slave_unreachable_canceled",
+    "slave_unreachable_completed",
+    "slave_unreachable_scheduled",
+    *(
+        f"messages_{name}"
+        for name in (
+            "decline_offers", "executor_to_framework", "exited_executor",
+            "framework_to_executor", "kill_task", "launch_tasks", "operation_status_update",
+            "operation_status_update_acknowledgement", "reconcile_operations", "reconcile_tasks",
+            "register_framework", "register_slave", "reregister_framework", "reregister_slave",
+            "resource_request", "revive_offers", "status_update",
+            "status_update_acknowledgement", "suppress_offers", "unregister_framework",
+            "update_slave",
+        )
+    ),
+    *(
+        f"{validity}_{name}"
+        for validity in ("valid", "invalid")
+        for name in (
+            "executor_to_framework_messages", "framework_to_executor_messages",
+            "operation_status_updates", "operation_status_update_acknowledgements",
+            "status_updates", "status_update_acknowledgements",
+        )
+    ),
+)  # fmt: skip
+
+
+def figures(
+    master: Master, now_wall: float, *, elected: bool, per_framework: bool
+) -> dict[str, float]:
+    """Every figure of the core; `now_wall` in seconds since the epoch."""
+    shown: dict[str, float] = {f"master/{name}": 0 for name in _COUNTERS}
+    shown.update({f"master/{name}": value for name, value in master.counters.items()})
+    shown["master/elected"] = float(elected)
+    if master.started_at is not None:
+        shown["master/uptime_secs"] = max(0.0, now_wall - master.started_at)
+    shown.update(_members(master))
+    shown.update(_tasks(master))
+    shown.update(_resources(master))
+    shown.update(_allocator(master))
+    if per_framework:
+        shown.update(_frameworks(master))
+    return shown
+
+
+def _members(master: Master) -> dict[str, float]:
+    agents = list(master.agents.values())
+    frameworks = list(master.frameworks.values())
+    connected = sum(agent.stream is not None for agent in agents)
+    active = sum(agent.is_active for agent in agents)
+    subscribed = sum(framework.stream is not None for framework in frameworks)
+    framework_active = sum(framework.active for framework in frameworks)
+    return {
+        "master/slaves_active": active,
+        "master/slaves_inactive": len(agents) - active,
+        "master/slaves_connected": connected,
+        "master/slaves_disconnected": len(agents) - connected,
+        "master/slaves_unreachable": len(master.registry.unreachable),
+        "master/frameworks_active": framework_active,
+        "master/frameworks_inactive": len(frameworks) - framework_active,
+        "master/frameworks_connected": subscribed,
+        "master/frameworks_disconnected": len(frameworks) - subscribed,
+        "master/outstanding_offers": len(master.offers),
+        "master/operator_event_stream_subscribers": len(master.subscribers),
+        "registrar/queued_operations": master.saves_pending(),
+    }
+
+
+def _tasks(master: Master) -> dict[str, float]:
+    states: Counter[str] = Counter(
+        task.wire.state
+        for framework in master.frameworks.values()
+        for task in framework.tasks.values()
+    )
+    shown: dict[str, float] = {
+        f"master/tasks_{state}": states[f"TASK_{state.upper()}"] for state in _LIVE_STATES
+    }
+    shown["master/tasks_unreachable"] = sum(
+        len(framework.unreachable_tasks) for framework in master.frameworks.values()
+    )
+    return shown
+
+
+def _resources(master: Master) -> dict[str, float]:
+    shown: dict[str, float] = {}
+    total = Resources.sum(agent.total for agent in master.agents.values())
+    used = Resources.sum(used_on(agent) for agent in master.agents.values())
+    for suffix, have, held in (
+        ("", total.non_revocable(), used.non_revocable()),
+        ("_revocable", total.revocable(), used.revocable()),
+    ):
+        for name in _RESOURCES:
+            whole, part = have.scalar(name) / 1000, held.scalar(name) / 1000
+            shown[f"master/{name}{suffix}_total"] = whole
+            shown[f"master/{name}{suffix}_used"] = part
+            shown[f"master/{name}{suffix}_percent"] = part / whole if whole else 0.0
+    return shown
+
+
+def _allocator(master: Master) -> dict[str, float]:
+    allocator = master.allocator
+    shown: dict[str, float] = {
+        "allocator/mesos/allocation_runs": allocator.runs,
+        "allocator/mesos/event_queue_dispatches": len(allocator.dirty),
+    }
+    held = dict.fromkeys(_RESOURCES, 0)
+    for role in allocator.by_role:
+        shown[f"allocator/mesos/roles/{role}/shares/dominant"] = allocator.roles.share(role)
+        shown[f"allocator/mesos/offer_filters/roles/{role}/active"] = 0
+        for name in _RESOURCES:
+            held[name] += allocator.roles.allocated(role).get(name, 0)
+    for (_, role), refusals in allocator.refusals.items():
+        name = f"allocator/mesos/offer_filters/roles/{role}/active"
+        active = sum(len(filters) for filters in refusals.by_agent.values())
+        shown[name] = shown.get(name, 0) + active
+    for name in _RESOURCES:
+        prefix = f"allocator/mesos/resources/{name}"
+        shown[f"{prefix}/total"] = allocator.total.get(name, 0) / 1000
+        shown[f"{prefix}/offered_or_allocated"] = held[name] / 1000
+    return shown
+
+
+def _frameworks(master: Master) -> dict[str, float]:
+    shown: dict[str, float] = {}
+    for framework in master.frameworks.values():
+        prefix = f"master/frameworks/{quote(framework.info.name, safe='')}/{framework.id}"
+        shown[f"{prefix}/subscribed"] = float(framework.stream is not None)
+        for name, value in framework.counters.items():
+            shown[f"{prefix}/{name}"] = value
+        for role in framework.roles:
+            shown[f"{prefix}/roles/{role}/suppressed"] = float(role in framework.suppressed)
+        states = Counter(task.wire.state.lower() for task in framework.tasks.values())
+        for state in ("staging", "starting", "running", "killing"):
+            shown[f"{prefix}/tasks/active/task_{state}"] = states[f"task_{state}"]
+        shown[f"{prefix}/tasks/active/task_unreachable"] = len(framework.unreachable_tasks)
+    return shown

@@ -1,0 +1,247 @@
+"""The master's routes: the original's legacy endpoints, and the page of :5050.
+
+Each is there under `/` and under `/master`, with and without `.json`. Everything about the cluster
+is answered by the leader only; about this process by any master (spec/mesos.md §1.3, §5.1).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from pathlib import PurePosixPath
+from urllib.parse import parse_qs
+
+import psutil
+from aiohttp import web
+
+from mesostk import __version__
+from mesostk.base.http import add_routes, json_answer
+from mesostk.base.metrics import Metrics
+from mesostk.errors import Rejected
+from mesostk.master import legacy
+from mesostk.master.entry import (
+    Node,
+    leader_url,
+    require_leader,
+    require_recovered,
+    wrong_method,
+)
+from mesostk.master.link import LinkApi
+from mesostk.master.operator import OperatorApi
+from mesostk.master.scheduler import SchedulerApi
+from mesostk.wire import operator
+from mesostk.wire.legacy import leader_view
+from mesostk.wire.mesos import FrameworkID
+
+_DEFAULT_TASKS = 100
+
+#: Types of the page's files; nothing else is served.
+_UI_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+
+_UI_HEADERS = {
+    # Everything comes from this server, and nothing of it is made up in the page.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+_Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Routes:
+    """Every endpoint of a master."""
+
+    def __init__(
+        self,
+        node: Node,
+        metrics: Metrics,
+        scheduler: SchedulerApi,
+        link: LinkApi,
+        operator: OperatorApi,
+    ) -> None:
+        self._node = node
+        self._metrics = metrics
+        self._scheduler = scheduler
+        self._link = link
+        self._operator = operator
+        self._fragments = legacy.Fragments()
+
+    def add_to(self, app: web.Application) -> None:
+        """Add all routes; whatever has none is 404."""
+        documents: dict[str, _Answer] = {
+            "/state": self.state,
+            "/state-summary": self.state_summary,
+            "/slaves": self.slaves,
+            "/frameworks": self.frameworks,
+            "/tasks": self.tasks,
+            "/roles": self.roles,
+            "/flags": self.flags,
+            "/version": self.version,
+            "/metrics/snapshot": self.snapshot,
+            "/system/stats.json": self.system,
+        }
+        aliases = {
+            f"{path}.json": answer
+            for path, answer in documents.items()
+            if not path.endswith(".json")
+        }
+        others: dict[str, _Answer] = {
+            "": self.page,
+            "/api/v1": self._operator.handle,
+            "/api/v1/scheduler": self._scheduler.handle,
+            "/api/link": self._link.handle,
+            "/health": self.health,
+            "/metrics": self.prometheus,
+            "/redirect": self.redirect,
+            "/teardown": self.teardown,
+            "/ui/{name}": self.page_file,
+        }
+        table = {**documents, **aliases, **others}
+        add_routes(app, ("", "/master"), [("*", path, table[path]) for path in table])
+        app.router.add_route("*", "/{nothing:.*}", _not_found)
+
+    # -- about the cluster ----------------------------------------------------------------------
+
+    async def state(self, request: web.Request) -> web.Response:
+        require_leader(self._node, request)
+        leader = self._node.leader
+        body = legacy.state(
+            self._node.master,
+            self._fragments,
+            None if leader is None else leader_view(leader),
+            None if leader is None else leader.pid,
+            self._node.flags,
+            self._node.cluster,
+        )
+        return json_answer(body, request=request)
+
+    async def state_summary(self, request: web.Request) -> web.Response:
+        require_leader(self._node, request)
+        body = legacy.state_summary(self._node.master, self._node.cluster)
+        return json_answer(body, request=request)
+
+    async def slaves(self, request: web.Request) -> web.Response:
+        require_leader(self._node, request)
+        body = legacy.slaves(self._node.master, request.query.get("slave_id"))
+        return json_answer(body, request=request)
+
+    async def frameworks(self, request: web.Request) -> web.Response:
+        require_leader(self._node, request)
+        framework_id = request.query.get("framework_id")
+        body = legacy.frameworks(self._node.master, framework_id, self._fragments)
+        return json_answer(body, request=request)
+
+    async def tasks(self, request: web.Request) -> web.Response:
+        require_leader(self._node, request)
+        order = request.query.get("order", "desc")
+        body = legacy.tasks(
+            self._node.master,
+            self._fragments,
+            framework_id=request.query.get("framework_id"),
+            task_id=request.query.get("task_id"),
+            limit=_number(request, "limit", _DEFAULT_TASKS),
+            offset=_number(request, "offset", 0),
+            ascending=order == "asc",
+        )
+        return json_answer(body, request=request)
+
+    async def roles(self, request: web.Request) -> web.Response:
+        require_leader(self._node, request)
+        return json_answer(legacy.roles(self._node.master), request=request)
+
+    async def teardown(self, request: web.Request) -> web.StreamResponse:
+        """POST with `frameworkId=…` as a form."""
+        require_leader(self._node, request)
+        require_recovered(self._node)
+        refused = wrong_method(request)
+        if refused is not None:
+            return refused
+        # Not request.post(): the original reads the body as a form whatever its type.
+        form = parse_qs((await request.read()).decode(errors="replace"))
+        if "frameworkId" not in form:
+            raise Rejected(400, "Missing 'frameworkId' query parameter in the request body")
+        framework_id = FrameworkID(form["frameworkId"][0])
+        body = operator.Teardown(framework_id=framework_id)
+        return await self._operator.change(operator.Call(type="TEARDOWN", teardown=body))
+
+    # -- about this process ---------------------------------------------------------------------
+
+    async def health(self, _request: web.Request) -> web.Response:
+        return web.Response()
+
+    async def redirect(self, _request: web.Request) -> web.Response:
+        raise web.HTTPTemporaryRedirect(leader_url(self._node))
+
+    async def flags(self, request: web.Request) -> web.Response:
+        return json_answer({"flags": dict(self._node.flags)}, request=request)
+
+    async def version(self, request: web.Request) -> web.Response:
+        return json_answer({"version": __version__, **legacy.BUILD}, request=request)
+
+    async def snapshot(self, request: web.Request) -> web.Response:
+        return json_answer(self._metrics.snapshot(), request=request)
+
+    async def prometheus(self, _request: web.Request) -> web.Response:
+        return web.Response(text=self._metrics.prometheus(), content_type="text/plain")
+
+    async def system(self, request: web.Request) -> web.Response:
+        return json_answer(system_figures(""), request=request)
+
+    # -- the page -------------------------------------------------------------------------------
+
+    async def page(self, request: web.Request) -> web.Response:
+        if request.path == "/master":
+            # So that the page's relative links hold.
+            raise web.HTTPTemporaryRedirect("/master/")
+        return _ui_file("index.html")
+
+    async def page_file(self, request: web.Request) -> web.Response:
+        return _ui_file(request.match_info["name"])
+
+
+async def _not_found(_request: web.Request) -> web.StreamResponse:
+    return web.Response(status=404, text="404 Not Found.")
+
+
+def _ui_file(name: str) -> web.Response:
+    kind = _UI_TYPES.get(PurePosixPath(name).suffix)
+    file = resources.files("mesostk.master") / "ui" / name
+    if kind is None or "/" in name or name.startswith(".") or not file.is_file():
+        return web.Response(status=404, text="404 Not Found.")
+    return web.Response(
+        body=file.read_bytes(), content_type=kind, charset="utf-8", headers=_UI_HEADERS
+    )
+
+
+def _number(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit():
+        raise Rejected(400, f"Query parameter '{name}' must be a number, not '{text[:50]}'")
+    return int(text)
+
+
+def system_figures(prefix: str) -> dict[str, float]:
+    """What the host has and how busy it is; keys start with `prefix`."""
+    load = os.getloadavg()
+    memory = psutil.virtual_memory()
+    average = "load" if prefix else "avg_load"
+    return {
+        f"{prefix}{average}_1min": load[0],
+        f"{prefix}{average}_5min": load[1],
+        f"{prefix}{average}_15min": load[2],
+        f"{prefix}cpus_total": float(os.cpu_count() or 1),
+        f"{prefix}mem_total_bytes": float(memory.total),
+        f"{prefix}mem_free_bytes": float(memory.available),
+    }

@@ -1,0 +1,218 @@
+"""`POST /api/v1`: the operator API, calls and event stream (spec/mesos.md §4)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from mesostk import __version__
+from mesostk.base.fanout import Broadcast
+from mesostk.base.http import JSON_TYPE, PROTOBUF_TYPE, accepted_type_of, json_answer
+from mesostk.base.metrics import Metrics
+from mesostk.base.stream import OPERATOR_LIMIT_BYTES, Stream
+from mesostk.errors import Rejected
+from mesostk.master import operators, views
+from mesostk.master.entry import (
+    Node,
+    read_call,
+    require_json,
+    require_leader,
+    require_recovered,
+    wrong_method,
+)
+from mesostk.master.events import (
+    CloseOperatorStream,
+    OperatorCalled,
+    OperatorStreamClosed,
+    OperatorSubscribed,
+    Publish,
+    Reply,
+    SendToOperator,
+)
+from mesostk.wire import json, operator
+from mesostk.wire.mesos import Flag, Metric, VersionInfo
+from mesostk.wire.recordio import encode_record
+
+_NOT_IMPLEMENTED = "501 Not Implemented."
+
+
+class OperatorApi:
+    """The endpoint, and the performer of what the core tells operators."""
+
+    def __init__(self, node: Node, metrics: Metrics) -> None:
+        self._node = node
+        self._metrics = metrics
+        self._broadcast = Broadcast("operator_events", metrics)
+        self._requests = itertools.count()
+        self._waiting: dict[int, asyncio.Future[web.Response]] = {}
+
+    # -- performing -----------------------------------------------------------------------------
+
+    def publish(self, effect: Publish) -> None:
+        self._broadcast.publish(encode_record(json.encode(effect.event)), effect.event.type)
+
+    def send(self, effect: SendToOperator) -> None:
+        stream = self._node.streams.get(effect.stream)
+        if stream is None:
+            return
+        data = encode_record(json.encode(effect.event))
+        if effect.event.type == "SUBSCRIBED":
+            stream.send(data, exempt=True)
+            self._broadcast.add(stream)
+        else:
+            self._broadcast.send_to(stream, data)
+
+    def close(self, effect: CloseOperatorStream) -> None:
+        stream = self._node.streams.get(effect.stream)
+        if stream is not None:
+            self._broadcast.flush()
+            self._broadcast.discard(stream)
+            self._node.close(effect.stream)
+
+    def reply(self, effect: Reply) -> None:
+        waiting = self._waiting.pop(effect.request, None)
+        if waiting is not None and not waiting.done():
+            text = None if effect.body == "" else effect.body
+            response = web.Response(status=effect.status, text=text, headers=effect.headers)
+            waiting.set_result(response)
+
+    # -- serving --------------------------------------------------------------------------------
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        require_leader(self._node, request)
+        require_recovered(self._node)
+        refused = wrong_method(request)
+        if refused is not None:
+            return refused
+        require_json(request)
+        call = await read_call(request, operator.Call)
+        why = call_error(call)
+        if why is not None:
+            raise Rejected(400, f"Failed to validate master::Call: {why}")
+        try:
+            accepted_type_of(request, (JSON_TYPE,))
+        except Rejected as error:
+            text = f"Expecting 'Accept' to allow '{JSON_TYPE}' or '{PROTOBUF_TYPE}'"
+            raise Rejected(406, text) from error
+        if call.type == "SUBSCRIBE":
+            return await self._subscribe(request)
+        if call.type in operators.CALLS:
+            return await self.change(call)
+        read = _READS.get(call.type or "")
+        if read is None:
+            return web.Response(status=501, text=_NOT_IMPLEMENTED)
+        return json_answer(read(self))
+
+    async def change(self, call: operator.Call) -> web.Response:
+        """Have the core do it; its `Reply` is the answer."""
+        request = next(self._requests)
+        future: asyncio.Future[web.Response] = asyncio.get_running_loop().create_future()
+        self._waiting[request] = future
+        self._node.feed(OperatorCalled(request, call))
+        try:
+            return await future
+        finally:
+            self._waiting.pop(request, None)
+
+    async def _subscribe(self, request: web.Request) -> web.StreamResponse:
+        node = self._node
+        stream_id = str(uuid.uuid4())
+
+        def closed(_reason: str) -> None:
+            node.streams.pop(stream_id, None)
+            self._broadcast.discard(stream)
+            node.feed(OperatorStreamClosed(stream_id))
+
+        stream = Stream(JSON_TYPE, closed, OPERATOR_LIMIT_BYTES, {"Cache-Control": "no-store"})
+        await stream.open(request)
+        node.streams[stream_id] = stream
+        if stream.is_open:
+            node.feed(OperatorSubscribed(stream_id))
+        return await stream.wait()
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def _answer(self, **fields: Any) -> operator.Response:
+        (name,) = fields
+        kind: Any = name.upper()
+        return operator.Response(type=kind, **fields)
+
+    def health(self) -> operator.Response:
+        return self._answer(get_health=operator.Health(healthy=True))
+
+    def flags(self) -> operator.Response:
+        flags = tuple(Flag(name=name, value=text) for name, text in self._node.flags.items())
+        return self._answer(get_flags=operator.Flags(flags=flags))
+
+    def version(self) -> operator.Response:
+        info = VersionInfo(version=__version__)
+        return self._answer(get_version=operator.Version(version_info=info))
+
+    def figures(self) -> operator.Response:
+        metrics = tuple(
+            Metric(name=name, value=value) for name, value in self._metrics.snapshot().items()
+        )
+        return self._answer(get_metrics=operator.Metrics(metrics=metrics))
+
+    def state(self) -> operator.Response:
+        return self._answer(get_state=views.state(self._node.master))
+
+    def agents(self) -> operator.Response:
+        return self._answer(get_agents=views.agents(self._node.master))
+
+    def frameworks(self) -> operator.Response:
+        return self._answer(get_frameworks=views.frameworks(self._node.master))
+
+    def executors(self) -> operator.Response:
+        return self._answer(get_executors=views.executors(self._node.master))
+
+    def operations(self) -> operator.Response:
+        """None: no operation outlives the ACCEPT that asks for it."""
+        return self._answer(get_operations=operator.Operations())
+
+    def tasks(self) -> operator.Response:
+        return self._answer(get_tasks=views.tasks(self._node.master))
+
+    def roles(self) -> operator.Response:
+        return self._answer(get_roles=views.roles(self._node.master))
+
+    def weights(self) -> operator.Response:
+        return self._answer(get_weights=views.weights(self._node.master))
+
+    def the_master(self) -> operator.Response:
+        return self._answer(get_master=views.the_master(self._node.master))
+
+
+_READS: dict[str, Callable[[OperatorApi], operator.Response]] = {
+    "GET_HEALTH": OperatorApi.health,
+    "GET_FLAGS": OperatorApi.flags,
+    "GET_VERSION": OperatorApi.version,
+    "GET_METRICS": OperatorApi.figures,
+    "GET_STATE": OperatorApi.state,
+    "GET_AGENTS": OperatorApi.agents,
+    "GET_FRAMEWORKS": OperatorApi.frameworks,
+    "GET_EXECUTORS": OperatorApi.executors,
+    "GET_OPERATIONS": OperatorApi.operations,
+    "GET_TASKS": OperatorApi.tasks,
+    "GET_ROLES": OperatorApi.roles,
+    "GET_WEIGHTS": OperatorApi.weights,
+    "GET_MASTER": OperatorApi.the_master,
+}
+
+#: Calls that carry a message of their own name.
+_WITH_BODY = frozenset(operator.Call.__struct_fields__) - {"type"}
+
+
+def call_error(call: operator.Call) -> str | None:
+    """What is missing in an operator's call."""
+    if call.type is None:
+        return "Expecting 'type' to be present"
+    name = call.type.lower()
+    if name in _WITH_BODY and getattr(call, name) is None:
+        return f"Expecting '{name}' to be present"
+    return None

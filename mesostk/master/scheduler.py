@@ -1,0 +1,97 @@
+"""`POST /api/v1/scheduler`: the v1 scheduler API (order of checks: spec/mesos.md §2.1)."""
+
+from __future__ import annotations
+
+import uuid
+
+from aiohttp import web
+
+from mesostk.base.http import JSON_TYPE, PROTOBUF_TYPE, accepted_type_of
+from mesostk.base.stream import OPERATOR_LIMIT_BYTES, Stream
+from mesostk.errors import Rejected
+from mesostk.master import frameworks, validation
+from mesostk.master.entry import (
+    Node,
+    read_call,
+    require_json,
+    require_leader,
+    require_recovered,
+    wrong_method,
+)
+from mesostk.master.events import (
+    CloseSchedulerStream,
+    SchedulerCalled,
+    SchedulerStreamClosed,
+    SchedulerSubscribed,
+    SendToScheduler,
+)
+from mesostk.wire import json, scheduler
+from mesostk.wire.recordio import encode_record
+
+STREAM_ID_HEADER = "Mesos-Stream-Id"
+
+
+class SchedulerApi:
+    """The endpoint, and the performer of what the core tells schedulers."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def send(self, effect: SendToScheduler) -> None:
+        self._node.send(effect.stream, encode_record(json.encode(effect.event)))
+
+    def close(self, effect: CloseSchedulerStream) -> None:
+        self._node.close(effect.stream)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        require_leader(self._node, request)
+        driver = require_recovered(self._node)
+        refused = wrong_method(request)
+        if refused is not None:
+            return refused
+        require_json(request)
+        call = await read_call(request, scheduler.Call)
+        why = validation.call_error(call)
+        if why is not None:
+            raise Rejected(400, f"Failed to validate scheduler::Call: {why}")
+        if call.type in {"SUBSCRIBE", "RECONCILE_OPERATIONS"}:
+            _require_accept(request)
+        stream_id = request.headers.get(STREAM_ID_HEADER)
+        if call.type == "SUBSCRIBE":
+            if stream_id is not None:
+                text = f"Subscribe calls should not include the '{STREAM_ID_HEADER}' header"
+                raise Rejected(400, text)
+            return await self._subscribe(request, call)
+        rejected = frameworks.refusal(self._node.master, call, stream_id, None)
+        if rejected is not None:
+            raise rejected
+        driver.feed(SchedulerCalled(call))
+        return web.Response(status=200 if call.type == "UPDATE_FRAMEWORK" else 202)
+
+    async def _subscribe(self, request: web.Request, call: scheduler.Call) -> web.StreamResponse:
+        node = self._node
+        stream_id = str(uuid.uuid4())
+
+        def closed(_reason: str) -> None:
+            node.streams.pop(stream_id, None)
+            node.feed(SchedulerStreamClosed(stream_id))
+
+        stream = Stream(
+            JSON_TYPE,
+            closed,
+            OPERATOR_LIMIT_BYTES,
+            {STREAM_ID_HEADER: stream_id, "Cache-Control": "no-store"},
+        )
+        await stream.open(request)
+        node.streams[stream_id] = stream
+        if stream.is_open:
+            node.feed(SchedulerSubscribed(stream_id, call))
+        return await stream.wait()
+
+
+def _require_accept(request: web.Request) -> None:
+    try:
+        accepted_type_of(request, (JSON_TYPE,))
+    except Rejected as error:
+        text = f"Expecting 'Accept' to allow '{PROTOBUF_TYPE}' or '{JSON_TYPE}'"
+        raise Rejected(406, text) from error
