@@ -30,9 +30,6 @@ from mesostk.wire.link import (
 )
 from mesostk.wire.mesos import AgentCapability, FrameworkID, Task
 
-#: Longest wait between two attempts. Source: spec §8.1.
-BACKOFF_MAX_S = 60.0
-
 CAPABILITIES = (
     AgentCapability(type="MULTI_ROLE"),
     AgentCapability(type="HIERARCHICAL_ROLE"),
@@ -68,11 +65,16 @@ class Left(WaitBase, frozen=True):
 
 
 def leader_changed(state: State, now: float, event: LeaderChanged) -> list[Effect]:
-    """Follow the new leader; what is said on the old link counts no more."""
+    """Follow the new leader; what is said on the old link counts no more.
+
+    That nobody is known to lead is no reason to drop a link that works: ZooKeeper may be away.
+    """
     if event.url == state.leader:
         return []
     state.leader = event.url
     effects: list[Effect] = [note("Detected", leader=event.url)]
+    if event.url is None or (state.link is not None and event.url == state.link_url):
+        return effects
     effects += drop_link(state)
     state.backoff_s = state.settings.registration_backoff_s
     connect_later(state, now, state.backoff_s)
@@ -109,7 +111,13 @@ def connect_due(state: State, timer: ConnectDue) -> list[Effect]:
         return []
     state.links += 1
     state.link = state.links
+    state.link_url = state.leader
     return [Connect(state.links, state.leader, subscription(state))]
+
+
+def _longer(state: State) -> float:
+    """The next back-off after a failure."""
+    return min(2 * state.backoff_s, state.settings.registration_backoff_max_s)
 
 
 def link_closed(state: State, now: float, event: LinkClosed) -> list[Effect]:
@@ -119,7 +127,7 @@ def link_closed(state: State, now: float, event: LinkClosed) -> list[Effect]:
     was_running = state.phase == "RUNNING"
     state.link = None
     _unlinked(state)
-    most_s = state.backoff_s if was_running else min(2 * state.backoff_s, BACKOFF_MAX_S)
+    most_s = state.backoff_s if was_running else _longer(state)
     state.backoff_s = most_s
     connect_later(state, now, most_s)
     return [note("Disconnected", level="WARNING", why=event.reason, leader=state.leader)]
@@ -224,7 +232,7 @@ def registered(state: State, now: float, link: int, message: Registered) -> list
     refusal = why_refused(state, message.epoch)
     if refusal is not None:
         effects: list[Effect] = [note("Refusing", level="ERROR", master=state.leader, why=refusal)]
-        state.backoff_s = min(2 * state.backoff_s, BACKOFF_MAX_S)
+        state.backoff_s = _longer(state)
         return effects + _reconnect(state, now)
     if state.agent_id is not None and message.agent_id != state.agent_id:
         text = f"the master calls this agent {message.agent_id.value}, it is {state.agent_id.value}"
@@ -254,7 +262,7 @@ def membership_saved(
         return []
     if error is not None:
         text = f"id and epoch cannot be recorded in {state.settings.work_dir}: {error}"
-        state.backoff_s = min(2 * state.backoff_s, BACKOFF_MAX_S)
+        state.backoff_s = _longer(state)
         return [note("Not registering", level="ERROR", why=text), *_reconnect(state, now)]
     state.phase = "RUNNING"
     state.backoff_s = state.settings.registration_backoff_s

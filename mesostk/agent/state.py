@@ -64,6 +64,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     base_env: dict[str, str] = msgspec.field(default_factory=dict)
     adopt_cluster: str | None = None
     registration_backoff_s: float = 1.0
+    #: Source: spec §8.1. Shorter where no detector tells that the master is back.
+    registration_backoff_max_s: float = 60.0
     shutdown_grace_s: float = 5.0
     recovery_timeout_s: float = 900.0
     fetch_uris: bool = True
@@ -181,6 +183,7 @@ class State:
         self.drain: DrainConfig | None = None
         self.leader: str | None = None
         self.link: int | None = None
+        self.link_url: str | None = None
         self.links = 0
         self.attempt = 0
         self.backoff_s = settings.registration_backoff_s

@@ -186,5 +186,16 @@ def test_a_new_leader_is_followed_and_the_same_one_is_no_news() -> None:
     assert not bench.feed(LeaderChanged(MASTER))
     assert of_type(bench.feed(LeaderChanged("http://127.0.0.2:5050")), Disconnect)
     assert one(bench.advance(1.0), Connect).url == "http://127.0.0.2:5050"
+
+
+def test_a_link_that_works_outlives_the_detector() -> None:
+    bench = Bench()
+    bench.register()
+    assert not bench.feed(LeaderChanged(None))
+    assert not bench.feed(LeaderChanged(MASTER))
+    assert bench.core.state.phase == "RUNNING"
     bench.feed(LeaderChanged(None))
+    bench.feed(LinkClosed(bench.link, "reset"))
     assert not of_type(bench.advance(100.0), Connect)
+    bench.feed(LeaderChanged(MASTER))
+    assert of_type(bench.advance(1.0), Connect)

@@ -1,0 +1,203 @@
+"""Brings the URIs of a command into its sandbox. Source: spec §8.8.
+
+::
+
+    http(s)://…, file:///…, /absolute, relative to --frameworks_home ─▶ <sandbox>/<name>
+        executable: mode 0755 · else archives are unpacked beside and kept
+
+Runs in threads of its own: a slow server holds up nobody but its task. What it has to say goes to
+the sandbox's `stderr` as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import os
+import pwd
+import shutil
+import tarfile
+import threading
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mesostk.agent.events import CancelFetch, Fetch, Fetched, FetchFailed
+from mesostk.base.core import Event
+from mesostk.base.daemon import Daemon
+from mesostk.errors import MesostkError
+from mesostk.wire.mesos import CommandURI
+
+#: Runs that fetch at the same time; more wait.
+MAX_FETCHING = 8
+
+_CHUNK_BYTES = 1 << 20
+_TAR_SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
+
+
+class FetchError(MesostkError):
+    """A URI cannot be had; the message names it and says why."""
+
+
+class Fetcher:
+    """Performs Fetch and CancelFetch."""
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        feed: Callable[[Event], None],
+        work_dir: Path,
+        frameworks_home: str | None,
+        stall_timeout_s: float,
+    ) -> None:
+        self._daemon = daemon
+        self._feed = feed
+        self._work_dir = work_dir
+        self._home = frameworks_home
+        self._stall_s = stall_timeout_s
+        self._pool = ThreadPoolExecutor(MAX_FETCHING, thread_name_prefix="fetch")
+        self._cancelled: dict[str, threading.Event] = {}
+        self._succeeded = daemon.metrics.counter("containerizer/fetcher/task_fetches_succeeded")
+        self._failed = daemon.metrics.counter("containerizer/fetcher/task_fetches_failed")
+
+    def fetch(self, effect: Fetch) -> None:
+        """Begin; the outcome is told by an event."""
+        self._cancelled[effect.container_id] = threading.Event()
+        self._daemon.start(f"fetch {effect.container_id}", self._run(effect))
+
+    def cancel(self, effect: CancelFetch) -> None:
+        """Give up soon and say nothing."""
+        cancelled = self._cancelled.get(effect.container_id)
+        if cancelled is not None:
+            cancelled.set()
+
+    async def close(self) -> None:
+        """Stop all fetching; the runs are told as dropped after the restart."""
+        for cancelled in self._cancelled.values():
+            cancelled.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, effect: Fetch) -> None:
+        cancelled = self._cancelled[effect.container_id]
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._pool, self._fetch_all, effect, cancelled)
+        except MesostkError as error:
+            self._failed.value += 1
+            if not cancelled.is_set():
+                self._feed(FetchFailed(effect.container_id, str(error)))
+        else:
+            self._succeeded.value += 1
+            if not cancelled.is_set():
+                self._feed(Fetched(effect.container_id))
+        finally:
+            del self._cancelled[effect.container_id]
+
+    def _fetch_all(self, effect: Fetch, cancelled: threading.Event) -> None:
+        # Imported here: the sandbox module is for the disk thread and brings its own errors.
+        from mesostk.agent import sandbox  # noqa: PLC0415
+
+        directory = self._work_dir / effect.sandbox
+        sandbox.create(directory, effect.user)
+        with (directory / "stderr").open("a") as log:
+            for uri in effect.uris:
+                try:
+                    made = fetch_one(uri, directory, self._home, self._stall_s, cancelled)
+                except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+                    log.write(f"Failed to fetch '{uri.value}': {error}\n")
+                    raise FetchError(f"{uri.value}: {error}") from error
+                log.write(f"Fetched '{uri.value}' to '{made}'\n")
+        if effect.user is not None:
+            give_to(directory, effect.user)
+
+
+def fetch_one(
+    uri: CommandURI,
+    directory: Path,
+    home: str | None,
+    stall_s: float,
+    cancelled: threading.Event,
+) -> Path:
+    """Bring one URI into `directory`; returns the file. Raises OSError or an archive's error."""
+    target = directory / name_of(uri)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scheme = urlsplit(uri.value).scheme
+    if scheme in ("http", "https"):
+        _download(uri.value, target, stall_s, cancelled)
+    elif scheme in ("", "file"):
+        source = local_path(uri.value, home)
+        shutil.copyfile(source, target)
+    else:
+        raise OSError(f"scheme '{scheme}' is not supported; use http, https or file")
+    if uri.executable:
+        target.chmod(0o755)
+    elif uri.extract:
+        _extract(target, directory)
+    return target
+
+
+def name_of(uri: CommandURI) -> str:
+    """The file's name in the sandbox: `output_file`, or what follows the last slash, query and all.
+
+    Raises OSError for a name that would leave the sandbox.
+    """
+    name = uri.output_file if uri.output_file is not None else uri.value.rpartition("/")[2]
+    if not name or name.startswith("/") or ".." in name.split("/"):
+        raise OSError(f"'{name}' is no file name inside of the sandbox")
+    return name
+
+
+def local_path(value: str, home: str | None) -> Path:
+    """The file that `file://…`, an absolute or a relative path means; OSError if none."""
+    parts = urlsplit(value)
+    if parts.scheme == "file" and parts.netloc not in ("", "localhost"):
+        raise OSError(f"file URI names the host '{parts.netloc}'; only local files can be had")
+    path = Path(parts.path if parts.scheme == "file" else value)
+    if path.is_absolute():
+        return path
+    if home is None:
+        raise OSError("a relative path needs --frameworks_home")
+    return Path(home) / path
+
+
+def _download(url: str, target: Path, stall_s: float, cancelled: threading.Event) -> None:
+    try:
+        # `timeout` bounds each read, which is what a stall is.
+        with urllib.request.urlopen(url, timeout=stall_s) as answer, target.open("wb") as file:  # noqa: S310 - scheme was checked
+            if answer.status != 200:
+                raise OSError(f"HTTP status {answer.status}")
+            while chunk := answer.read(_CHUNK_BYTES):
+                if cancelled.is_set():
+                    raise OSError("no longer wanted")
+                file.write(chunk)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise OSError(f"HTTP status {error.code}") from error
+    except urllib.error.URLError as error:
+        raise OSError(f"{error.reason}") from error
+
+
+def _extract(file: Path, directory: Path) -> None:
+    """Unpack an archive beside itself; members that would leave the sandbox are refused."""
+    name = file.name
+    if name.endswith(_TAR_SUFFIXES):
+        with tarfile.open(file) as archive:
+            archive.extractall(directory, filter="tar")
+    elif name.endswith(".zip"):
+        with zipfile.ZipFile(file) as archive_zip:
+            archive_zip.extractall(directory)  # noqa: S202 - zipfile drops `..` and absolute names
+    elif name.endswith(".gz"):
+        with gzip.open(file) as source, (file.with_suffix("")).open("wb") as plain:
+            shutil.copyfileobj(source, plain, _CHUNK_BYTES)
+
+
+def give_to(directory: Path, user: str) -> None:
+    """Make everything below `directory` belong to `user`."""
+    entry = pwd.getpwnam(user)
+    for base, directories, files in os.walk(directory):
+        for name in (*directories, *files):
+            os.chown(Path(base, name), entry.pw_uid, entry.pw_gid, follow_symlinks=False)

@@ -1,0 +1,244 @@
+"""The agent's flags: every one of the original (spec §9.3), so that its configuration loads here.
+
+Flags of parts that do not exist here are accepted and say so in `--help`; giving one a value other
+than its default is a warning at start, never a silent nothing.
+"""
+
+from __future__ import annotations
+
+from mesostk import __version__
+from mesostk.base.config import Flag, FlagSet, Values, duration, size_bytes
+
+_UNUSED = "Accepted for the original's sake; has no effect here."
+
+#: Name → default of flags that are only accepted; None where unset.
+_ACCEPTED_TEXTS: dict[str, str | None] = {
+    "acls": None,
+    "agent_features": None,
+    "agent_subsystems": None,
+    "allowed_devices": None,
+    "appc_simple_discovery_uri_prefix": "http://",
+    "appc_store_dir": "/tmp/mesos/store/appc",  # noqa: S108 - the original's default
+    "authenticatee": "crammd5",
+    "authorizer": "local",
+    "bounding_capabilities": None,
+    "cgroups_hierarchy": "/sys/fs/cgroup",
+    "cgroups_net_cls_primary_handle": None,
+    "cgroups_net_cls_secondary_handles": None,
+    "container_logger": None,
+    "container_ports_isolated_range": None,
+    "credential": None,
+    "csi_plugin_config_dir": None,
+    "default_container_dns": None,
+    "default_container_info": None,
+    "default_container_shm_size": None,
+    "disk_profile_adaptor": None,
+    "docker": "docker",
+    "docker_config": None,
+    "docker_mesos_image": None,
+    "docker_registry": "https://registry-1.docker.io",
+    "docker_socket": "/var/run/docker.sock",
+    "docker_store_dir": "/tmp/mesos/store/docker",  # noqa: S108 - the original's default
+    "docker_volume_checkpoint_dir": "/var/run/mesos/isolators/docker/volume",
+    "domain_socket_location": None,
+    "effective_capabilities": None,
+    "external_log_file": None,
+    "fetcher_cache_dir": "/tmp/mesos/fetch",  # noqa: S108 - the original's default
+    "firewall_rules": None,
+    "hadoop_home": None,
+    "hooks": None,
+    "host_path_volume_force_creation": None,
+    "http_authenticators": None,
+    "http_credentials": None,
+    "image_gc_config": None,
+    "image_providers": None,
+    "image_provisioner_backend": "auto",
+    "ip6": None,
+    "ip6_discovery_command": None,
+    "isolation": "posix/cpu,posix/mem",
+    "jwt_secret_key": None,
+    "launcher_dir": None,
+    "log_dir": None,
+    "master_detector": None,
+    "modules": None,
+    "modules_dir": None,
+    "network_cni_config_dir": None,
+    "network_cni_plugins_dir": None,
+    "nvidia_gpu_devices": None,
+    "perf_events": None,
+    "qos_controller": None,
+    "resource_estimator": None,
+    "resource_provider_config_dir": None,
+    "sandbox_directory": "/mnt/mesos/sandbox",
+    "seccomp_config_dir": None,
+    "seccomp_profile_name": None,
+    "secret_resolver": None,
+    "systemd_runtime_directory": "/run/systemd/system",
+    "volume_gid_range": None,
+    "xfs_project_range": "[5000-10000]",
+}
+
+_ACCEPTED_SWITCHES: dict[str, bool] = {
+    "authenticate_http_executors": False,
+    "authenticate_http_readonly": False,
+    "authenticate_http_readwrite": False,
+    "cgroups_cpu_enable_pids_and_tids_count": False,
+    "cgroups_limit_swap": False,
+    "check_agent_port_range_only": False,
+    "disallow_sharing_agent_ipc_namespace": False,
+    "disallow_sharing_agent_pid_namespace": False,
+    "docker_ignore_runtime": False,
+    "docker_kill_orphans": True,
+    "docker_volume_chown": False,
+    "enforce_container_disk_quota": False,
+    "enforce_container_ports": False,
+    "gc_non_executor_container_sandboxes": False,
+    "http_command_executor": False,
+    "http_executor_domain_sockets": False,
+    "initialize_driver_logging": True,
+    "memory_profiling": False,
+    "network_cni_metrics": True,
+    "network_cni_root_dir_persist": False,
+    "quiet": False,
+    "revocable_cpu_low_priority": True,
+    "systemd_enable_support": True,
+    "xfs_kill_containers": False,
+}
+
+_ACCEPTED_DURATIONS: dict[str, str | None] = {
+    "authentication_backoff_factor": "1secs",
+    "authentication_timeout_max": "1mins",
+    "authentication_timeout_min": "5secs",
+    "cgroups_destroy_timeout": "1mins",
+    "container_disk_watch_interval": "15secs",
+    "container_ports_watch_interval": "30secs",
+    "docker_remove_delay": "6hrs",
+    "docker_stop_timeout": "0ns",
+    "executor_registration_timeout": "1mins",
+    "executor_reregistration_retry_interval": None,
+    "executor_reregistration_timeout": "2secs",
+    "http_heartbeat_interval": "30secs",
+    "oversubscribed_resources_interval": "15secs",
+    "perf_duration": "10secs",
+    "perf_interval": "1mins",
+    "qos_correction_interval_min": "0ns",
+}
+
+_OLD_NAMES = {
+    "effective_capabilities": ("allowed_capabilities",),
+    "agent_subsystems": ("slave_subsystems",),
+    "jwt_secret_key": ("executor_secret_key",),
+}
+
+
+def _number(text: str) -> float:
+    return float(text)
+
+
+def _used() -> list[Flag]:
+    return [*_identity(), *_registration(), *_runs(), *_disk()]
+
+
+def _identity() -> list[Flag]:
+    return [
+        Flag("master", str, None, "zk://host:2181,…/path of the masters, or host:port of one.",
+             required=True),
+        Flag("work_dir", str, None, "Directory of sandboxes and records; must survive reboots.",
+             required=True, file_value=False),
+        Flag("runtime_dir", str, None, "Directory of run records of this boot; default "
+             "/var/run/mesos for root, else run below work_dir. One agent each.",
+             file_value=False),
+        Flag("ip", str, None, "Address to listen on and to be reached at."),
+        Flag("port", int, 5051, "Port to listen on; 0 takes a free one.", minimum=0),
+        Flag("advertise_ip", str, None, "Address at which others reach the agent, if not --ip."),
+        Flag("advertise_port", int, None, "Port at which others reach the agent, if not --port."),
+        Flag("ip_discovery_command", str, None, "Program that prints the address to use."),
+        Flag("hostname", str, None, "Name that frameworks and people see."),
+        Flag("hostname_lookup", bool, True, "Find the name of the address; else it is the name."),
+        Flag("domain", str, None, 'JSON {"fault_domain":{"region":{"name"},"zone":{"name"}}}.'),
+        Flag("attributes", str, None, "rack:abc;level:10; shown to frameworks.", keyed_dir=True),
+        Flag("resources", str, None, "cpus:8;mem:4096;ports:[31000-32000]; others are detected.",
+             keyed_dir=True),
+        Flag("default_role", str, "*", "Role of resources that name none."),
+        Flag("logging_level", str, "INFO", "Lowest level that is logged.",
+             choices=("INFO", "WARNING", "ERROR")),
+        Flag("logbufsecs", int, 0, _UNUSED),
+    ]  # fmt: skip
+
+
+def _registration() -> list[Flag]:
+    return [
+        Flag("zk_session_timeout", duration, "10secs", "ZooKeeper session timeout.", minimum=1),
+        Flag("registration_backoff_factor", duration, "1secs",
+             "The first attempt waits a random part of this, later ones up to a minute."),
+        Flag("adopt_cluster", str, None, "Id of the cluster to join although the agent belongs to "
+             "another; an agent refuses foreign clusters and names their id."),
+        Flag("recover", str, "reconnect", "cleanup ends all tasks of a former agent, then exits.",
+             choices=("reconnect", "cleanup")),
+        Flag("recovery_timeout", duration, "15mins", "Told to tasks as MESOS_RECOVERY_TIMEOUT."),
+        Flag("reconfiguration_policy", str, "equal", "Which changes of resources and attributes "
+             "are accepted at restart.", choices=("equal", "additive")),
+        Flag("strict", bool, True, "Accepted; unreadable records never stop the agent or a task, "
+             "each is logged and counted in slave/recovery_errors."),
+    ]  # fmt: skip
+
+
+def _runs() -> list[Flag]:
+    return [
+        Flag("containerizers", str, "mesos", "Comma separated; docker is refused until built."),
+        Flag("launcher", str, None, "linux: cgroups (default for root); posix: process groups.",
+             choices=("linux", "posix")),
+        Flag("cgroups_root", str, "mesos", "Cgroup below which runs have theirs.",
+             file_value=False),
+        Flag("cgroups_enable_cfs", bool, False, "Limit tasks to their cpus by quota."),
+        Flag("switch_user", bool, True, "Run tasks as the user they name; only root can."),
+        Flag("frameworks_home", str, None, "Directory that relative URIs are under.",
+             file_value=False),
+        Flag("executor_environment_variables", str, None,
+             "JSON map of variables that tasks inherit instead of the agent's environment."),
+        Flag("executor_shutdown_grace_period", duration, "5secs",
+             "Between TERM and KILL when a whole framework is ended."),
+        Flag("max_completed_executors_per_framework", int, 150, "History in /state.", minimum=0),
+        Flag("fetcher_stall_timeout", duration, "1mins", "A download that stands still fails."),
+        Flag("fetcher_cache_size", size_bytes, "2GB", _UNUSED),
+    ]  # fmt: skip
+
+
+def _disk() -> list[Flag]:
+    return [
+        Flag("gc_delay", duration, "1weeks", "Sandboxes of ended runs are kept for this long."),
+        Flag("gc_disk_headroom", _number, 0.1, "Part of the disk to keep free by removing them "
+             "earlier.", minimum=0),
+        Flag("disk_watch_interval", duration, "1mins", "How often the disk is looked at."),
+        Flag("xfs_quota_headroom", size_bytes, "10MB", _UNUSED),
+    ]  # fmt: skip
+
+
+def _accepted() -> list[Flag]:
+    flags = [
+        Flag(name, str, default, _UNUSED, old_names=_OLD_NAMES.get(name, ()), file_value=False)
+        for name, default in _ACCEPTED_TEXTS.items()
+    ]
+    flags += [Flag(name, bool, default, _UNUSED) for name, default in _ACCEPTED_SWITCHES.items()]
+    flags += [
+        Flag(name, duration, default, _UNUSED) for name, default in _ACCEPTED_DURATIONS.items()
+    ]
+    return flags
+
+
+def agent_flags(prog: str = "mesos-agent") -> FlagSet:
+    """The flags of the agent, for the program called `prog`."""
+    return FlagSet(
+        prog,
+        "MESOS_",
+        [*_used(), *_accepted()],
+        version=f"mesos {__version__}",
+        about="Runs tasks for a cluster and reports what becomes of them.",
+        from_zk=lambda line: {"master": line},
+    )
+
+
+def without_effect(values: Values) -> list[str]:
+    """Names of flags that somebody set and that do nothing here."""
+    names = [*_ACCEPTED_TEXTS, *_ACCEPTED_SWITCHES, *_ACCEPTED_DURATIONS]
+    return [name for name in names if values.is_set(name)]

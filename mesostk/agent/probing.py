@@ -1,0 +1,125 @@
+"""Performs `Probe`: one health check of a task over HTTP, TCP or as a command (spec §3.6)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from mesostk.agent.checks import kind_of
+from mesostk.agent.events import Probe, Probed
+from mesostk.base.client import Client, redirected
+from mesostk.base.core import Event
+from mesostk.base.daemon import Daemon
+from mesostk.errors import MesostkError, Unavailable
+from mesostk.wire.mesos import CommandInfo, HTTPCheckInfo, TCPCheckInfo
+
+#: curl, which the original uses, follows 50; a task that redirects that often is in a circle.
+_MAX_REDIRECTS = 10
+
+#: Statuses of an HTTP check that are healthy when the check names none.
+_HEALTHY = range(200, 400)
+
+
+class Unhealthy(MesostkError):
+    """A probe failed; the message says how."""
+
+
+class Prober:
+    """Runs probes, each in a task of its own, and tells their outcome."""
+
+    def __init__(
+        self, daemon: Daemon, client: Client, feed: Callable[[Event], None], work_dir: Path
+    ) -> None:
+        self._daemon = daemon
+        self._client = client
+        self._feed = feed
+        self._work_dir = work_dir
+
+    def probe(self, effect: Probe) -> None:
+        """Begin a probe; `Probed` follows within its timeout."""
+        self._daemon.start(f"probe {effect.container_id}", self._run(effect))
+
+    async def _run(self, effect: Probe) -> None:
+        seconds = effect.check.timeout_seconds
+        error: str | None = None
+        try:
+            # 0 means no limit; source: spec §3.6.
+            async with asyncio.timeout(seconds if seconds > 0 else None):
+                await self._once(effect)
+        except TimeoutError:
+            error = f"timed out after {seconds:g} s"
+        except MesostkError as unhealthy:
+            error = str(unhealthy)
+        self._feed(Probed(effect.container_id, effect.number, error))
+
+    async def _once(self, effect: Probe) -> None:
+        check = effect.check
+        kind = kind_of(check)
+        if kind == "HTTP" and check.http is not None:
+            await self._http(check.http)
+        elif kind == "TCP" and check.tcp is not None:
+            await _tcp(check.tcp)
+        elif kind == "COMMAND" and check.command is not None:
+            await _command(check.command, effect.env, self._work_dir / effect.sandbox, effect.user)
+        else:
+            raise Unhealthy("health check names neither command, http nor tcp")
+
+    async def _http(self, check: HTTPCheckInfo) -> None:
+        host = "[::1]" if check.protocol == "IPv6" else "127.0.0.1"
+        path = check.path if check.path is not None else "/"
+        scheme = check.scheme if check.scheme is not None else "http"
+        url = f"{scheme}://{host}:{check.port}{path if path.startswith('/') else '/' + path}"
+        for _ in range(_MAX_REDIRECTS):
+            response = await self._client.open("GET", url)
+            response.close()
+            location = response.headers.get("Location")
+            if response.status // 100 == 3 and location is not None:
+                url = redirected(url, location)
+                continue
+            if response.status not in (check.statuses or _HEALTHY):
+                raise Unhealthy(f"{url} answered HTTP status {response.status}")
+            return
+        raise Unhealthy(f"{url} redirects more than {_MAX_REDIRECTS} times")
+
+
+async def _tcp(check: TCPCheckInfo) -> None:
+    host = "::1" if check.protocol == "IPv6" else "127.0.0.1"
+    try:
+        _, writer = await asyncio.open_connection(host, check.port)
+    except OSError as error:
+        raise Unavailable(f"cannot connect to {host}:{check.port}: {error.strerror}") from error
+    writer.close()
+
+
+async def _command(
+    command: CommandInfo, env: Mapping[str, str], sandbox: Path, user: str | None
+) -> None:
+    value = command.value if command.value is not None else ""
+    argv = ["/bin/sh", "-c", value] if command.shell else [value, *command.arguments[1:]]
+    own = command.environment.variables if command.environment is not None else ()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            cwd=sandbox,
+            env={**env, **{v.name: v.value for v in own if v.value is not None}},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            user=user,
+        )
+    except OSError as error:
+        raise Unhealthy(f"command cannot be run: {error.strerror}") from error
+    try:
+        status = await process.wait()
+    except asyncio.CancelledError:
+        # Timed out or not wanted: the whole session goes, or the next probe finds its remains.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
+    if status != 0:
+        raise Unhealthy(f"command exited with status {status}")

@@ -1,0 +1,261 @@
+"""Performs what the core wants of runs: sandbox, cgroups, launcher, exits, and what they leave.
+
+::
+
+    Launch ─▶ sandbox, cgroups (disk thread) ─▶ launcher ─▶ Launched | LaunchFailed
+    KillRun ─▶ launcher                          launcher.on_exit ─▶ cgroup removed ─▶ Exited
+    RunOver ─▶ runtime records removed; sandbox and records after gc_delay (gc.py)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from mesostk.agent import sandbox
+from mesostk.agent.cgroups import CgroupError, Cgroups, Limits
+from mesostk.agent.checkpoint import ExitRecord
+from mesostk.agent.events import (
+    Exited,
+    KillRun,
+    Launch,
+    Launched,
+    LaunchFailed,
+    RunOver,
+    RunSeen,
+    RunSpec,
+)
+from mesostk.agent.gc import Collector
+from mesostk.agent.launch import LauncherClient, LaunchSpec, Run
+from mesostk.agent.launch import LaunchFailed as LaunchRefused
+from mesostk.agent.sandbox import SandboxError, VirtualFiles
+from mesostk.base.core import Event
+from mesostk.base.daemon import Daemon
+from mesostk.errors import Unavailable
+
+_MIB = 1 << 20
+
+
+class Runs:
+    """The runs of this agent, as the outside world has them."""
+
+    def __init__(
+        self,
+        daemon: Daemon,
+        feed: Callable[[Event], None],
+        work_dir: Path,
+        runtime_dir: Path,
+        cgroups: Cgroups | None,
+        collector: Collector,
+        *,
+        enable_cfs: bool,
+    ) -> None:
+        self._daemon = daemon
+        self._feed = feed
+        self._work_dir = work_dir
+        self._collector = collector
+        self._enable_cfs = enable_cfs
+        self._starting: set[str] = set()
+        self._orphans: set[str] = set()
+        self._ended_early: dict[str, ExitRecord] = {}
+        self._limits: dict[str, float] = {}
+        self.cgroups = cgroups
+        self.files = VirtualFiles()
+        self.launcher = LauncherClient(runtime_dir, self._on_exit)
+        self._launch_timer = daemon.metrics.timer("containerizer/launch")
+
+    async def start(self) -> None:
+        """Start the launcher; raises Unavailable if it cannot be."""
+        await self.launcher.start()
+
+    async def seen(self, container_ids: Iterable[str]) -> dict[str, RunSeen]:
+        """What became of runs that a former agent left; live ones are watched again."""
+        found: dict[str, RunSeen] = {}
+        for container_id in container_ids:
+            outcome = await self.launcher.reattach(container_id)
+            if isinstance(outcome, Run):
+                found[container_id] = RunSeen(alive=True)
+            elif outcome is not None:
+                ended = await self._conclude(container_id, outcome)
+                found[container_id] = RunSeen(ended=ended)
+        return found
+
+    async def sweep(self, known: Iterable[str], runtime_dir: Path) -> None:
+        """End runs that the records do not know, and forget those that are over.
+
+        Only this agent's own are found: the runtime directory is no other's.
+        """
+        containers = runtime_dir / "containers"
+        names = await self._daemon.disk(_names_in, containers)
+        for container_id in sorted(names - set(known)):
+            outcome = await self.launcher.reattach(container_id)
+            if not isinstance(outcome, Run):
+                await self._destroy_cgroup(container_id)
+                self.launcher.forget(container_id)
+                continue
+            self._daemon.log.warning("Ending unknown run", run=container_id)
+            self._orphans.add(container_id)
+            self.launcher.kill(outcome, 0.0)
+
+    # -- launching -------------------------------------------------------------------------------
+
+    def launch(self, effect: Launch) -> None:
+        """Start a run; the outcome is told by an event."""
+        container_id = effect.spec.container_id
+        self._starting.add(container_id)
+        self._daemon.start(f"launch {container_id}", self._launch(effect.spec))
+
+    async def _launch(self, spec: RunSpec) -> None:
+        clock = self._daemon.clock
+        started = clock.monotonic()
+        try:
+            request = await self._daemon.disk(self._prepare, spec)
+            run = await self.launcher.launch(request)
+        except (LaunchRefused, SandboxError, CgroupError, Unavailable) as error:
+            await self._destroy_cgroup(spec.container_id)
+            self._starting.discard(spec.container_id)
+            self._feed(LaunchFailed(spec.container_id, str(error)))
+            return
+        self._launch_timer.record(clock.monotonic() - started)
+        self.show(spec.sandbox, spec.framework_id, spec.executor_id)
+        self._limits[spec.container_id] = spec.mem_mib
+        self._starting.discard(spec.container_id)
+        self._feed(Launched(spec.container_id, run.task_pid))
+        early = self._ended_early.pop(spec.container_id, None)
+        if early is not None:
+            self._on_exit(spec.container_id, early)
+
+    def _prepare(self, spec: RunSpec) -> LaunchSpec:
+        directory = self._work_dir / spec.sandbox
+        sandbox.create(directory, spec.user)
+        request = LaunchSpec(
+            container_id=spec.container_id,
+            executable=spec.executable,
+            argv=spec.argv,
+            env=spec.env,
+            sandbox=directory,
+            user=spec.user,
+            rlimits=spec.rlimits,
+            grace_s=spec.grace_s,
+        )
+        if self.cgroups is None:
+            return request
+        own = self.cgroups.create(spec.container_id, self._limits_of(spec))
+        return LaunchSpec(
+            container_id=request.container_id,
+            executable=request.executable,
+            argv=request.argv,
+            env=request.env,
+            sandbox=request.sandbox,
+            user=request.user,
+            rlimits=request.rlimits,
+            grace_s=request.grace_s,
+            cgroups=own.cgroups,
+            supervisor_cgroups=own.supervisor_cgroups,
+            oom_events=own.oom_events,
+        )
+
+    def _limits_of(self, spec: RunSpec) -> Limits:
+        hard = spec.mem_limit_mib
+        return Limits(
+            cpus=spec.cpus,
+            memory_bytes=int(spec.mem_mib * _MIB),
+            cpus_limit=spec.cpus_limit,
+            memory_limit_bytes=int(hard * _MIB) if hard is not None and hard < 2**40 else None,
+            enable_cfs=self._enable_cfs,
+        )
+
+    def show(self, path: str, framework_id: str, executor_id: str) -> None:
+        """Offer a sandbox under the paths by which the original offers it (spec §5.4)."""
+        real = self._work_dir / path
+        latest = real.parent / "latest"
+        self.files.attach(str(real), real)
+        self.files.attach(str(latest), real)
+        self.files.attach(f"/frameworks/{framework_id}/executors/{executor_id}/runs/latest", real)
+
+    # -- ending ----------------------------------------------------------------------------------
+
+    def kill(self, effect: KillRun) -> None:
+        """Ask the supervisor to end the run."""
+        run = self.launcher.runs.get(effect.container_id)
+        if run is None:
+            self._daemon.log.info("Not killing", run=effect.container_id, why="it has ended")
+            return
+        try:
+            self.launcher.kill(run, effect.grace_s)
+        except OSError as error:
+            # TERM was sent; only the grace could not be written, and that of the launch holds.
+            self._daemon.log.warning("Killing with default grace", run=run.container_id, why=error)
+
+    def _on_exit(self, container_id: str, record: ExitRecord) -> None:
+        if container_id in self._starting:
+            # It ended before `launch` returned: its start is told first.
+            self._ended_early[container_id] = record
+            return
+        self._daemon.start(f"exit {container_id}", self._exit(container_id, record))
+
+    async def _exit(self, container_id: str, record: ExitRecord) -> None:
+        ended = await self._conclude(container_id, record)
+        if container_id in self._orphans:
+            self._orphans.discard(container_id)
+            self.launcher.forget(container_id)
+            return
+        self._feed(ended)
+
+    async def _conclude(self, container_id: str, record: ExitRecord) -> Exited:
+        message = record.note
+        if record.oom and self.cgroups is not None:
+            message = await self._daemon.disk(self._memory_message, container_id)
+        await self._destroy_cgroup(container_id)
+        if record.left:
+            self._daemon.log.error("Processes stay", run=container_id, count=record.left)
+        return Exited(
+            container_id,
+            record.wait_status,
+            failure=record.failure,
+            killed=record.killed,
+            oom=record.oom,
+            message=message,
+        )
+
+    def _memory_message(self, container_id: str) -> str:
+        """Source of the text: spec §8.7."""
+        asked = self._limits.get(container_id)
+        peak = self.cgroups.memory_peak_bytes(container_id) if self.cgroups is not None else None
+        text = "Memory limit exceeded:"
+        if asked is not None:
+            text += f" Requested: {asked:g}MB"
+        return text + (f" Maximum Used: {peak / _MIB:.0f}MB" if peak is not None else "")
+
+    async def _destroy_cgroup(self, container_id: str) -> None:
+        if self.cgroups is None:
+            return
+        try:
+            # Not in the disk thread: it may wait seconds for the kernel.
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, self.cgroups.destroy, container_id)
+        except CgroupError as error:
+            self._daemon.metrics.counter("containerizer/mesos/container_destroy_errors").value += 1
+            self._daemon.log.error("Cgroup stays", run=container_id, why=error)
+
+    def over(self, effect: RunOver) -> None:
+        """Forget a run; its sandbox stays until its time has come."""
+        self._limits.pop(effect.container_id, None)
+        self.launcher.forget(effect.container_id)
+        self._collector.add_run(effect.framework_id, effect.executor_id, effect.container_id)
+
+    def hide(self, path: Path) -> None:
+        """Stop offering a sandbox that is removed."""
+        real = str(path)
+        for virtual, shown in list(self.files.attached().items()):
+            if shown == real:
+                self.files.detach(virtual)
+
+    async def close(self) -> None:
+        """Stop watching; the runs go on."""
+        await self.launcher.close()
+
+
+def _names_in(directory: Path) -> set[str]:
+    return {entry.name for entry in directory.iterdir()} if directory.is_dir() else set()
