@@ -20,6 +20,7 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from http import HTTPStatus
 from typing import Final
 
 import msgspec
@@ -63,7 +64,12 @@ def text_error(status: int, message: str) -> web.Response:
 
 
 def message_error(status: int, message: str) -> web.Response:
-    """An error as Marathon and Chronos tell it: `{"message": …}`."""
+    """An error as Marathon and Chronos tell it: `{"message": …}`.
+
+    They name 405, 406 and 415 by the reason phrase alone. Source: spec/marathon §1.2.
+    """
+    if status in (405, 406, 415):
+        message = HTTPStatus(status).phrase
     return web.Response(
         status=status, body=json.encode({"message": message}), content_type=JSON_TYPE
     )
@@ -122,7 +128,8 @@ def accepted_type_of(request: web.Request, offered: Iterable[str] = (JSON_TYPE,)
     for choice in choices:
         if _allows(ranges, choice):
             return choice
-    raise Rejected(406, f"Expecting 'Accept' to allow {' or '.join(choices)}")
+    names = " or ".join(f"'{choice}'" for choice in choices)
+    raise Rejected(406, f"Expecting 'Accept' to allow {names}")
 
 
 def _accept_ranges(headers: Iterable[str]) -> dict[str, float]:
@@ -270,8 +277,12 @@ def _restyled(style: ErrorStyle, error: web.HTTPException, request: web.Request)
     if error.status == 404:
         message = f"URI not found: {request.path}"
     if isinstance(error, web.HTTPMethodNotAllowed):
-        allowed = ", ".join(sorted(error.allowed_methods))
-        message = f"Expecting one of {{ {allowed} }}, but received '{request.method}'"
+        # HEAD comes with every GET here; the original does not speak of it.
+        allowed = ", ".join(f"'{name}'" for name in sorted(error.allowed_methods - {"HEAD"}))
+        message = (
+            f"405 Method Not Allowed. Expecting one of {{ {allowed} }}, but received"
+            f" '{request.method}'."
+        )
     response = style(error.status, message)
     for name in ("Allow", "WWW-Authenticate"):
         if name in error.headers:

@@ -290,6 +290,39 @@ class Zk:
         data, stat = await self._read(self._client.get_async, path, watch)
         return data, _stat(stat)
 
+    async def get_many(self, paths: Sequence[str]) -> list[tuple[bytes, Stat] | None]:
+        """`get` of every path, None for one that is not there, under way all at once.
+
+        Answers are gathered on kazoo's thread and handed over together: a hand-over for each would
+        cost more than the request.
+        """
+        if not paths:
+            return []
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[Any]] = loop.create_future()
+        # Filled by the one thread on which kazoo completes requests; read once it is full.
+        results: list[Any] = []
+
+        def collect(result: Any) -> None:
+            results.append(result)
+            if len(results) == len(begun):
+                self._hand_over(lambda: None if answer.done() else answer.set_result(results))
+
+        begun = [self._client.get_async(path) for path in paths]
+        for request in begun:
+            request.rawlink(collect)
+        await self._bounded(answer, Unavailable)
+        found: list[tuple[bytes, Stat] | None] = []
+        for request in begun:
+            if request.exception is None:
+                data, stat = request.value
+                found.append((data, _stat(stat)))
+            elif isinstance(request.exception, NoNodeError):
+                found.append(None)
+            else:
+                raise _translated(request.exception, Unavailable)
+        return found
+
     async def children(self, path: str, watch: Callable[[], None] | None = None) -> list[str]:
         """Names of the children, in no order; NoNodeError if there is no such node."""
         return list(await self._read(self._client.get_children_async, path, watch))

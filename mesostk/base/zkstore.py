@@ -33,7 +33,7 @@ from mesostk.base.zk import (
 from mesostk.errors import StaleEpoch, StoreError, Unavailable, UnknownOutcome
 
 #: Requests under way while loading: enough to hide the round trip, few enough not to flood.
-LOAD_WINDOW: Final = 256
+LOAD_WINDOW: Final = 1000
 
 #: Times a commit of unknown outcome is read back before the writer gives up.
 MAX_READ_BACKS: Final = 5
@@ -148,28 +148,37 @@ class ZkStore:
         while level:
             deeper: list[str] = []
             for start in range(0, len(level), LOAD_WINDOW):
-                window = level[start : start + LOAD_WINDOW]
-                found = await asyncio.gather(*(self._load_one(path) for path in window))
-                for path, (data, children) in zip(window, found, strict=True):
-                    if data is None:
-                        continue
-                    tree.add(path, has_data=bool(data))
-                    if data:
-                        records[path] = data
-                    deeper += [f"{path}/{name}" for name in children]
+                deeper += await self._load_some(level[start : start + LOAD_WINDOW], tree, records)
             level = deeper
         self._tree = tree
         return below(records, prefix)
 
-    async def _load_one(self, path: str) -> tuple[bytes | None, list[str]]:
-        full = f"{self._root}/{path}"
+    async def _load_some(
+        self, paths: list[str], tree: Tree, records: dict[str, bytes]
+    ) -> list[str]:
+        """Read `paths` into `tree` and `records`; return the paths of their children."""
+        parents: list[str] = []
+        found = await self._zk.get_many([f"{self._root}/{path}" for path in paths])
+        for path, node in zip(paths, found, strict=True):
+            if node is None:
+                # A writer of the past got its last multi in; the fence stops it from now on.
+                continue
+            data, stat = node
+            tree.add(path, has_data=bool(data))
+            if data:
+                records[path] = data
+            if stat.children:
+                parents.append(path)
+        names = await asyncio.gather(*(self._children(path) for path in parents))
+        return [
+            f"{path}/{name}" for path, some in zip(parents, names, strict=True) for name in some
+        ]
+
+    async def _children(self, path: str) -> list[str]:
         try:
-            data, stat = await self._zk.get(full)
-            children = await self._zk.children(full) if stat.children else []
+            return await self._zk.children(f"{self._root}/{path}")
         except NoNodeError:
-            # A writer of the past got its last multi in between; the fence stops it from now on.
-            return None, []
-        return data, children
+            return []
 
     async def commit(self, ops: Sequence[Op]) -> None:
         """See `Store.commit`."""
@@ -214,13 +223,11 @@ class ZkStore:
             await self._zk.connected(self._zk.session_timeout_s)
             await self._zk.sync(self._epoch_path)
             await self._check_epoch(version)
-            for path, data in wanted.items():
-                present, _ = await self._load_one(path)
-                if (present if present is not None else b"") != data:
-                    return False
+            found = await self._zk.get_many([f"{self._root}/{path}" for path in wanted])
         except Unavailable as error:
             raise UnknownOutcome(f"a write could not be read back: {error}") from error
-        return True
+        present = [b"" if node is None else node[0] for node in found]
+        return present == list(wanted.values())
 
     async def _check_epoch(self, version: int) -> None:
         stat = await self._zk.exists(self._epoch_path)

@@ -143,7 +143,7 @@ async def test_every_path_has_its_prefixed_and_slashed_form(site: Site) -> None:
         ("GET", "/fail/wire", 400, "task.id: missing"),
         ("GET", "/fail/unavailable", 503, "no master"),
         ("GET", "/none", 404, "URI not found: /none"),
-        ("PUT", "/small", 405, "GET"),
+        ("PUT", "/small", 405, "one of { 'GET' }, but received 'PUT'."),
         ("GET", "/small?jsonp=alert(1)", 400, "jsonp"),
     ],
 )
@@ -169,6 +169,7 @@ async def test_marathon_style_errors() -> None:
     answer = message_error(404, 'App "/x" does not exist')
     assert answer.body == b'{"message":"App \\"/x\\" does not exist"}'
     assert answer.content_type == "application/json"
+    assert message_error(415, "Expecting …").body == b'{"message":"Unsupported Media Type"}'
 
 
 @pytest.mark.parametrize("size", [2000, 300_000])

@@ -320,6 +320,24 @@ async def test_a_second_process_is_told_who_holds_the_file(tmp_path: Path) -> No
     await second.close()
 
 
+async def test_a_full_disk_is_named_and_nothing_half_applied_stays(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "x.db")
+    await store.open("a")
+    await store.commit([Put("kept", b"1")])
+    assert store._db is not None
+    # The way SQLite itself is told of a limit; a full filesystem gives the same error.
+    store._db.execute("pragma max_page_count = 20")
+    with pytest.raises(StoreError, match=r"x\.db.*full: free space"):
+        await store.commit([Put("kept", b"2"), *(Put(f"n{i}", b"x" * 4000) for i in range(100))])
+    with pytest.raises(StoreError, match="has failed"):
+        await store.commit([Put("kept", b"3")])
+    await store.close()
+    again = FileStore(tmp_path / "x.db")
+    await again.open("b")
+    assert await again.load() == {"kept": b"1"}
+    await again.close()
+
+
 async def test_a_file_that_is_no_database_is_refused_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"this is not a database at all, not even a little" * 100)
     store = FileStore(tmp_path / "x.db")
