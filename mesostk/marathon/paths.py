@@ -18,6 +18,9 @@ RESERVED = frozenset({"restart", "tasks", "versions", ".", ".."})
 #: ZooKeeper and DNS names carry the id; the original has no limit and fails later.
 MAX_LENGTH = 1024
 
+#: Trees of groups are walked recursively, and a longer name fits into no DNS name.
+MAX_DEPTH = 64
+
 
 def absolute(id: str, base: str = ROOT) -> str:
     """`id` seen from group `base`, with `.` and `..` resolved; above the root there is the root."""
@@ -73,6 +76,8 @@ def why_invalid(path: str) -> str | None:
         return "Path should not be the root path '/'"
     if len(path) > MAX_LENGTH:
         return f"id is longer than {MAX_LENGTH} characters"
+    if len(segments(path)) > MAX_DEPTH:
+        return f"id is more than {MAX_DEPTH} groups deep"
     for part in segments(path):
         if _SEGMENT.fullmatch(part) is None:
             return (

@@ -310,6 +310,8 @@ def test_any_other_change_restarts_and_no_change_keeps_the_version() -> None:
         ({"id": "/A", "cmd": "x"}, 422, "/id"),
         ({"id": "/", "cmd": "x"}, 422, "/id"),
         ({"id": "/a/restart", "cmd": "x"}, 422, "/id"),
+        ({"id": "/a" * 65, "cmd": "x"}, 422, "/id"),
+        ({"id": "/" + "a" * 1024, "cmd": "x"}, 422, "/id"),
         ({"id": "/a_b", "cmd": "x"}, 422, "/id"),
         ({"id": "", "cmd": "x"}, 422, "/id"),
         ({"id": "/a"}, 422, "/"),
