@@ -140,6 +140,7 @@ class LauncherClient:
         self._launching: dict[int, asyncio.Future[_Started]] = {}
         self._concluding: set[asyncio.Future[ExitRecord]] = set()
         self._number = 0
+        self._closed = False
 
     @property
     def launcher_pid(self) -> int | None:
@@ -156,6 +157,8 @@ class LauncherClient:
         Raises Unavailable if it cannot be started or does not get ready.
         """
         async with self._starting:
+            if self._closed:
+                raise Unavailable("the agent is ending")
             if self._socket is not None:
                 return
             loop = asyncio.get_running_loop()
@@ -192,7 +195,11 @@ class LauncherClient:
         return ours
 
     async def close(self) -> None:
-        """Let the launcher end and stop watching; the runs go on. `reattach` finds them again."""
+        """Let the launcher end and stop watching; the runs go on, and a later agent finds them.
+
+        Launches under way end with Unavailable; whether they happened is for that agent to see.
+        """
+        self._closed = True
         for run in self.runs.values():
             asyncio.get_running_loop().remove_reader(run.pidfd)
             os.close(run.pidfd)

@@ -71,8 +71,11 @@ def decode(frame: bytes) -> object | None:
 
 def main(socket_fd: int, lock_path: str) -> None:
     """Serve the agent at the other end of `socket_fd` until it closes."""
-    # Supervisors wait for these with sigtimedwait; blocked from before the fork, none is lost.
-    signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WAITED - {signal.SIGCHLD})
+    # Blocked from before the fork, none of those that a supervisor waits for is lost.
+    for number in supervisor.IGNORED_BY_PYTHON:
+        signal.signal(number, signal.SIG_DFL)
+    blocked = supervisor.IGNORED_BY_PYTHON | supervisor.WAITED - {signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     supervisor.set_process_name("mesos-launcher")
     os.set_inheritable(socket_fd, False)  # it was for the exec of this process only
     sock = socket.socket(fileno=socket_fd)
@@ -88,16 +91,12 @@ def main(socket_fd: int, lock_path: str) -> None:
 
 
 class _Launcher:
-    """`_forked` is pid → number of the launch, until that supervisor has ended.
-
-    `_early` is pid → wait status of those that ended before they were entered there.
-    """
+    """`_forked` is pid → number of the launch, until that supervisor has ended."""
 
     def __init__(self, sock: socket.socket, lock: int) -> None:
         self._sock = sock
         self._lock = lock
         self._forked: dict[int, int] = {}
-        self._early: dict[int, int] = {}
 
     def serve(self) -> None:
         signal.signal(signal.SIGCHLD, self._on_child)
@@ -123,16 +122,16 @@ class _Launcher:
                 self._launch(message[0], message[1])
 
     def _launch(self, number: int, request: dict[str, object]) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # for the child to inherit
         try:
             pid = os.fork()
+            if pid == 0:
+                supervisor.run(_reporter(self._sock, number), self._lock, request)  # never returns
+            self._forked[pid] = number
         except OSError as error:
             self._tell(("failed", number, f"cannot fork a supervisor: {error.strerror}"))
-            return
-        if pid == 0:
-            supervisor.run(self._sock, self._lock, number, request)  # never returns
-        self._forked[pid] = number
-        if pid in self._early:
-            self._ended(pid, self._early.pop(pid))
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
     def _on_child(self, _signum: int, _frame: FrameType | None) -> None:
         """Collect supervisors that have ended."""
@@ -141,23 +140,31 @@ class _Launcher:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                if pid in self._forked:
-                    self._ended(pid, status)
-                else:
-                    self._early[pid] = status  # between its fork and the line after
+                number = self._forked.pop(pid)
+                if status != 0:
+                    self._tell(("gone", number, pid))
         except ChildProcessError:
             return
-
-    def _ended(self, pid: int, status: int) -> None:
-        number = self._forked.pop(pid)
-        if status != 0:
-            self._tell(("gone", number, pid))
 
     def _tell(self, message: object) -> None:
         try:
             self._sock.send(encode(message))
         except ConnectionError:
             return  # the next recvmsg hears of it, too
+
+
+def _reporter(sock: socket.socket, number: int) -> supervisor.Report:
+    """What a supervisor reports with: puts the launch's number in, and closes its socket."""
+
+    def report(message: tuple[Any, ...], *fds: int) -> None:
+        try:
+            socket.send_fds(sock, [encode((message[0], number, *message[1:]))], list(fds))
+        except OSError:
+            pass  # the agent is gone, or was told; it reads the records when it is back
+        finally:
+            sock.close()
+
+    return report
 
 
 def _received_fds(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

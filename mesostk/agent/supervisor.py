@@ -30,7 +30,6 @@ import os
 import pwd
 import resource
 import signal
-import socket
 import time
 import warnings  # noqa: F401 - os.execvpe imports it, as a user who may not read our files
 
@@ -38,11 +37,19 @@ from mesostk.agent import processes
 
 TYPE_CHECKING = False  # as in launcher.py
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
+
+    #: Sends a message about the launch to the agent, with file descriptors, as far as it listens.
+    #: After the first call nothing is open any more.
+    Report = Callable[..., None]
 
 #: Signals that a supervisor takes by sigtimedwait. HUP and INT are blocked only to be ignored.
 WAITED = frozenset({signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGINT})
+
+#: Signals that Python ignores, which exec would hand on to the task: the launcher gives them their
+#: default action and blocks them, once, instead of each task before it execs.
+IGNORED_BY_PYTHON = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
 
 #: In the environment of each task, the container id: finds what is left of a run whose supervisor
 #: was killed, even a daemon in a session of its own.
@@ -71,26 +78,23 @@ def set_process_name(name: str) -> None:
     _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
-def run(sock: socket.socket, lock: int, number: int, request: dict[str, Any]) -> NoReturn:
+def run(report: Report, lock: int, request: dict[str, Any]) -> NoReturn:
     """Supervise the run that `request` describes (`launch.request_of`), then exit.
 
-    Reports `started` or `failed` for launch `number` on `sock` and closes it; closes `lock` once
-    the `pid` record is written.
+    Reports `("started", task pid, own pid)` with a pidfd, or `("failed", reason)`, and closes
+    `lock` once the `pid` record is written. WAITED must be blocked.
     """
     try:
         os.setsid()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_BLOCK, WAITED)
-        set_process_name("mesos-supervise")
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         os.chdir("/")
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         os.close(null)
-        _Supervisor(request).run(sock, lock, number)
+        _Supervisor(request).run(report, lock)
     except BaseException as error:  # noqa: BLE001 - a forked child must never return to the launcher
-        _report(sock, ("failed", number, f"supervisor: {type(error).__name__}: {error}"))
+        report(("failed", f"supervisor: {type(error).__name__}: {error}"))
         os._exit(1)
     os._exit(0)
 
@@ -110,19 +114,19 @@ class _Supervisor:
         self._left = 0
         self._deadline: float | None = None
 
-    def run(self, sock: socket.socket, lock: int, number: int) -> None:
+    def run(self, report: Report, lock: int) -> None:
         try:
             started_at = time.time()
             self._start(lock)
         except _Failure as failure:
             self._end_all()
             self._write_status(f'"failure":{_quote(str(failure))},"ended_at":{time.time():.6f}')
-            _report(sock, ("failed", number, str(failure)))
+            report(("failed", str(failure)))
             return
         pidfd = os.pidfd_open(os.getpid())
-        _report(sock, ("started", number, self._task, os.getpid()), pidfd)
+        report(("started", self._task, os.getpid()), pidfd)
         os.close(pidfd)
-        sock.close()
+        set_process_name("mesos-supervise")
         self._wait()
         self._write_status(
             f'"wait_status":{self._wait_status},"killed":{_bool(self._killed)},'
@@ -312,8 +316,6 @@ def _prepare(request: dict[str, Any]) -> None:
     for fd, key in ((1, "stdout"), (2, "stderr")):
         opened = _at(lambda path: os.open(path, flags, 0o644), request[key], "open")
         os.dup2(opened, fd)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)  # Python ignores them, and exec would keep that
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
@@ -375,12 +377,3 @@ def _quoted_character(c: str) -> str:
     if " " <= c <= "~" and c not in '"\\':
         return c
     return f"\\u{ord(c):04x}" if ord(c) < 0xD800 or 0xDFFF < ord(c) <= 0xFFFF else "?"
-
-
-def _report(sock: socket.socket, message: object, *fds: int) -> None:
-    from mesostk.agent.launcher import encode  # noqa: PLC0415 - launcher imports this module
-
-    try:
-        socket.send_fds(sock, [encode(message)], list(fds))
-    except OSError:
-        return  # the agent is gone; it will read the records when it is back

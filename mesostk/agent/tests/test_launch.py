@@ -423,6 +423,31 @@ async def test_launcher_ends_with_its_agent_and_leaves_the_runs_alone(tmp_path: 
     assert record.wait_status == 0
 
 
+async def test_launches_under_way_at_the_end_are_found_by_the_next_agent(tmp_path: Path) -> None:
+    agent = Agent(tmp_path)
+    await agent.client.start()
+    names = [f"r{n}" for n in range(10)]
+    specs = [agent.spec(name, "while [ ! -e go ]; do sleep 0.02; done") for name in names]
+    launches = [asyncio.ensure_future(agent.client.launch(spec)) for spec in specs]
+    await until(lambda: any(launch.done() for launch in launches))
+    await agent.client.close()
+    outcomes = await asyncio.gather(*launches, return_exceptions=True)
+    assert all(isinstance(outcome, Run | Unavailable) for outcome in outcomes)
+    with pytest.raises(Unavailable, match="the agent is ending"):
+        await agent.client.start()
+
+    following = Agent(tmp_path)
+    await following.client.start()
+    found = [await following.client.reattach(name) for name in names]
+    assert all(outcome is None or isinstance(outcome, Run) for outcome in found)
+    running = {run.container_id for run in found if isinstance(run, Run)}
+    assert running >= {run.container_id for run in outcomes if isinstance(run, Run)}
+    (following.sandbox / "go").touch()
+    await until(lambda: set(following.ended) == running)
+    assert {code(record) for record in following.ended.values()} == {0}
+    await following.client.close()
+
+
 async def test_unusable_runtime_directory_is_an_error_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     client = LauncherClient(tmp_path / "file" / "below", lambda _id, _record: None)
