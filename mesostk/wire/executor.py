@@ -54,8 +54,8 @@ class Subscribe(Message, frozen=True, kw_only=True):
     unacknowledged_updates: tuple[Update, ...] = ()
 
 
-class Data(Message, frozen=True, kw_only=True, gc=False):
-    """Body of MESSAGE in both directions."""
+class ToFramework(Message, frozen=True, kw_only=True, gc=False):
+    """Body of the call MESSAGE; in protobuf it differs from the event's by its number."""
 
     data: bytes
 
@@ -68,7 +68,7 @@ class Call(Message, frozen=True, kw_only=True):
     type: CallType | None = None
     subscribe: Subscribe | None = None
     update: Update | None = None
-    message: Data | None = None
+    message: ToFramework | None = None
 
 
 # -- events -------------------------------------------------------------------------------------
@@ -101,6 +101,12 @@ class Acknowledged(Message, frozen=True, kw_only=True):
     uuid: bytes
 
 
+class ToExecutor(Message, frozen=True, kw_only=True, gc=False):
+    """Body of the event MESSAGE."""
+
+    data: bytes
+
+
 class Error(Message, frozen=True, kw_only=True, gc=False):
     message: str
 
@@ -114,5 +120,5 @@ class Event(Message, frozen=True, kw_only=True):
     launch: Launch | None = None
     launch_group: LaunchGroup | None = None
     kill: Kill | None = None
-    message: Data | None = None
+    message: ToExecutor | None = None
     error: Error | None = None

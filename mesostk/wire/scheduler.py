@@ -72,11 +72,16 @@ EventType = Literal[
 # -- offer constraints (FrameworkInfo side of the allocator) ------------------------------------
 
 
-class TextPredicate(Message, frozen=True, kw_only=True, gc=False):
-    """`value` for equality, `regex` for matching; the field used depends on the predicate."""
+class TextValue(Message, frozen=True, kw_only=True, gc=False):
+    """The whole text that a TEXT attribute is compared with."""
 
-    value: str | None = None
-    regex: str | None = None
+    value: str
+
+
+class TextRegex(Message, frozen=True, kw_only=True, gc=False):
+    """An RE2 expression that the whole text must match."""
+
+    regex: str
 
 
 class Empty(Message, frozen=True, kw_only=True, gc=False):
@@ -86,10 +91,10 @@ class Empty(Message, frozen=True, kw_only=True, gc=False):
 class Predicate(Message, frozen=True, kw_only=True):
     exists: Empty | None = None
     not_exists: Empty | None = None
-    text_equals: TextPredicate | None = None
-    text_not_equals: TextPredicate | None = None
-    text_matches: TextPredicate | None = None
-    text_not_matches: TextPredicate | None = None
+    text_equals: TextValue | None = None
+    text_not_equals: TextValue | None = None
+    text_matches: TextRegex | None = None
+    text_not_matches: TextRegex | None = None
 
 
 class Selector(Message, frozen=True, kw_only=True, gc=False):

@@ -1,4 +1,6 @@
-"""Prints what the resource algebra costs; the allocator does each of these per agent and role.
+"""Prints what the resource algebra and the codings of an offer cost.
+
+The allocator does each operation once per agent and role.
 
 Run: `python -m mesostk.tests.perf.resources_cost`. Microseconds per call, best of five.
 """
@@ -10,6 +12,7 @@ import timeit
 from collections.abc import Callable
 
 from mesostk.resources.resources import Resources
+from mesostk.wire import protobuf
 from mesostk.wire.json import decode, encode
 from mesostk.wire.mesos import Offer
 
@@ -36,6 +39,8 @@ def main() -> None:
             "resources": wire,
         }
     )
+    record = decode(offer, Offer)
+    packed = protobuf.encode(record)
     cases: dict[str, Callable[[], object]] = {
         "add": lambda: left + task,
         "subtract": lambda: agent - task,
@@ -46,10 +51,13 @@ def main() -> None:
         "of wire": lambda: Resources.of(wire),
         "to wire": lambda: Resources(dict(agent.items())).to_wire(),
         "legacy object": agent.legacy_object,
-        "decode offer": lambda: decode(offer, Offer),
+        "offer: decode": lambda: decode(offer, Offer),
+        "offer: encode": lambda: encode(record),
+        "protobuf: decode": lambda: protobuf.decode(packed, Offer),
+        "protobuf: encode": lambda: protobuf.encode(record),
     }
     for name, work in cases.items():
-        sys.stdout.write(f"{name:16}{best_us(work):8.2f} µs\n")
+        sys.stdout.write(f"{name:18}{best_us(work):8.2f} µs\n")
 
 
 if __name__ == "__main__":
