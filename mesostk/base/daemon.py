@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 import uvloop
 
 from mesostk.base.clock import Clock, RealClock
-from mesostk.base.core import Core, Driver, Effect, Event, Exit, Performer, Save, WallClock
+from mesostk.base.core import Core, Driver, Effect, Exit, Performer, Save, WallClock
 from mesostk.base.log import Log, capture_library_logs
 from mesostk.base.metrics import Metrics
 from mesostk.base.pipeline import SavePipeline
@@ -68,7 +68,7 @@ class Daemon:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stops: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._hangups: list[Callable[[], None]] = []
-        self._clock_listeners: list[Callable[[Event], None]] = []
+        self._drivers: list[Driver[Any]] = []
         self._ended: asyncio.Event | None = None
         self._outcome: tuple[str, int] | None = None
         self._offset_s = 0.0
@@ -177,9 +177,16 @@ class Daemon:
         gc.freeze()
 
     def exit(self, reason: str, code: int = 1) -> None:
-        """End the process with `code`, gracefully; the first reason counts."""
+        """End the process with `code`; the first reason counts.
+
+        With code 0 the cores go on until all is stopped. With any other, leadership or a write was
+        lost or an invariant broken: from here on no core is asked and no effect performed.
+        """
         if self._outcome is None:
             self._outcome = (reason, code)
+        if code != 0:
+            for driver in self._drivers:
+                driver.stop()
         if self._ended is not None:
             self._ended.set()
 
@@ -225,19 +232,22 @@ class Daemon:
             self.log.note,
             lambda error: self.fail("core", error),
         )
-        driver.perform(Exit, lambda effect: self._perform_exit(driver, effect))
+        driver.perform(Exit, self._perform_exit)
         if store is not None:
             pipeline = SavePipeline(store, driver.feed, self.clock, self.metrics)
             driver.perform(Save, pipeline.save)
             self.start("store", pipeline.run())
-        self._clock_listeners.append(driver.feed)
+            # Told after whoever closes the store, so it is called before.
+            self.on_stop("writes", pipeline.drained)
+        self._drivers.append(driver)
         driver.feed(WallClock(self._offset_s))
         return driver
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _perform_exit(self, driver: Driver[Any], effect: Exit) -> None:
-        driver.stop()
+    def _perform_exit(self, effect: Exit) -> None:
+        for driver in self._drivers:
+            driver.stop()
         self.exit(effect.reason, effect.code)
 
     def _call_at(self, when: float, fn: Callable[[], None]) -> Callable[[], None]:
@@ -268,5 +278,5 @@ class Daemon:
             return
         self.log.warning("Wall clock stepped", by_s=round(offset_s - self._offset_s, 3))
         self._offset_s = offset_s
-        for feed in self._clock_listeners:
-            feed(WallClock(offset_s))
+        for driver in self._drivers:
+            driver.feed(WallClock(offset_s))

@@ -204,7 +204,7 @@ class Detector:
             self._tell(None)
             return
         try:
-            data, _ = await self._zk.get(f"{self._path}/{name}")
+            data, _ = await self._zk.get(f"{self._path}/{name}", self._wake.set)
         except NoNodeError:
             # Gone between the two; the watch on the directory has fired or will.
             self._wake.set()

@@ -35,13 +35,16 @@ class SavePipeline:
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._over = False
         self._timer = metrics.timer("store/commit")
         self._commits = metrics.counter("store/commits")
         self._ops = metrics.counter("store/ops")
         metrics.gauge("store/waiting_saves", lambda: len(self._waiting))
 
     def save(self, effect: Save) -> None:
-        """Queue `effect`; `Saved` follows once it is durable."""
+        """Queue `effect`; `Saved` follows once it is durable. Nothing happens after a failure."""
+        if self._over:
+            return
         if len(self._waiting) >= MAX_WAITING:
             raise RuntimeError(f"more than {MAX_WAITING} writes wait for the store")
         self._waiting.append(effect)
@@ -49,16 +52,20 @@ class SavePipeline:
         self._wake.set()
 
     async def run(self) -> None:
-        """Commit what waits, for ever."""
-        while True:
-            await self._wake.wait()
-            while self._waiting:
-                await self._commit(take_batch(self._waiting))
-            self._wake.clear()
+        """Commit what waits, for ever; raises what a commit raises."""
+        try:
+            while True:
+                await self._wake.wait()
+                while self._waiting:
+                    await self._commit(take_batch(self._waiting))
+                self._wake.clear()
+                self._idle.set()
+        finally:
+            self._over = True
             self._idle.set()
 
     async def drained(self) -> None:
-        """Return once nothing waits."""
+        """Return once nothing waits, or nothing can be written any more."""
         await self._idle.wait()
 
     async def _commit(self, batch: list[Save]) -> None:

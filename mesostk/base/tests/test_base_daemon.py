@@ -381,6 +381,40 @@ async def test_a_save_that_fails_ends_the_process(tmp_path: Path) -> None:
     assert "not a path" in logged(daemon)
 
 
+async def test_a_graceful_end_writes_what_waits_first(tmp_path: Path) -> None:
+    daemon = make_daemon()
+    store = FileStore(tmp_path / "s.db")
+
+    async def main(daemon: Daemon) -> None:
+        await store.open("x")
+        daemon.on_stop("store", store.close)
+        driver = daemon.drive(Recorder(), {}, store)
+        for token in range(700):
+            driver.feed(Go((Save(token, (Put(f"n{token}", b"1"),)),)))
+        daemon.exit("SIGTERM", 0)
+
+    assert await asyncio.wait_for(daemon.serve(main), 5) == 0
+    assert "Failed" not in logged(daemon)
+    again = FileStore(tmp_path / "s.db")
+    await again.open("y")
+    assert len(await again.load()) == 700
+    await again.close()
+
+
+async def test_a_deposed_leader_does_nothing_more() -> None:
+    daemon = make_daemon()
+    said: list[str] = []
+
+    async def main(daemon: Daemon) -> None:
+        driver = daemon.drive(Recorder(), {Say: lambda effect: said.append(effect.text)})
+        driver.feed(Go((Say("leading"),)))
+        daemon.exit("the ZooKeeper session is lost", 1)
+        driver.feed(Go((Say("offer"),)))
+
+    assert await daemon.serve(main) == 1
+    assert said == ["leading"]
+
+
 # -- the pipeline ----------------------------------------------------------------------------------
 
 

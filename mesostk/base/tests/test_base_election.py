@@ -318,6 +318,7 @@ def test_any_text_is_a_url_or_refused(text: str) -> None:
         ZkUrl.parse("zk://" + text)
 
 
+@pytest.mark.zookeeper
 def test_a_member_that_cannot_start_says_why(tmp_path: Path, zookeeper: Ensemble) -> None:
     taken = zookeeper.members[0]
     second = Ensemble(tmp_path, client_ports=[taken.client_port])
