@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -101,25 +102,48 @@ async def _command(
     value = command.value if command.value is not None else ""
     argv = ["/bin/sh", "-c", value] if command.shell else [value, *command.arguments[1:]]
     own = command.environment.variables if command.environment is not None else ()
+    full_env = {**env, **{v.name: v.value for v in own if v.value is not None}}
+    loop = asyncio.get_running_loop()
     try:
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            cwd=sandbox,
-            env={**env, **{v.name: v.value for v in own if v.value is not None}},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-            user=user,
-        )
+        # Not asyncio's subprocesses: uvloop's cannot change the user.
+        process = await loop.run_in_executor(None, _start, argv, sandbox, full_env, user)
     except OSError as error:
         raise Unhealthy(f"command cannot be run: {error.strerror}") from error
     try:
-        status = await process.wait()
-    except asyncio.CancelledError:
-        # Timed out or not wanted: the whole session goes, or the next probe finds its remains.
+        await _ended(process)
+    finally:
+        # Timed out, or ended and left something in its session: the next probe starts clean. Not
+        # reaped yet, so that the number of the group is still its own.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        raise
+        status = process.wait()
     if status != 0:
         raise Unhealthy(f"command exited with status {status}")
+
+
+def _start(
+    argv: list[str], sandbox: Path, env: Mapping[str, str], user: str | None
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        argv,
+        cwd=sandbox,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        user=user,
+    )
+
+
+async def _ended(process: subprocess.Popen[bytes]) -> None:
+    """Return when the process has ended; it is not reaped."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    pidfd = os.pidfd_open(process.pid)
+    loop.add_reader(pidfd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
