@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import time
 import uuid
@@ -311,8 +312,15 @@ class Runner:
         )
         return (await self.client.launch(spec)).pid
 
-    def cgroup_of(self, pid: int) -> str:
-        return Path(f"/proc/{pid}/cgroup").read_text()
+    def read(self, path: str) -> str:
+        return Path(path).read_text()
+
+    def names_in(self, procs: str) -> list[str]:
+        names = []
+        for pid in self.read(procs).split():
+            with contextlib.suppress(OSError):
+                names.append(self.read(f"/proc/{pid}/comm").strip())
+        return names
 
     async def end_of(self, name: str) -> ExitRecord:
         deadline = time.monotonic() + 20.0
@@ -347,7 +355,7 @@ async def test_task_is_in_its_cgroups_and_its_supervisor_is_not(runner: Runner) 
     while "/r\n" not in (out.read_text() if out.exists() else ""):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
-    own = runner.cgroup_of(pid)
+    own = runner.read(f"/proc/{pid}/cgroup")
     assert "/r\n" not in own
     assert "mesostk-test-" in own  # nor in the agent's unit
 
@@ -394,6 +402,21 @@ async def test_quota_throttles_and_usage_counts_it(runner: Runner) -> None:
     assert seen.cpus_user_time_secs > 0.01
     assert seen.mem_total_bytes is not None
     assert seen.mem_total_bytes > 0
+
+
+@pytest.mark.root
+async def test_what_a_killed_supervisor_leaves_is_found_by_its_cgroup(runner: Runner) -> None:
+    # A session of its own and an empty environment: nothing but the cgroup leads to it.
+    hidden = "(env -i setsid sleep 600 &); sleep 600"
+    pid = await runner.start("r", hidden, Limits(cpus=1, memory_bytes=64 * MIB))
+    procs = runner.cgroups.of("r").cgroups[0] + "/cgroup.procs"
+    deadline = time.monotonic() + 10
+    while runner.names_in(procs).count("sleep") != 2:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    assert (await runner.end_of("r")).lost
+    assert runner.read(procs) == ""
 
 
 @pytest.mark.root
