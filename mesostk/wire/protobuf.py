@@ -9,7 +9,7 @@ the Protocol Buffers encoding guide; of the numbers: `numbers`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin
 
@@ -58,6 +58,8 @@ def _write_varint(out: bytearray, value: int) -> None:
 
 
 def _read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
+    if at < end and data[at] < 0x80:
+        return data[at], at + 1
     value = shift = 0
     while at < end:
         byte = data[at]
@@ -183,8 +185,10 @@ class _Codec:
     def __init__(self, type: type[msgspec.Struct]) -> None:
         self.type = type
         self.fields: list[_Field] = []
-        #: Number of the field ↦ the field.
-        self.by_number: dict[int, _Field] = {}
+        #: Tag (number and wire type) ↦ the field it is the usual form of.
+        self.by_tag: dict[int, _Field] = {}
+        #: Tag of the packed form ↦ the repeated number.
+        self.by_packed_tag: dict[int, _Field] = {}
         self.required: list[str] = []
 
     def build(self, seen: dict[type[msgspec.Struct], _Codec]) -> None:
@@ -193,7 +197,10 @@ class _Codec:
         for name, kind, number in _parse(FIELDS[self.type]):
             field = _compile(name, int(number), kind, declared[name].type, seen)
             self.fields.append(field)
-            self.by_number[field.number] = field
+            wire_type = _LENGTH if field.kind is None else field.kind.wire_type
+            self.by_tag[field.number << 3 | wire_type] = field
+            if field.is_repeated and wire_type != _LENGTH:
+                self.by_packed_tag[field.number << 3 | _LENGTH] = field
         self.required = [name for name, field in declared.items() if field.required]
 
     def write(self, out: bytearray, value: Any) -> None:
@@ -209,59 +216,91 @@ class _Codec:
             else:
                 _write_one(out, field, item)
 
-    def read(self, data: bytes, path: str, missing: list[str], depth: int) -> Any:
+    def read(self, data: bytes, path: _Path, missing: list[str], depth: int) -> Any:
         """The struct in `data`, or None if something required is missing, which is then listed."""
         if depth > MAX_DEPTH:
             raise WireError("protobuf: messages are nested too deeply")
-        values = self._read_fields(data)
+        values, embedded = self._read_fields(data)
         before = len(missing)
-        kwargs: dict[str, Any] = {}
-        for field, found in values:
-            where = f"{path}.{field.name}" if path else field.name
-            kwargs[field.name] = _finish(field, found, where, missing, depth + 1)
-        missing.extend(
-            f"{path}.{name}" if path else name for name in self.required if name not in kwargs
-        )
-        return self.type(**kwargs) if len(missing) == before else None
+        for field, raws in embedded:
+            values[field.name] = _finish(field, raws, path, missing, depth + 1)
+        missing.extend(_path_text((path, name)) for name in self.required if name not in values)
+        return self.type(**values) if len(missing) == before else None
 
-    def _read_fields(self, data: bytes) -> list[tuple[_Field, list[Any]]]:
-        """Every field that is there with all that was found of it, embedded ones still as bytes."""
-        found: dict[int, list[Any]] = {}
+    def _read_fields(self, data: bytes) -> tuple[dict[str, Any], Iterable[_Embedded]]:
+        """Scalars by name, and embedded messages as bytes: one may come in several parts."""
+        values: dict[str, Any] = {}
+        repeated: dict[str, list[Any]] = {}
+        embedded: dict[str, _Embedded] = {}
         at, end = 0, len(data)
         while at < end:
             tag, at = _read_varint(data, at, end)
-            number, wire_type = tag >> 3, tag & 7
-            field = self.by_number.get(number)
+            field = self.by_tag.get(tag)
             if field is None:
-                at = _skip(data, at, end, wire_type, number)
+                at = self._read_unusual(data, at, end, tag, repeated)
                 continue
-            kind = field.kind
-            expected = _LENGTH if kind is None else kind.wire_type
-            if wire_type == expected:
-                value, at = _read_bytes(data, at, end) if kind is None else kind.read(data, at, end)
-                if value is not None:
-                    found.setdefault(number, []).append(value)
-            elif wire_type == _LENGTH and kind is not None and field.is_repeated:
-                packed, at = _read_bytes(data, at, end)
-                found.setdefault(number, []).extend(_unpack(kind, packed))
+            name, kind = field.name, field.kind
+            if kind is None:
+                raw, at = _read_bytes(data, at, end)
+                if name in embedded:
+                    embedded[name][1].append(raw)
+                else:
+                    embedded[name] = (field, [raw])
+                continue
+            value, at = kind.read(data, at, end)
+            if value is None:
+                continue
+            if field.is_repeated:
+                repeated.setdefault(name, []).append(value)
             else:
-                at = _skip(data, at, end, wire_type, number)
-        return [(self.by_number[number], values) for number, values in found.items()]
+                values[name] = value
+        values.update((name, tuple(items)) for name, items in repeated.items())
+        return values, embedded.values()
+
+    def _read_unusual(
+        self, data: bytes, at: int, end: int, tag: int, repeated: dict[str, list[Any]]
+    ) -> int:
+        """Take packed numbers, skip anything else; return where the next field begins."""
+        field = self.by_packed_tag.get(tag)
+        if field is None or field.kind is None:
+            return _skip(data, at, end, tag & 7, tag >> 3)
+        packed, at = _read_bytes(data, at, end)
+        repeated.setdefault(field.name, []).extend(_unpack(field.kind, packed))
+        return at
 
 
-def _finish(field: _Field, found: list[Any], path: str, missing: list[str], depth: int) -> Any:
+#: A field with all parts or elements found of it.
+_Embedded = tuple[_Field, list[bytes]]
+
+#: (path of the parent, name): told only in errors, so only then made to text.
+_Path = tuple[Any, str]
+
+_ROOT: _Path = (None, "")
+
+
+def _path_text(path: _Path) -> str:
+    names: list[str] = []
+    at: _Path | None = path
+    while at is not None:
+        if at[1]:
+            names.append(at[1])
+        at = at[0]
+    return ".".join(reversed(names))
+
+
+def _finish(field: _Field, raws: list[bytes], path: _Path, missing: list[str], depth: int) -> Any:
     codec = field.codec
+    assert codec is not None
     if field.is_map:
-        assert codec is not None
-        return dict(_read_entry(codec, raw, path, missing, depth) for raw in found)
-    if codec is None:
-        return tuple(found) if field.is_repeated else found[-1]
+        return dict(_read_entry(field, codec, raw, path, missing, depth) for raw in raws)
     if field.is_repeated:
         return tuple(
-            codec.read(raw, f"{path}[{index}]", missing, depth) for index, raw in enumerate(found)
+            codec.read(raw, (path, f"{field.name}[{index}]"), missing, depth)
+            for index, raw in enumerate(raws)
         )
     # Parts of one message joined are the message merged; that is how the encoding is made.
-    return codec.read(found[0] if len(found) == 1 else b"".join(found), path, missing, depth)
+    whole = raws[0] if len(raws) == 1 else b"".join(raws)
+    return codec.read(whole, (path, field.name), missing, depth)
 
 
 def _compile(
@@ -317,7 +356,7 @@ def _write_map(out: bytearray, field: _Field, values: Mapping[str, Any]) -> None
 
 
 def _read_entry(
-    codec: _Codec, data: bytes, path: str, missing: list[str], depth: int
+    field: _Field, codec: _Codec, data: bytes, path: _Path, missing: list[str], depth: int
 ) -> tuple[str, Any]:
     key, raw = "", b""
     at, end = 0, len(data)
@@ -329,7 +368,7 @@ def _read_entry(
             raw, at = _read_bytes(data, at, end)
         else:
             at = _skip(data, at, end, tag & 7, tag >> 3)
-    return key, codec.read(raw, f"{path}['{key}']", missing, depth)
+    return key, codec.read(raw, (path, f"{field.name}['{key}']"), missing, depth)
 
 
 def _unpack(kind: _Kind, data: bytes) -> list[Any]:
@@ -390,7 +429,7 @@ def decode(data: bytes, type: type[T]) -> T:
     Raises WireError: `Missing required fields: a.b, c[0].d`, or why it is no protobuf.
     """
     missing: list[str] = []
-    found = _codec_of(type).read(bytes(data), "", missing, 1)
+    found = _codec_of(type).read(bytes(data), _ROOT, missing, 1)
     if missing:
         raise WireError("Missing required fields: " + ", ".join(missing))
     return found  # type: ignore[no-any-return]  # made by the codec of T
