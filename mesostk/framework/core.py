@@ -173,6 +173,7 @@ class SchedulerCore:
         self._stream_id: str | None = None
         self._heartbeat_s = DEFAULT_HEARTBEAT_S
         self._deadline: float | None = None
+        self._leaving = False
         self.state: State = "IDLE"
 
     def handle(self, now: float, event: Event) -> list[Effect]:
@@ -195,6 +196,7 @@ class SchedulerCore:
 
     def _on_subscribe_asked(self, now: float, event: SubscribeAsked) -> list[Effect]:
         self._info, self._suppressed = event.info, event.suppressed_roles
+        self._leaving = False
         effects = self._drop("the framework subscribes anew")
         return effects + self._wait(now, self._rng.uniform(0, FIRST_DELAY_S))
 
@@ -213,6 +215,8 @@ class SchedulerCore:
             return [note("Dropping call", level="WARNING", type=call.type, state=self.state)]
         if call.framework_id is None:
             call = msgspec.structs.replace(call, framework_id=self._info.id)
+        if call.type == "TEARDOWN":
+            self._leaving = True
         return [Post(self._attempt, self._address, self._stream_id, call)]
 
     # -- who leads ----------------------------------------------------------------------------
@@ -291,6 +295,11 @@ class SchedulerCore:
     def _on_stream_ended(self, now: float, event: StreamEnded) -> list[Effect]:
         if event.attempt != self._attempt or self.state not in {"SUBSCRIBING", "CONNECTED"}:
             return []
+        if self._leaving:
+            # The master's answer to TEARDOWN; subscribing again would only earn an ERROR.
+            effects = self._drop("the framework is torn down")
+            self.state, self._deadline = "IDLE", None
+            return effects
         return self._fail(now, event.reason)
 
     def _fail(self, now: float, reason: str) -> list[Effect]:
@@ -377,6 +386,7 @@ class SchedulerCore:
         if event.attempt != self._attempt or self.state != "CONNECTED":
             return []
         reason = f"{event.type}: {event.status} {event.message}".strip()
+        self._leaving = self._leaving and event.type != "TEARDOWN"
         if _is_callers_fault(event):
             return [note("Call refused", level="ERROR", master=self._address, reason=reason)]
         return self._fail(now, reason)

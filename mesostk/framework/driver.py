@@ -226,6 +226,9 @@ class Driver:
                 response.close()
         except (Unavailable, WireError) as error:
             ended = str(error)
+        except aiohttp.ClientPayloadError:
+            # Chunked without its last chunk; aiohttp's text would puzzle an operator.
+            ended = "the stream broke off"
         except (aiohttp.ClientError, OSError) as error:
             ended = f"the stream broke: {str(error) or type(error).__name__}"
         self._pump.feed(StreamEnded(attempt, ended))

@@ -258,6 +258,22 @@ def test_records_before_subscribed_and_unknown_ones_are_not_delivered() -> None:
     assert rig.core.state == "CONNECTED"
 
 
+def test_the_end_of_the_stream_after_a_teardown_is_the_end() -> None:
+    rig = Rig("m1:5050")
+    rig.connect()
+    rig.feed(c.CallMade(scheduler.Call(type="TEARDOWN")))
+    assert rig.feed(c.StreamEnded(1, "closed"))[-1] == c.Disconnected("the framework is torn down")
+    assert rig.core.deadline() is None
+
+
+def test_a_teardown_that_did_not_arrive_is_no_end() -> None:
+    rig = Rig("m1:5050")
+    rig.connect()
+    rig.feed(c.CallMade(scheduler.Call(type="TEARDOWN")))
+    rig.feed(c.CallRefused(1, "TEARDOWN", 0, "no answer"))
+    assert rig.core.state == "WAITING"
+
+
 def test_stopping_closes_the_stream_and_arms_nothing() -> None:
     rig = Rig("m1:5050")
     rig.connect()
