@@ -14,6 +14,7 @@ from mesostk.master import events as ev
 from mesostk.master.core import Master
 from mesostk.master.state import Config
 from mesostk.resources import text
+from mesostk.testing.zookeeper import zk_path, zookeeper
 from mesostk.wire import link, operator, scheduler
 from mesostk.wire.mesos import (
     AgentCapability,
@@ -30,6 +31,8 @@ from mesostk.wire.mesos import (
     TaskInfo,
     TaskStatus,
 )
+
+__all__ = ["zk_path", "zookeeper"]
 
 E = TypeVar("E", bound=Effect)
 

@@ -1,0 +1,449 @@
+"""A real `mesos-master` process, driven by raw HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from mesostk.ops.zookeeper import Ensemble
+from mesostk.wire import link
+from mesostk.wire.mesos import AgentInfo, FrameworkID, TaskID, TaskStatus
+from mesostk.wire.recordio import Decoder, encode_record
+
+JSON = {"Content-Type": "application/json"}
+FRAMEWORK = {
+    "user": "nobody",
+    "name": "demo",
+    "checkpoint": True,
+    "failover_timeout": 60.0,
+    "capabilities": [{"type": "PARTITION_AWARE"}],
+}
+
+
+class Process:
+    """One master of its own on a free port."""
+
+    def __init__(self, directory: Path, *flags: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = directory / f"log-{self.port}"
+        with self.log.open("wb") as out:
+            self.popen = subprocess.Popen(
+                [
+                    sys.executable, "-m", "mesostk.master.daemon", "--ip=127.0.0.1",
+                    f"--port={self.port}", "--hostname=127.0.0.1", *flags,
+                ],
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={name: os.environ[name] for name in os.environ if "MESOS" not in name},
+            )  # fmt: skip
+
+    async def wait(self, http: aiohttp.ClientSession) -> None:
+        """Until it answers as, or with, a leader."""
+        for _ in range(400):
+            assert self.popen.poll() is None, self.log.read_text()
+            try:
+                async with http.post(f"{self.url}/api/v1", json={"type": "GET_HEALTH"}) as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.05)
+        raise AssertionError(self.log.read_text())
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.popen.send_signal(number)
+        return self.popen.wait(15)
+
+
+@pytest.fixture
+def master(tmp_path: Path) -> Iterator[Process]:
+    process = Process(tmp_path, f"--work_dir={tmp_path}/work", "--cluster=test")
+    yield process
+    if process.popen.poll() is None:
+        process.end()
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+        for response in OPENED:
+            response.close()
+        OPENED.clear()
+
+
+#: Streams of the test that runs.
+OPENED: list[aiohttp.ClientResponse] = []
+
+
+class Records:
+    """Records of an open answer, one at a time."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        OPENED.append(response)
+        self.response = response
+        self.id = response.headers.get("Mesos-Stream-Id", "")
+        self._decoder = Decoder()
+        self._ready: list[bytes] = []
+
+    async def next(self) -> Any:
+        while not self._ready:
+            chunk = await asyncio.wait_for(self.response.content.readany(), 10)
+            assert chunk, "the stream has ended"
+            self._ready = self._decoder.feed(chunk)
+        return msgspec.json.decode(self._ready.pop(0))
+
+    async def of(self, kind: str) -> Any:
+        """The next record of that type; others in between are passed over."""
+        for _ in range(100):
+            record = await self.next()
+            if record["type"] == kind:
+                return record
+        raise AssertionError(f"no {kind}")
+
+    async def ended(self) -> bool:
+        return await asyncio.wait_for(self.response.content.readany(), 10) == b""
+
+
+async def subscribe(http: aiohttp.ClientSession, url: str, **info: Any) -> Records:
+    body: dict[str, Any] = {
+        "type": "SUBSCRIBE",
+        "subscribe": {"framework_info": FRAMEWORK | info},
+    }
+    if "id" in info:
+        body["framework_id"] = info["id"]
+    response = await http.post(f"{url}/api/v1/scheduler", json=body)
+    assert response.status == 200, await response.text()
+    assert response.headers["Content-Type"] == "application/json"
+    return Records(response)
+
+
+async def join(http: aiohttp.ClientSession, url: str, **more: Any) -> Records:
+    """An agent's link."""
+    info: dict[str, Any] = {
+        "hostname": "a1",
+        "port": 5051,
+        "resources": [
+            {"name": "cpus", "type": "SCALAR", "scalar": {"value": 4}},
+            {"name": "mem", "type": "SCALAR", "scalar": {"value": 1024}},
+        ],
+    }
+    message = link.Subscribe(
+        protocol=link.PROTOCOL,
+        version="1",
+        ip="127.0.0.1",
+        agent_info=msgspec.convert(info | more, AgentInfo),
+    )
+    body = encode_record(msgspec.json.encode(message))
+    response = await http.post(f"{url}/api/link", data=body, headers=JSON)
+    assert response.status == 200, await response.text()
+    return Records(response)
+
+
+LAUNCH_ID = {"value": "t1"}
+
+
+async def test_a_task_from_offer_to_acknowledgement(
+    master: Process, http: aiohttp.ClientSession
+) -> None:
+    await master.wait(http)
+    agent = await join(http, master.url)
+    registered = await agent.of("REGISTERED")
+    framework = await subscribe(http, master.url)
+    framework_id = (await framework.next())["subscribed"]["framework_id"]
+    assert (await framework.next()) == {"type": "HEARTBEAT"}
+    (offer,) = (await framework.of("OFFERS"))["offers"]["offers"]
+    assert offer["hostname"] == "a1"
+    task = {
+        "name": "t",
+        "task_id": LAUNCH_ID,
+        "agent_id": offer["agent_id"],
+        "resources": [{"name": "cpus", "type": "SCALAR", "scalar": {"value": 1}}],
+        "command": {"value": "true"},
+    }
+    operations = [{"type": "LAUNCH", "launch": {"task_infos": [task]}}]
+    accept = {
+        "type": "ACCEPT",
+        "framework_id": framework_id,
+        "accept": {"offer_ids": [offer["id"]], "operations": operations},
+    }
+    headers = JSON | {"Mesos-Stream-Id": framework.id}
+    async with http.post(f"{master.url}/api/v1/scheduler", json=accept, headers=headers) as answer:
+        assert (answer.status, await answer.text()) == (202, "")
+    run = await agent.of("RUN_TASK")
+    assert run["task"]["task_id"] == LAUNCH_ID
+
+    update = link.StatusUpdate(
+        framework_id=FrameworkID(framework_id["value"]),
+        status=TaskStatus(
+            task_id=TaskID("t1"), state="TASK_FINISHED", source="SOURCE_AGENT", uuid=b"x" * 16
+        ),
+        latest_state="TASK_FINISHED",
+    )
+    up = encode_record(msgspec.json.encode(link.StatusUpdates(updates=(update,))))
+    async with http.post(
+        f"{master.url}/api/link", data=up, headers=JSON | {"Mesos-Stream-Id": agent.id}
+    ) as answer:
+        assert answer.status == 202
+    status = (await framework.of("UPDATE"))["update"]["status"]
+    assert (status["state"], status["agent_id"]) == ("TASK_FINISHED", registered["agent_id"])
+    acknowledge = {
+        "type": "ACKNOWLEDGE",
+        "framework_id": framework_id,
+        "acknowledge": {
+            "agent_id": status["agent_id"],
+            "task_id": LAUNCH_ID,
+            "uuid": status["uuid"],
+        },
+    }
+    async with http.post(
+        f"{master.url}/api/v1/scheduler", json=acknowledge, headers=headers
+    ) as answer:
+        assert answer.status == 202
+    assert (await agent.of("ACK"))["uuid"] == status["uuid"]
+    async with http.get(f"{master.url}/state") as answer:
+        state = await answer.json()
+    (shown,) = state["frameworks"]
+    assert [item["state"] for item in shown["completed_tasks"]] == ["TASK_FINISHED"]
+    assert state["slaves"][0]["resources"] == {"cpus": 4.0, "gpus": 0.0, "mem": 1024.0, "disk": 0.0}
+
+
+BAD = [
+    # (path, method, headers, body, status, text) — spec/mesos.md §2.1, §4.1, §15.2
+    ("/api/v1/scheduler", "GET", {}, "", 405,
+     "405 Method Not Allowed. Expecting one of { 'POST' }, but received 'GET'."),
+    ("/api/v1", "PUT", {}, "", 405,
+     "405 Method Not Allowed. Expecting one of { 'POST' }, but received 'PUT'."),
+    ("/api/v1", "POST", {"Content-Type": "text/plain"}, "{}", 415,
+     "Expecting 'Content-Type' of application/json or application/x-protobuf"),
+    ("/api/v1", "POST", JSON, "{", 400, "Failed to parse body into JSON: syntax error"),
+    ("/api/v1", "POST", JSON, '{"type":7}', 400, "Failed to convert JSON into Call protobuf: "),
+    ("/api/v1", "POST", JSON, "{}", 400,
+     "Failed to validate master::Call: Expecting 'type' to be present"),
+    ("/api/v1", "POST", JSON, '{"type":"NONSENSE"}', 400,
+     "Failed to validate master::Call: Expecting 'type' to be present"),
+    ("/api/v1", "POST", JSON, '{"type":"TEARDOWN"}', 400,
+     "Failed to validate master::Call: Expecting 'teardown' to be present"),
+    ("/api/v1", "POST", JSON, '{"type":"UNKNOWN"}', 501, "501 Not Implemented."),
+    ("/api/v1", "POST", JSON | {"Accept": "text/html"}, '{"type":"GET_STATE"}', 406,
+     "Expecting 'Accept' to allow 'application/json' or 'application/x-protobuf'"),
+    ("/api/v1", "POST", JSON,
+     '{"type":"MARK_AGENT_GONE","mark_agent_gone":{"agent_id":{"value":"x"}}}', 404,
+     "Agent 'x' not found"),
+    ("/api/v1/scheduler", "POST", JSON, "{}", 400,
+     "Failed to validate scheduler::Call: Expecting 'type' to be present"),
+    ("/api/v1/scheduler", "POST", JSON, '{"type":"ACCEPT"}', 400,
+     "Failed to validate scheduler::Call: Expecting 'accept' to be present"),
+    ("/api/v1/scheduler", "POST", JSON, '{"type":"TEARDOWN"}', 400,
+     "Failed to validate scheduler::Call: Expecting 'framework_id' to be present"),
+    ("/api/v1/scheduler", "POST", JSON, '{"type":"TEARDOWN","framework_id":{"value":"f"}}', 400,
+     "Framework cannot be found"),
+    ("/api/v1/scheduler", "POST", JSON | {"Mesos-Stream-Id": "x"},
+     '{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"u","name":"n"}}}', 400,
+     "Subscribe calls should not include the 'Mesos-Stream-Id' header"),
+    ("/api/v1/scheduler", "POST", JSON | {"Accept": "text/html"},
+     '{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"u","name":"n"}}}', 406,
+     "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'"),
+    ("/api/v1/scheduler", "POST", JSON,
+     '{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"u"}}}', 400,
+     "Failed to convert JSON into Call protobuf: Missing required fields: "),
+    ("/api/link", "POST", JSON, "nonsense", 400, "RecordIO: expected a decimal length"),
+    ("/api/link", "POST", JSON, "2\n{", 400, "The body ends within a record"),
+    ("/api/link", "POST", JSON | {"Mesos-Stream-Id": "x"}, '15\n{"type":"PONG"}', 403,
+     "No link is open"),
+    ("/teardown", "POST", {}, "", 400,
+     "Missing 'frameworkId' query parameter in the request body"),
+    ("/teardown", "POST", {}, "frameworkId=x", 400, "No framework found with specified ID"),
+    ("/tasks?limit=x", "GET", {}, "", 400, "Query parameter 'limit' must be a number"),
+    ("/nothing/here", "GET", {}, "", 404, "404 Not Found."),
+    ("/state?jsonp=a(b", "GET", {}, "", 400, "Query parameter 'jsonp' must be the name"),
+]  # fmt: skip
+
+
+async def test_bad_calls_get_their_status_and_text(
+    master: Process, http: aiohttp.ClientSession
+) -> None:
+    await master.wait(http)
+    for path, method, headers, body, status, text in BAD:
+        async with http.request(
+            method, master.url + path, headers=headers, data=body.encode()
+        ) as answer:
+            said = await answer.text()
+            assert (answer.status, said[: len(text)]) == (status, text), (path, body, said)
+    async with http.post(
+        f"{master.url}/api/v1", data=b"{}", skip_auto_headers=["Content-Type"]
+    ) as (answer):
+        assert (answer.status, await answer.text()) == (
+            400,
+            "Expecting 'Content-Type' to be present",
+        )
+
+
+async def test_calls_of_a_framework_need_its_stream(
+    master: Process, http: aiohttp.ClientSession
+) -> None:
+    await master.wait(http)
+    stream = await subscribe(http, master.url)
+    framework_id = (await stream.next())["subscribed"]["framework_id"]
+    revive = {"type": "REVIVE", "framework_id": framework_id}
+    url = f"{master.url}/api/v1/scheduler"
+    async with http.post(url, json=revive) as answer:
+        assert answer.status == 400
+        assert "Mesos-Stream-Id" in await answer.text()
+    async with http.post(url, json=revive, headers={"Mesos-Stream-Id": "x"}) as answer:
+        assert answer.status == 400
+        assert (await answer.text()).startswith("The stream ID 'x' included in this request")
+    async with http.post(url, json=revive, headers={"Mesos-Stream-Id": stream.id}) as answer:
+        assert (answer.status, await answer.text()) == (202, "")
+    second = await subscribe(http, master.url, id=framework_id)
+    error = await stream.of("ERROR")
+    assert error["error"]["message"] == "Framework failed over"
+    assert await stream.ended()
+    second.response.close()
+    for _ in range(200):
+        async with http.post(url, json=revive, headers={"Mesos-Stream-Id": second.id}) as answer:
+            if answer.status == 403:
+                assert await answer.text() == "Framework is not subscribed"
+                return
+        await asyncio.sleep(0.02)
+    raise AssertionError("the closed stream was never noticed")
+
+
+async def test_a_refused_subscription_is_an_error_on_a_200_stream(
+    master: Process, http: aiohttp.ClientSession
+) -> None:
+    await master.wait(http)
+    stream = await subscribe(http, master.url, role="a//b")
+    assert (await stream.next())["type"] == "ERROR"
+    assert await stream.ended()
+
+
+async def test_legacy_documents_and_their_aliases(
+    master: Process, http: aiohttp.ClientSession
+) -> None:
+    await master.wait(http)
+    agent = await join(http, master.url)
+    await agent.of("REGISTERED")
+    framework = await subscribe(http, master.url)
+    await framework.of("OFFERS")
+    documents = {
+        "state": {"slaves", "frameworks", "orphan_tasks", "unregistered_frameworks", "cluster"},
+        "state-summary": {"hostname", "slaves", "frameworks", "cluster"},
+        "slaves": {"slaves", "recovered_slaves"},
+        "frameworks": {"frameworks", "completed_frameworks", "unregistered_frameworks"},
+        "tasks": {"tasks"},
+        "roles": {"roles"},
+        "flags": {"flags"},
+        "version": {"version", "build_date", "build_time", "build_user"},
+        "metrics/snapshot": {"master/elected", "master/slaves_active", "system/cpus_total"},
+    }
+    for name, keys in documents.items():
+        for path in (f"/{name}", f"/master/{name}", f"/{name}.json", f"/{name}/"):
+            async with http.get(master.url + path) as answer:
+                assert answer.status == 200, path
+                assert keys <= set(await answer.json()), path
+    async with http.get(f"{master.url}/state?jsonp=go") as answer:
+        assert answer.content_type == "text/javascript"
+        assert (await answer.text()).startswith('go({"version"')
+    async with http.get(f"{master.url}/redirect", allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["Location"]) == (307, f"//127.0.0.1:{master.port}")
+    async with http.get(f"{master.url}/metrics/snapshot") as answer:
+        figures = await answer.json()
+    assert figures["master/slaves_active"] == 1
+    assert figures["master/cpus_total"] == 4
+    assert figures["master/outstanding_offers"] == 1
+
+
+async def test_reading_calls_of_the_operator_api(
+    master: Process, http: aiohttp.ClientSession
+) -> None:
+    await master.wait(http)
+    for name in ("HEALTH", "FLAGS", "VERSION", "STATE", "AGENTS", "FRAMEWORKS", "EXECUTORS",
+                 "OPERATIONS", "TASKS", "ROLES", "WEIGHTS", "MASTER"):  # fmt: skip
+        async with http.post(f"{master.url}/api/v1", json={"type": f"GET_{name}"}) as answer:
+            assert answer.status == 200
+            body = await answer.json()
+            assert body["type"] == f"GET_{name}"
+            assert f"get_{name.lower()}" in body
+
+
+async def test_a_restarted_master_knows_its_agents_and_a_taken_work_dir_is_refused(
+    master: Process, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    await master.wait(http)
+    agent = await join(http, master.url)
+    registered = await agent.of("REGISTERED")
+    second = Process(tmp_path, f"--work_dir={tmp_path}/work")
+    assert second.popen.wait(15) != 0
+    assert "is in use by the process" in second.log.read_text()
+    master.end(signal.SIGKILL)
+    third = Process(tmp_path, f"--work_dir={tmp_path}/work")
+    try:
+        await third.wait(http)
+        async with http.get(f"{third.url}/slaves") as answer:
+            known = (await answer.json())["recovered_slaves"]
+        assert [item["id"] for item in known] == [registered["agent_id"]["value"]]
+        again = await join(http, third.url, id=registered["agent_id"])
+        back = await again.of("REGISTERED")
+        assert back["epoch"]["counter"] == registered["epoch"]["counter"] + 1
+        assert back["epoch"]["cluster_id"] == registered["epoch"]["cluster_id"]
+    finally:
+        third.end()
+
+
+def test_flags_that_would_protect_are_refused_and_bad_ones_named(tmp_path: Path) -> None:
+    for flag, text in (
+        ("--authenticate_agents", "authentication and authorization are not built yet"),
+        ("--quorum=x", "--quorum"),
+        ("--nonsense=1", "no flag is called 'nonsense'"),
+        ("--zk=nohost", "expected a URL like zk://"),
+    ):
+        process = Process(tmp_path, f"--work_dir={tmp_path}/work", flag)
+        assert process.popen.wait(15) in {1, 2}
+        assert text in process.log.read_text()
+
+
+@pytest.mark.zookeeper
+async def test_followers_redirect_and_take_over_with_a_higher_epoch(
+    zookeeper: Ensemble, zk_path: str, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    zk = f"--zk=zk://{zookeeper.hosts}{zk_path}"
+    first = Process(tmp_path, zk, "--quorum=1", "--zk_session_timeout=5secs")
+    second: Process | None = None
+    try:
+        await first.wait(http)
+        second = Process(tmp_path, zk, "--quorum=1", "--zk_session_timeout=5secs")
+        agent = await join(http, first.url)
+        registered = await agent.of("REGISTERED")
+        for _ in range(200):
+            try:
+                async with http.get(f"{second.url}/state?x=1", allow_redirects=False) as answer:
+                    if answer.status == 307:
+                        break
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.05)
+        assert answer.headers["Location"] == f"//127.0.0.1:{first.port}/master/state?x=1"
+        assert first.end() == 0
+        await second.wait(http)
+        again = await join(http, second.url, id=registered["agent_id"])
+        back = await again.of("REGISTERED")
+        assert back["epoch"]["counter"] == registered["epoch"]["counter"] + 1
+    finally:
+        for process in (first, second):
+            if process is not None and process.popen.poll() is None:
+                process.end()
