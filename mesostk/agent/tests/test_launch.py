@@ -699,11 +699,8 @@ async def test_supervisor_holds_nothing_of_the_agent(agent: Agent) -> None:
         server = f"socket:[{os.fstat(listening.fileno()).st_ino}]"
         assert server in open_files(os.getpid())
         assert server not in open_files(agent.client.launcher_pid)
-        assert open_files(run.task_pid) == {
-            "/dev/null",
-            str(agent.sandbox / "stdout"),
-            str(agent.sandbox / "stderr"),
-        }
+        own = {"/dev/null", str(agent.sandbox / "stdout"), str(agent.sandbox / "stderr")}
+        await until(lambda: open_files(run.task_pid) == own)  # the shell loads its libraries first
     await until(lambda: open_files(run.pid) <= {"/dev/null", str(run.directory / "status.tmp")})
     assert descendants(run.pid)[0] == run.task_pid
 
