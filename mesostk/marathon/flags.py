@@ -124,7 +124,7 @@ def _scheduling() -> list[Flag]:
 def _http() -> list[Flag]:
     return [
         Flag("http_address", str, "0.0.0.0", "address to listen on"),  # noqa: S104 - the original's
-        Flag("http_port", int, 8080, "port to listen on", minimum=0),
+        Flag("http_port", int, 8080, "port to listen on", minimum=1),
         Flag("disable_http", bool, False, "accepted; this Marathon serves plain HTTP only"),
         Flag("http_compression", bool, True, "compress answers for callers that accept it"),
         Flag("http_credentials", str, None, "user:password that every request must give"),

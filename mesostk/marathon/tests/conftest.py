@@ -76,6 +76,8 @@ class World:
         self.exits: list[Exit] = []
         self.notes: list[Note] = []
         self.queue: deque[Event] = deque()
+        #: Told each reply besides.
+        self.on_reply: Callable[[Reply], None] = lambda _reply: None
         #: Called before each effect is done; may raise Crash.
         self.before: Callable[[Effect], None] = lambda _effect: None
         self.hold_saves = False
@@ -141,6 +143,7 @@ class World:
             case Reply():
                 assert effect.request not in self.replies, "answered twice"
                 self.replies[effect.request] = effect
+                self.on_reply(effect)
             case Emit():
                 self.emitted.append(effect)
             case StartProbes():

@@ -1,0 +1,396 @@
+"""`/v2/*`: requests become commands or views, replies become answers.
+
+::
+
+    GET ─▶ views of the core's state ─▶ answer
+    others ─▶ command with a number ─▶ core … Saved ─▶ Reply with that number ─▶ answer
+
+App and group ids hold slashes, so the last segments decide: `/v2/apps/a/b/tasks/ID` is a task of
+app `/a/b`. Source: spec/marathon §1.1-1.6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from mesostk.base.core import Event
+from mesostk.errors import Rejected
+from mesostk.marathon import groups, paths, planviews, views
+from mesostk.marathon.edge import json_response
+from mesostk.marathon.events import (
+    Caller,
+    Command,
+    CreateApp,
+    DeleteApp,
+    DeleteDeployment,
+    DeleteGroup,
+    KillTasks,
+    PutApps,
+    Reply,
+    ResetDelay,
+    RestartApp,
+)
+from mesostk.marathon.refusal import INVALID_JSON, Refused, malformed
+from mesostk.marathon.state import State
+from mesostk.wire.marathon import AppDefinition, TaskKillRequest
+
+#: A store that needs longer than this has lost its quorum; the command may still take effect.
+COMMAND_TIMEOUT_S: Final = 30.0
+
+Answer = Awaitable[web.StreamResponse]
+
+_TRUE: Final = frozenset({"true", "1", ""})
+
+
+class Api:
+    """The routes of `/v2`, over the core's state and its commands."""
+
+    def __init__(self, state: Callable[[], State], feed: Callable[[Event], None]) -> None:
+        self._state = state
+        self._feed = feed
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._itself: dict[str, Callable[[web.Request, str], Answer]] = {
+            "GET": self._get_app,
+            "PUT": self._put_app,
+            "PATCH": self._put_app,
+            "DELETE": self._delete_app,
+        }
+        #: By method and last segment, or next to last one with a slash.
+        self._below: dict[tuple[str, str], Callable[[web.Request, str, str], Answer]] = {
+            ("POST", "restart"): self._restart,
+            ("GET", "versions"): self._get_versions,
+            ("GET", "versions/"): self._get_version,
+            ("GET", "tasks"): self._get_app_tasks,
+            ("DELETE", "tasks"): self._kill_tasks,
+            ("DELETE", "tasks/"): self._kill_task,
+        }
+
+    def add_to(self, app: web.Application) -> None:
+        """Add all routes; ids are everything up to the last known segment."""
+        add = app.router.add_route
+        add("GET", "/v2/apps", self._get_apps)
+        add("POST", "/v2/apps", self._post_app)
+        add("PUT", "/v2/apps", self._put_apps)
+        add("PATCH", "/v2/apps", self._put_apps)
+        add("*", "/v2/apps/{tail:.+}", self._by_tail)
+        add("GET", "/v2/tasks", self._get_tasks)
+        add("POST", "/v2/tasks/delete", self._kill_listed)
+        add("GET", "/v2/deployments", self._get_deployments)
+        add("DELETE", "/v2/deployments/{id}", self._delete_deployment)
+        add("GET", "/v2/queue", self._get_queue)
+        add("DELETE", "/v2/queue/{id:.+}/delay", self._reset_delay)
+        add("GET", "/v2/groups", self._get_group)
+        add("GET", "/v2/groups/{tail:.*}", self._get_group)
+        add("DELETE", "/v2/groups", self._delete_group)
+        add("DELETE", "/v2/groups/{tail:.*}", self._delete_group)
+
+    # -- commands -------------------------------------------------------------------------------
+
+    def perform(self, reply: Reply) -> None:
+        """Perform `Reply`: the request that waits gets its answer."""
+        future = self._waiting.pop(reply.request, None)
+        if future is not None and not future.done():
+            future.set_result(reply)
+
+    async def _ask(
+        self, request: web.Request, make: Callable[..., Command], **fields: object
+    ) -> web.Response:
+        number = next(self._numbers)
+        caller = Caller(
+            client_ip=request.remote or "",
+            uri=request.path,
+            base_url=f"{request.scheme}://{request.host}",
+        )
+        force = fields.pop("force", None)
+        command = make(
+            request=number,
+            caller=caller,
+            force=flag(request, "force") if force is None else force,
+            **fields,
+        )
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        try:
+            self._feed(command)
+            reply = await asyncio.wait_for(future, COMMAND_TIMEOUT_S)
+        except TimeoutError as error:
+            raise Rejected(
+                503,
+                f"The change was not stored within {COMMAND_TIMEOUT_S:g} s; it may still happen",
+            ) from error
+        finally:
+            self._waiting.pop(number, None)
+        return json_response(reply.body, reply.status, dict(reply.headers))
+
+    # -- apps -----------------------------------------------------------------------------------
+
+    async def _by_tail(self, request: web.Request) -> web.StreamResponse:
+        """Pick the handler by the last, or the next to last, segment of the path."""
+        parts = paths.segments(request.match_info["tail"])
+        method = request.method
+        if len(parts) > 1 and (method, parts[-1]) in self._below:
+            return await self._below[method, parts[-1]](request, absolute(parts[:-1]), "")
+        if len(parts) > 2 and (method, parts[-2] + "/") in self._below:
+            handler = self._below[method, parts[-2] + "/"]
+            return await handler(request, absolute(parts[:-2]), parts[-1])
+        if method not in self._itself:
+            raise web.HTTPMethodNotAllowed(method, list(self._itself))
+        return await self._itself[method](request, absolute(parts))
+
+    async def _get_apps(self, request: web.Request) -> web.StreamResponse:
+        parts = views.embeds(request.query.getall("embed", [])) | views.LISTED
+        query = request.query
+        shown = views.apps(
+            self._state(),
+            parts,
+            cmd=query.get("cmd"),
+            id=query.get("id"),
+            label=query.get("label"),
+        )
+        return json_response(shown)
+
+    async def _post_app(self, request: web.Request) -> web.StreamResponse:
+        return await self._ask(request, CreateApp, body=await json_object(request))
+
+    async def _put_apps(self, request: web.Request) -> web.StreamResponse:
+        raw = await json_body(request)
+        if not isinstance(raw, list) or not all(isinstance(each, dict) for each in raw):
+            raise malformed("/", "expected a list of apps")
+        patch = request.method == "PATCH"
+        partial = patch or flag(request, "partialUpdate", default=True)
+        return await self._ask(
+            request, PutApps, bodies=tuple(raw), partial=partial, may_create=not patch
+        )
+
+    async def _get_app(self, request: web.Request, app_id: str) -> web.StreamResponse:
+        state = self._state()
+        embedded = views.embeds(request.query.getall("embed", []))
+        if app_id == "/*" or app_id.endswith("/*"):
+            group = groups.find(state.root, app_id.removesuffix("*").rstrip("/") or "/")
+            found = [] if group is None else list(groups.apps(group))
+            parts = embedded | views.LISTED
+            return json_response({"*": [views.app_info(state, app, parts) for app in found]})
+        app = self._app(app_id)
+        return json_response({"app": views.app_info(state, app, embedded | views.SINGLE)})
+
+    async def _put_app(self, request: web.Request, app_id: str) -> web.StreamResponse:
+        body = await json_object(request)
+        patch = request.method == "PATCH"
+        partial = patch or flag(request, "partialUpdate", default=True)
+        return await self._ask(
+            request,
+            PutApps,
+            bodies=(body,),
+            app_id=app_id,
+            partial=partial,
+            may_create=not patch,
+        )
+
+    async def _delete_app(self, request: web.Request, app_id: str) -> web.StreamResponse:
+        force = flag(request, "force", default=True)
+        return await self._ask(request, DeleteApp, app_id=app_id, force=force)
+
+    async def _restart(self, request: web.Request, app_id: str, _rest: str) -> web.StreamResponse:
+        return await self._ask(request, RestartApp, app_id=app_id)
+
+    async def _get_versions(
+        self, _request: web.Request, app_id: str, _rest: str
+    ) -> web.StreamResponse:
+        self._app(app_id)
+        known = self._state().versions[app_id]
+        return json_response({"versions": sorted(known, reverse=True)})
+
+    async def _get_version(
+        self, _request: web.Request, app_id: str, version: str
+    ) -> web.StreamResponse:
+        self._app(app_id)
+        app = self._state().versions[app_id].get(version)
+        if app is None:
+            raise Refused(404, f"App '{app_id}' does not exist in version '{version}'")
+        return json_response(views.app_info(self._state(), app, frozenset()))
+
+    def _app(self, app_id: str) -> AppDefinition:
+        app = self._state().apps.get(app_id)
+        if app is None:
+            raise no_app(app_id)
+        return app
+
+    # -- tasks ----------------------------------------------------------------------------------
+
+    async def _get_app_tasks(
+        self, request: web.Request, app_id: str, _rest: str
+    ) -> web.StreamResponse:
+        state = self._state()
+        if app_id == "/*" or app_id.endswith("/*"):
+            group = groups.find(state.root, app_id.removesuffix("*").rstrip("/") or "/")
+            ids = [] if group is None else [app.id for app in groups.apps(group)]
+        else:
+            ids = [self._app(app_id).id]
+        return self._tasks(request, ids)
+
+    async def _get_tasks(self, request: web.Request) -> web.StreamResponse:
+        return self._tasks(request, sorted(self._state().apps))
+
+    def _tasks(self, request: web.Request, app_ids: list[str]) -> web.Response:
+        state = self._state()
+        if _wants_text(request):
+            return web.Response(text=views.tasks_text(state, app_ids))
+        query = request.query
+        statuses = [*query.getall("status", []), *query.getall("status[]", [])]
+        found = [instance for id in app_ids for instance in state.of_app(id)]
+        return json_response(views.tasks(state, found, statuses))
+
+    async def _kill_tasks(
+        self, request: web.Request, app_id: str, _rest: str
+    ) -> web.StreamResponse:
+        return await self._ask(
+            request,
+            KillTasks,
+            app_id=app_id,
+            host=request.query.get("host"),
+            scale=flag(request, "scale"),
+            wipe=flag(request, "wipe"),
+        )
+
+    async def _kill_task(
+        self, request: web.Request, app_id: str, task_id: str
+    ) -> web.StreamResponse:
+        return await self._ask(
+            request,
+            KillTasks,
+            app_id=app_id,
+            task_ids=(task_id,),
+            scale=flag(request, "scale"),
+            wipe=flag(request, "wipe"),
+            one=True,
+        )
+
+    async def _kill_listed(self, request: web.Request) -> web.StreamResponse:
+        raw = await json_body(request)
+        try:
+            wanted = msgspec.convert(raw, TaskKillRequest)
+        except msgspec.ValidationError as error:
+            raise Refused(400, INVALID_JSON, str(error)) from error
+        return await self._ask(
+            request,
+            KillTasks,
+            task_ids=wanted.ids,
+            scale=flag(request, "scale"),
+            wipe=flag(request, "wipe"),
+        )
+
+    # -- deployments, queue, groups -------------------------------------------------------------
+
+    async def _get_deployments(self, _request: web.Request) -> web.StreamResponse:
+        return json_response(planviews.deployments(self._state()))
+
+    async def _delete_deployment(self, request: web.Request) -> web.StreamResponse:
+        return await self._ask(request, DeleteDeployment, deployment_id=request.match_info["id"])
+
+    async def _get_queue(self, request: web.Request) -> web.StreamResponse:
+        with_offers = "lastUnusedOffers" in request.query.getall("embed", [])
+        return json_response(planviews.queue(self._state(), with_offers=with_offers))
+
+    async def _reset_delay(self, request: web.Request) -> web.StreamResponse:
+        app_id = paths.absolute(request.match_info["id"])
+        return await self._ask(request, ResetDelay, app_id=app_id)
+
+    async def _get_group(self, request: web.Request) -> web.StreamResponse:
+        state = self._state()
+        parts = paths.segments(request.match_info.get("tail", ""))
+        last = parts[-1] if parts else ""
+        if last in {"apps", "versions"}:
+            parts = parts[:-1]
+        elif len(parts) > 1 and parts[-2] == "versions":
+            return self._group_version(parts)
+        group_id = "/" + "/".join(parts)
+        group = groups.find(state.root, group_id)
+        if group is None:
+            raise no_group(group_id)
+        embed = request.query.getall("embed", [])
+        app_parts = views.embeds(embed)
+        if last == "apps":
+            return json_response(planviews.group_apps(state, group, app_parts | views.LISTED))
+        if last == "versions":
+            known = state.group_versions.get(group_id, {group.version: None})
+            return json_response(sorted(known, reverse=True))
+        shown = planviews.group_info(state, group, planviews.group_parts(embed), app_parts)
+        return json_response(shown)
+
+    def _group_version(self, parts: list[str]) -> web.Response:
+        state = self._state()
+        group_id, version = "/" + "/".join(parts[:-2]), parts[-1]
+        if version not in state.group_versions.get(group_id, {}):
+            raise Refused(404, f"Group '{group_id}' does not exist in version {version}")
+        nodes = {(i, v): node for i, of in state.group_versions.items() for v, node in of.items()}
+        apps = {(i, v): app for i, of in state.versions.items() for v, app in of.items()}
+        group, _ = groups.assemble(nodes, apps, version, group_id)
+        everything = planviews.GROUP_PARTS
+        return json_response(planviews.group_info(state, group, everything, frozenset()))
+
+    async def _delete_group(self, request: web.Request) -> web.StreamResponse:
+        group_id = paths.absolute(request.match_info.get("tail", ""))
+        return await self._ask(request, DeleteGroup, group_id=group_id)
+
+
+def absolute(parts: list[str]) -> str:
+    """The id that path segments spell."""
+    return "/" + "/".join(parts)
+
+
+def no_app(id: str) -> Refused:
+    """404 for an app."""
+    return Refused(404, f"App '{id}' does not exist")
+
+
+def no_group(id: str) -> Refused:
+    """404 for a group."""
+    return Refused(404, f"Group '{id}' does not exist")
+
+
+def flag(request: web.Request, name: str, *, default: bool = False) -> bool:
+    """A boolean query parameter; Rejected (400) for anything but true and false."""
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in {"false", "0"}:
+        return False
+    raise Rejected(400, f"Query parameter '{name}' must be true or false, not '{text[:32]}'")
+
+
+async def json_body(request: web.Request) -> object:
+    """The decoded body; 415 for another type, 400 with the parser's words for bad JSON."""
+    given = request.headers.get("Content-Type")
+    if given is not None and given.partition(";")[0].strip().lower() not in {
+        "application/json",
+        "application/octet-stream",
+        "",
+    }:
+        raise Rejected(415, "Unsupported Media Type: send Content-Type: application/json")
+    raw = await request.read()
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(400, INVALID_JSON, str(error)) from error
+
+
+async def json_object(request: web.Request) -> dict[str, object]:
+    """The decoded body, which must be an object."""
+    raw = await json_body(request)
+    if not isinstance(raw, dict):
+        raise malformed("/", "expected an object")
+    return raw
+
+
+def _wants_text(request: web.Request) -> bool:
+    accept = request.headers.get("Accept", "")
+    return "text/plain" in accept and "application/json" not in accept

@@ -1,0 +1,137 @@
+"""What every answer of Marathon has in common, and who gives it: the leader or the proxy.
+
+::
+
+    request ─▶ common headers ─▶ Basic ─▶ CORS ─▶ this process leads? ─▶ api
+                                                      └─ no ─▶ proxy ─▶ the leader
+                                                      └─ elected, still loading: 503
+
+Source: spec/marathon §1.1, §1.2, §1.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from mesostk import __version__
+from mesostk.base.http import BasicAuth
+from mesostk.errors import Rejected
+from mesostk.marathon.refusal import Refused
+from mesostk.wire import json
+
+#: The type of the original's answers; clients of JSON ignore the parameter.
+JSON_TYPE: Final = "application/json; qs=2"
+
+COMMON_HEADERS: Final = {
+    "Cache-Control": "no-cache, no-store, must-revalidate",
+    "Pragma": "no-cache",
+    "Expires": "0",
+    "X-Frame-Options": "DENY",
+    "X-XSS-Protection": "1; mode=block",
+    "Server": f"mesostk/{__version__}",
+}
+
+CORS_MAX_AGE_S: Final = "86400"
+
+
+def json_response(
+    body: object, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    """`body` as the original's JSON answer; bytes are JSON already, None is no body at all."""
+    if body is None:
+        return web.Response(status=status, headers=headers)
+    raw = body if isinstance(body, bytes) else json.encode(body)
+    all_headers = {"Content-Type": JSON_TYPE}
+    if headers is not None:
+        all_headers.update(headers)
+    return web.Response(status=status, body=raw, headers=all_headers)
+
+
+def error_response(status: int, message: str) -> web.Response:
+    """`{"message": …}` with the headers that every answer has."""
+    return json_response({"message": message}, status, dict(COMMON_HEADERS))
+
+
+class Edge:
+    """The middlewares around all routes.
+
+    `leads` tells whether this process answers itself, `is_ready` whether it has its records.
+    """
+
+    def __init__(
+        self,
+        my_url: str,
+        leads: Callable[[], bool],
+        is_ready: Callable[[], bool],
+        forward: Callable[[web.Request], Awaitable[web.StreamResponse]],
+        auth: BasicAuth | None,
+        origins: tuple[str, ...],
+    ) -> None:
+        self._my_url = my_url
+        self._leads = leads
+        self._is_ready = is_ready
+        self._forward = forward
+        self._auth = auth
+        self._origins = origins
+
+    def middlewares(self) -> list[Middleware]:
+        """In the order in which they see a request."""
+        return [self._common, self._cors, self._guard, self._lead, _refusals]
+
+    def headers(self) -> dict[str, str]:
+        """What the leader puts on each answer, streams included."""
+        return {**COMMON_HEADERS, "X-Marathon-Leader": self._my_url}
+
+    @web.middleware
+    async def _common(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        if not response.prepared:
+            headers = self.headers() if self._leads() else COMMON_HEADERS
+            for name, value in headers.items():
+                response.headers.setdefault(name, value)
+        return response
+
+    @web.middleware
+    async def _cors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not self._origins:
+            return await handler(request)
+        if request.method == "OPTIONS":
+            response: web.StreamResponse = web.Response()
+        else:
+            response = await handler(request)
+        if response.prepared:
+            return response
+        for origin in self._origins:
+            response.headers.add("Access-Control-Allow-Origin", origin)
+        asked = request.headers.get("Access-Control-Request-Headers")
+        if asked is not None:
+            response.headers["Access-Control-Allow-Headers"] = asked
+        response.headers["Access-Control-Allow-Methods"] = "GET, HEAD, OPTIONS"
+        response.headers["Access-Control-Max-Age"] = CORS_MAX_AGE_S
+        return response
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._auth is not None and self._auth.principal(request) is None:
+            return self._auth.challenge()
+        return await handler(request)
+
+    @web.middleware
+    async def _lead(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not self._leads():
+            return await self._forward(request)
+        if not self._is_ready():
+            raise Rejected(503, "This Marathon was just elected and still reads its records")
+        return await handler(request)
+
+
+@web.middleware
+async def _refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Refused as refused:
+        return json_response(refused.body(), refused.status)

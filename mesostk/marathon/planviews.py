@@ -1,0 +1,153 @@
+"""What `GET /v2/deployments`, `/v2/queue` and `/v2/groups` show.
+
+Source: spec/marathon §1.5 (deployments, queue), §1.6 (groups).
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from mesostk.marathon import deploying, groups
+from mesostk.marathon.groups import Group
+from mesostk.marathon.matcher import REASONS
+from mesostk.marathon.queue import Reasons
+from mesostk.marathon.repository import Deployment
+from mesostk.marathon.state import State, Want
+from mesostk.marathon.timestamps import iso
+from mesostk.marathon.versions import config_version
+from mesostk.marathon.views import app_info, readiness
+from mesostk.wire.marathon import (
+    CurrentAction,
+    DeploymentInfo,
+    ProcessedOffers,
+    Queue,
+    QueueDelay,
+    QueueItem,
+    RejectSummary,
+    UnusedOffer,
+)
+
+Json = dict[str, object]
+
+#: Parts of a group that `embed` names; without any `embed` all are shown.
+GROUP_PARTS = frozenset({"groups", "apps", "pods"})
+
+
+# -- deployments ------------------------------------------------------------------------------
+
+
+def deployments(state: State) -> list[DeploymentInfo]:
+    """All running deployments, oldest first."""
+    running = sorted(state.deployments.values(), key=lambda each: (each.created_at, each.id))
+    return [deployment(state, each) for each in running]
+
+
+def deployment(state: State, running: Deployment) -> DeploymentInfo:
+    """One running deployment; only actions that are not done are current."""
+    step = deploying.current_step(state, running)
+    return DeploymentInfo(
+        id=running.id,
+        version=running.version,
+        affected_apps=tuple(sorted(running.after)),
+        steps=running.steps,
+        current_actions=tuple(
+            CurrentAction(
+                action=action.action,
+                app=action.app,
+                readiness_check_results=tuple(readiness(state, action.app or "")),
+            )
+            for action in step.actions
+        ),
+        current_step=state.position[running.id] + 1,
+        total_steps=len(running.steps),
+    )
+
+
+# -- the launch queue -------------------------------------------------------------------------
+
+
+def queue(state: State, *, with_offers: bool) -> Queue:
+    """What waits to be launched, and why; `with_offers` adds the last unused offers."""
+    wants = sorted(state.wants.items())
+    return Queue(queue=tuple(_item(state, want, with_offers=with_offers) for _, want in wants))
+
+
+def _item(state: State, want: Want, *, with_offers: bool) -> QueueItem:
+    app = want.app
+    now = state.now
+    left_s = state.delays.until((app.id, config_version(app)), now) - now
+    reasons = state.reasons.get(app.id, Reasons())
+    return QueueItem(
+        app=app_info(state, app, frozenset()),
+        count=want.count,
+        delay=QueueDelay(time_left_seconds=math.ceil(left_s), overdue=left_s <= 0),
+        since=iso(want.since_at),
+        processed_offers_summary=_summary(reasons),
+        last_unused_offers=tuple(
+            UnusedOffer(
+                offer={
+                    "id": unused.offer.id.value,
+                    "agentId": unused.offer.agent_id.value,
+                    "hostname": unused.offer.hostname,
+                    "resources": msgspec.to_builtins(unused.offer.resources),
+                    "attributes": msgspec.to_builtins(unused.offer.attributes),
+                },
+                timestamp=unused.at,
+                reason=(unused.reason, unused.detail),
+            )
+            for unused in (reasons.last_unused.values() if with_offers else ())
+        ),
+        role=app.role if app.role is not None else state.settings.role,
+    )
+
+
+def _summary(reasons: Reasons) -> ProcessedOffers:
+    """The funnel: each offer is booked on its first failing reason."""
+    funnel = []
+    left = reasons.processed
+    for reason in REASONS:
+        declined = reasons.declined.get(reason, 0)
+        funnel.append(RejectSummary(reason=reason, declined=declined, processed=left))
+        left -= declined
+    return ProcessedOffers(
+        processed_offers_count=reasons.processed,
+        unused_offers_count=reasons.unused,
+        last_unused_offer_at=reasons.last_unused_at,
+        last_used_offer_at=reasons.last_used_at,
+        reject_summary_last_offers=tuple(funnel),
+        reject_summary_launch_attempt=tuple(funnel),
+    )
+
+
+# -- groups -----------------------------------------------------------------------------------
+
+
+def group_parts(embed: list[str]) -> frozenset[str]:
+    """Which parts of groups are shown; no `embed` at all means every part."""
+    asked = {value.removeprefix("group.") for value in embed}
+    return frozenset(asked & GROUP_PARTS) if asked & GROUP_PARTS or embed else GROUP_PARTS
+
+
+def group_info(
+    state: State, group: Group, parts: frozenset[str], app_parts: frozenset[str]
+) -> Json:
+    """A group with what is below it."""
+    shown: Json = {"id": group.id}
+    if "apps" in parts:
+        shown["apps"] = [app_info(state, app, app_parts) for app in group.apps.values()]
+    if "pods" in parts:
+        shown["pods"] = []
+    if "groups" in parts:
+        below = [group_info(state, child, parts, app_parts) for child in group.groups.values()]
+        shown["groups"] = below
+    shown["dependencies"] = list(group.dependencies)
+    shown["version"] = group.version
+    shown["enforceRole"] = group.enforce_role
+    return shown
+
+
+def group_apps(state: State, group: Group, app_parts: frozenset[str]) -> list[Json]:
+    """Every app in and below a group."""
+    return [app_info(state, app, app_parts) for app in groups.apps(group)]

@@ -1,0 +1,181 @@
+"""Endpoints about Marathon itself: info, leader, ping, metrics, events, and the page at `/ui/`.
+
+Source: spec/marathon §1.8, §1.9, §6.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import mimetypes
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from aiohttp import web
+
+from mesostk import __version__
+from mesostk.base.config import Values, mask_secrets
+from mesostk.base.metrics import Metrics
+from mesostk.errors import Rejected
+from mesostk.marathon.edge import Edge, json_response
+from mesostk.marathon.state import State
+from mesostk.marathon.stream import EventHub
+from mesostk.wire.marathon import Info, Leader
+
+#: Version of the metrics document that dashboards of the original read.
+METRICS_VERSION: Final = "4.0.0"
+
+#: The page loads nothing from anywhere else and runs no inline script.
+PAGE_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+
+#: Keys of `marathon_config` that are other flags here, or flags in milliseconds there.
+_CONFIG_FLAGS: Final = (
+    "access_control_allow_origin", "checkpoint", "decline_offer_duration",
+    "default_network_name", "env_vars_prefix", "executor", "failover_timeout", "framework_name",
+    "ha", "hostname", "launch_token_refresh_interval", "local_port_max", "local_port_min",
+    "master", "max_instances_per_offer", "mesos_bridge_name", "mesos_heartbeat_failure_threshold",
+    "mesos_heartbeat_interval", "mesos_leader_ui_url", "mesos_role", "mesos_user",
+    "min_revive_offers_interval", "new_group_enforce_role", "offer_matching_timeout",
+    "on_elected_prepare_timeout", "reconciliation_initial_delay", "reconciliation_interval",
+    "scale_apps_initial_delay", "scale_apps_interval", "store_cache",
+    "task_launch_confirm_timeout", "task_launch_timeout", "task_lost_expunge_initial_delay",
+    "task_lost_expunge_interval", "task_reservation_timeout", "webui_url",
+)  # fmt: skip
+
+
+class System:
+    """Routes that are not about apps."""
+
+    def __init__(
+        self,
+        values: Values,
+        metrics: Metrics,
+        edge: Edge,
+        hub: Callable[[], EventHub],
+        state: Callable[[], State],
+        leader: Callable[[], str | None],
+        abdicate: Callable[[], None],
+    ) -> None:
+        self._values = values
+        self._metrics = metrics
+        self._edge = edge
+        self._hub = hub
+        self._state = state
+        self._leader = leader
+        self._abdicate = abdicate
+
+    def add_to(self, app: web.Application) -> None:
+        """Add all routes."""
+        add = app.router.add_route
+        add("GET", "/", self._root)
+        add("GET", "/ui", self._root)
+        add("GET", "/ui/{path:.*}", self._page)
+        add("GET", "/ping", self._ping)
+        add("GET", "/metrics", self._get_metrics)
+        add("GET", "/metrics/prometheus", self._prometheus)
+        add("GET", "/v2/info", self._info)
+        add("GET", "/v2/leader", self._get_leader)
+        add("DELETE", "/v2/leader", self._delete_leader)
+        add("GET", "/v2/events", self._events)
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        return await self._hub().serve(request, self._edge.headers())
+
+    async def _ping(self, request: web.Request) -> web.Response:
+        if "application/json" in request.headers.get("Accept", ""):
+            return json_response("pong")
+        return web.Response(text="pong")
+
+    async def _get_leader(self, _request: web.Request) -> web.Response:
+        leader = self._leader()
+        if leader is None:
+            raise Rejected(404, "There is no leader")
+        return json_response(Leader(leader=leader))
+
+    async def _delete_leader(self, _request: web.Request) -> web.Response:
+        if self._leader() is None:
+            raise Rejected(404, "There is no leader")
+        self._abdicate()
+        return json_response({"message": "Leadership abdicated"})
+
+    async def _info(self, _request: web.Request) -> web.Response:
+        values = self._values
+        config: dict[str, object] = {name: _shown(values[name]) for name in _CONFIG_FLAGS}
+        config["features"] = sorted(f for f in values.enable_features.split(",") if f)
+        config["launch_token"] = values.launch_tokens
+        config["leader_proxy_connection_timeout_ms"] = values.leader_proxy_connection_timeout
+        config["leader_proxy_read_timeout_ms"] = values.leader_proxy_read_timeout
+        return json_response(
+            Info(
+                version=__version__,
+                elected=True,
+                leader=self._leader(),
+                framework_id=self._state().framework_id,
+                marathon_config=config,
+                zookeeper_config={
+                    "zk": _shown(values.zk),
+                    "zk_timeout": values.zk_timeout,
+                    "zk_session_timeout": values.zk_session_timeout,
+                    "zk_connection_timeout": values.zk_connection_timeout,
+                    "zk_max_versions": values.zk_max_versions,
+                    "zk_max_node_size": values.zk_max_node_size,
+                    "zk_compression": values.zk_compression,
+                    "zk_compression_threshold": values.zk_compression_threshold,
+                },
+                http_config={"http_port": values.http_port, "https_port": values.https_port},
+            )
+        )
+
+    # -- metrics --------------------------------------------------------------------------------
+
+    async def _get_metrics(self, _request: web.Request) -> web.Response:
+        document: dict[str, object] = {"version": METRICS_VERSION}
+        kinds: dict[str, dict[str, object]] = {"gauges": {}, "counters": {}}
+        for name, value in sorted(self._metrics.snapshot().items()):
+            if name.endswith(".counter"):
+                kinds["counters"][name] = {"count": value}
+            else:
+                kinds["gauges"][name] = {"value": value}
+        document.update(kinds, histograms={}, meters={}, timers={})
+        return json_response(document)
+
+    async def _prometheus(self, _request: web.Request) -> web.Response:
+        return web.Response(text=self._metrics.prometheus())
+
+    # -- the page -------------------------------------------------------------------------------
+
+    async def _root(self, _request: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"Location": "/ui/"})
+
+    async def _page(self, request: web.Request) -> web.Response:
+        name = request.match_info["path"] or "index.html"
+        folder = importlib.resources.files("mesostk.marathon") / "ui"
+        file = folder / name
+        # A name with a slash could lead out of the folder; there are no sub-folders.
+        if "/" in name or name.startswith(".") or not file.is_file():
+            raise web.HTTPNotFound
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        headers = {"Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
+        return web.Response(
+            body=file.read_bytes(), content_type=kind, charset="utf-8", headers=headers
+        )
+
+
+def _shown(value: object) -> object:
+    return mask_secrets(value) if isinstance(value, str) else value
+
+
+def model_gauges(state: State) -> Mapping[str, float]:
+    """Gauges of spec/marathon §6 that are derived from the state each time."""
+    instances = state.instances.values()
+    return {
+        "marathon.apps.active.gauge": len(state.apps),
+        "marathon.deployments.active.gauge": len(state.deployments),
+        "marathon.instances.running.gauge": sum(1 for i in instances if i.is_running),
+        "marathon.instances.staged.gauge": sum(1 for i in instances if i.is_staged),
+        "marathon.instances.inflight-kills.gauge": len(state.kills),
+        "marathon.launch-queue.apps.gauge": len(state.wants),
+    }
