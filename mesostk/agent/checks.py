@@ -98,7 +98,8 @@ def judge(checker: Checker, now: float, *, healthy: bool) -> Verdict:
         checker.has_succeeded = True
         checker.failures = 0
         return Verdict(tell=first_or_recovered, kill=False)
-    in_grace = now - checker.since <= checker.check.grace_period_seconds
+    grace_s = checker.check.grace_period_seconds
+    in_grace = grace_s > 0 and now - checker.since <= grace_s
     if in_grace and not checker.has_succeeded:
         return Verdict(tell=False, kill=False)
     checker.failures += 1

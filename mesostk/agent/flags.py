@@ -78,6 +78,38 @@ _ACCEPTED_TEXTS: dict[str, str | None] = {
     "xfs_project_range": "[5000-10000]",
 }
 
+#: Of builds with the port mapping isolator only.
+_PORT_MAPPING: dict[str, str | None] = {
+    "egress_burst": None,
+    "egress_ceil_limit": None,
+    "egress_flow_classifier_parent": "root",
+    "egress_rate_limit_per_container": None,
+    "egress_rate_per_cpu": None,
+    "egress_unique_flow_per_container": "false",
+    "ephemeral_ports_per_container": "1024",
+    "eth0_name": None,
+    "ingress_burst": None,
+    "ingress_ceil_limit": None,
+    "ingress_isolate_existing_containers": "true",
+    "ingress_rate_limit_per_container": None,
+    "ingress_rate_per_cpu": None,
+    "lo_name": None,
+    "maximum_egress_rate_limit": None,
+    "maximum_ingress_rate_limit": None,
+    "minimum_egress_rate_limit": None,
+    "minimum_ingress_rate_limit": None,
+    "network_enable_rate_statistics": "false",
+    "network_enable_snmp_statistics": "false",
+    "network_enable_socket_statistics_details": "false",
+    "network_enable_socket_statistics_summary": "false",
+    "network_link_speed": None,
+    "network_rate_statistics_interval": None,
+    "network_rate_statistics_window": None,
+}
+_SWITCHES_OF_PORT_MAPPING = {
+    name for name, default in _PORT_MAPPING.items() if default in ("true", "false")
+}
+
 _ACCEPTED_SWITCHES: dict[str, bool] = {
     "authenticate_http_executors": False,
     "authenticate_http_readonly": False,
@@ -219,6 +251,10 @@ def _accepted() -> list[Flag]:
         Flag(name, str, default, _UNUSED, old_names=_OLD_NAMES.get(name, ()), file_value=False)
         for name, default in _ACCEPTED_TEXTS.items()
     ]
+    flags += [
+        Flag(name, bool if name in _SWITCHES_OF_PORT_MAPPING else str, default, _UNUSED)
+        for name, default in _PORT_MAPPING.items()
+    ]
     flags += [Flag(name, bool, default, _UNUSED) for name, default in _ACCEPTED_SWITCHES.items()]
     flags += [
         Flag(name, duration, default, _UNUSED) for name, default in _ACCEPTED_DURATIONS.items()
@@ -240,5 +276,5 @@ def agent_flags(prog: str = "mesos-agent") -> FlagSet:
 
 def without_effect(values: Values) -> list[str]:
     """Names of flags that somebody set and that do nothing here."""
-    names = [*_ACCEPTED_TEXTS, *_ACCEPTED_SWITCHES, *_ACCEPTED_DURATIONS]
+    names = [*_ACCEPTED_TEXTS, *_PORT_MAPPING, *_ACCEPTED_SWITCHES, *_ACCEPTED_DURATIONS]
     return [name for name in names if values.is_set(name)]

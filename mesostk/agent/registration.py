@@ -269,7 +269,12 @@ def membership_saved(
     state.heard_at = now
     state.call_at(now + state.ping_timeout_s, SilenceDue(what.link))
     effects: list[Effect] = [
-        note("Registered", agent=state.own_id.value, master=state.leader, epoch=state.epoch)
+        note(
+            "Registered",
+            agent=state.own_id.value,
+            master=state.leader,
+            epoch=what.registered.epoch.counter,
+        )
     ]
     effects += updates.send_all(state, now)
     for ref in what.registered.report:

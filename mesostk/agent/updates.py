@@ -123,15 +123,10 @@ def report(
         state.streams[key] = stream
     if status.state in TERMINAL_STATES:
         state.count(status.state.lower().replace("task_", "tasks_"))
+    said = {"reason": status.reason, "message": status.message}
+    told = {name: text for name, text in said.items() if text is not None}
     effects: list[Effect] = [
-        note(
-            "Updating",
-            task=key[1],
-            framework=key[0],
-            state=status.state,
-            reason=status.reason,
-            message=status.message,
-        )
+        note("Updating", task=key[1], framework=key[0], state=status.state, **told)
     ]
     return effects + append(state, now, stream, status)
 
