@@ -31,6 +31,7 @@ from mesostk.marathon.health import ProbeOutcome
 from mesostk.marathon.instances import InstanceId
 from mesostk.marathon.state import Settings
 from mesostk.resources.resources import Resources
+from mesostk.testing.zookeeper import zk_path, zookeeper
 from mesostk.wire import scheduler
 from mesostk.wire.mesos import (
     AgentID,
@@ -42,6 +43,8 @@ from mesostk.wire.mesos import (
     TaskState,
     TaskStatus,
 )
+
+__all__ = ["Crash", "World", "world", "zk_path", "zookeeper"]
 
 #: Wall clock minus the monotonic clock of the tests: some day in 2016.
 OFFSET_S = 1_466_424_000.0
