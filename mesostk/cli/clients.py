@@ -18,6 +18,8 @@ from mesostk.errors import MesostkError, Rejected, Unavailable
 #: Connect, then read: an interactive command rather says that nobody answers than waits for ever.
 TIMEOUT_S = (3.0, 30.0)
 
+EVENT_STREAM = "text/event-stream"
+
 
 def message_of(answer: requests.Response) -> str:
     """What an error's body says: Marathon's `message` and `details`, or the text."""
@@ -53,7 +55,7 @@ class Members:
         *,
         body: object = None,
         query: Mapping[str, str] | None = None,
-        stream: bool = False,
+        accept: str = "application/json",
         timeout_s: tuple[float, float] = TIMEOUT_S,
     ) -> requests.Response:
         """The answer, of whatever status. Raises Unavailable if no member can be reached."""
@@ -65,7 +67,8 @@ class Members:
                     url + path,
                     json=body,
                     params=query,
-                    stream=stream,
+                    headers={"Accept": accept},
+                    stream=accept == EVENT_STREAM,
                     timeout=timeout_s,
                 )
             except requests.RequestException as error:
@@ -146,7 +149,7 @@ class Marathon(Members):
 
         The stream is open when this returns, so that nothing done afterwards goes unseen.
         """
-        answer = self.request("GET", "/v2/events", stream=True, timeout_s=(3.0, silence_s))
+        answer = self.request("GET", "/v2/events", accept=EVENT_STREAM, timeout_s=(3.0, silence_s))
         if answer.status_code != 200:
             raise Rejected(answer.status_code, message_of(answer))
         return _server_sent(answer)
