@@ -23,7 +23,7 @@ PYTEST ?=
 # program:package pairs
 BASE_PROGRAMS := git:git ssh:openssh-client
 LAB_PROGRAMS := $(BASE_PROGRAMS) dockerd:docker.io iptables:iptables debootstrap:debootstrap
-TEST_PROGRAMS := $(LAB_PROGRAMS) java:default-jre-headless
+TEST_PROGRAMS := $(LAB_PROGRAMS) java:default-jre-headless haproxy:haproxy
 
 .PHONY: help
 help: ## list these targets
@@ -31,11 +31,11 @@ help: ## list these targets
 
 .PHONY: lab
 lab: lab-packages $(INSTALLED) ## make or repair the lab: 6 hosts, a cluster on them, the app hello2
-	$(BIN)/mesostk lab up --driver docker
+	$(call with-docker,$(BIN)/mesostk lab up --driver docker)
 
 .PHONY: lab-down
 lab-down: $(INSTALLED) ## remove the lab; PURGE=1 removes the host image, too
-	$(BIN)/mesostk lab down $(if $(PURGE),--purge)
+	$(call with-docker,$(BIN)/mesostk lab down $(if $(PURGE),--purge))
 
 .PHONY: test
 test: test-packages $(INSTALLED) engine lint ## lint, then every test, with real ZooKeeper and the lab
@@ -76,7 +76,7 @@ clean: ## remove the virtual environment and what builds and tests left; the lab
 
 .PHONY: engine
 engine: lab-packages $(INSTALLED)
-	@$(BIN)/python -m mesostk.ops.engine
+	$(call with-docker,$(BIN)/python -m mesostk.ops.engine)
 
 # Installs the packages whose programs are not found; nothing to do is the usual case.
 define apt-get
@@ -88,6 +88,19 @@ if (( $${#missing[@]} )); then \
 	echo "installing $${missing[*]}"; \
 	$(SUDO) apt-get -qq update </dev/null; \
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$${missing[@]}" </dev/null; \
+fi
+endef
+
+# Only root and the group docker may use the engine. A user who can use sudo is put into the group,
+# which for this shell takes effect through sg and from the next login on by itself.
+define with-docker
+@if (( $$(id -u) == 0 )) || [[ -n "$${DOCKER_HOST:-}" || -w /var/run/docker.sock ]]; then \
+	$(1); \
+else \
+	id -nG "$$(id -un)" | grep -qw docker || { \
+		echo "adding $$(id -un) to the group docker; log in again to use mesostk without make"; \
+		sudo usermod -aG docker "$$(id -un)"; }; \
+	sg docker -c '$(1)'; \
 fi
 endef
 
