@@ -203,6 +203,9 @@ class Routes:
         if request.path == "/master":
             # So that the page's relative links hold.
             raise web.HTTPTemporaryRedirect("/master/")
+        if self._node.leader is not None and not self._node.is_leading:
+            # The page talks to its own origin only, so it is shown by the leader.
+            raise web.HTTPTemporaryRedirect(f"{leader_url(self._node)}/")
         return _ui_file("index.html")
 
     async def page_file(self, request: web.Request) -> web.Response:

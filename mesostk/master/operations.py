@@ -203,7 +203,11 @@ def _launch_one(master: Master, batch: Batch, info: TaskInfo) -> str | None:
     record = TaskRecord(_task_of(framework, info), batch.role, held)
     tasks.add(master, agent, framework, record)
     master.note(
-        "Launching", task=record.task_id, framework=framework.id, agent=agent.id, resources=held
+        "Launching",
+        task=record.task_id,
+        framework=framework.id,
+        agent=agent.id,
+        resources=held.unallocate(),
     )
     tasks.agents_send(master, agent, link.RunTask(framework=framework.info, task=info))
     return None
