@@ -119,7 +119,7 @@ class Prober:
         except TimeoutError:
             cause = f"no answer from {probe.host}:{probe.port} in {probe.timeout_s:g} s"
         except (OSError, aiohttp.ClientError, ValueError) as error:
-            cause = f"{probe.host}:{probe.port}: {error or type(error).__name__}"
+            cause = f"{probe.host}:{probe.port}: {str(error) or type(error).__name__}"
         return ProbeResult(id, probe.index, ProbeOutcome(alive=False, cause=cause))
 
     async def _tcp(self, id: InstanceId, probe: Probe) -> ProbeResult:
