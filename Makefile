@@ -65,6 +65,14 @@ molecule: lab-packages $(INSTALLED) engine ## each role on container hosts: conv
 soak: $(INSTALLED) ## the simulation over many seeds; SEEDS=2000
 	MESOSTK_SEEDS=$(SEEDS) $(BIN)/python -m pytest --timeout 0 mesostk/tests/sim $(PYTEST)
 
+LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+.PHONY: lock
+lock: $(INSTALLED) ## lock the packages of a node and of its installer anew
+	$(LOCK) requirements/node.in -o requirements/node.txt
+	$(LOCK) requirements/installer.in -o requirements/installer.txt
+
 .PHONY: wheel
 wheel: $(INSTALLED) ## build the wheel into dist/
 	$(BIN)/python -m pip wheel -q --no-deps -w dist .

@@ -104,6 +104,8 @@ def _why_no_answer(error: Exception) -> str:
             "no permission to use the Docker socket: run as root, or add yourself to the group "
             "docker (`sudo adduser $USER docker`, then log in again)"
         )
+    if "FileNotFoundError" in text:
+        return "nothing listens on the Docker socket"
     return f"the Docker engine does not answer: {text}"
 
 
@@ -161,6 +163,9 @@ def _start_by_hand() -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
+        # sudo would hold a pipe of ours open for as long as the engine runs
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C in the terminal must not end the engine
         env={**os.environ, "PATH": _SBIN_PATH},
     )
@@ -172,6 +177,8 @@ def _wait_for_answer(process: subprocess.Popen[bytes] | None) -> docker.DockerCl
         try:
             return connect()
         except Unavailable as error:
+            if "permission" in str(error):
+                raise
             ended = process is not None and process.poll() is not None
             if ended or time.monotonic() > deadline:
                 raise Unavailable(_why_not_started(process, str(error))) from error

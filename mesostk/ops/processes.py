@@ -133,7 +133,7 @@ class ProcessTable:
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
         found.pop(os.getpid(), None)
-        return list(found.values())
+        return [process for process in found.values() if _is_alive(process)]
 
     def end(self, name: str, grace_s: float) -> None:
         """SIGTERM, SIGKILL after `grace_s`; returns when it is gone."""
@@ -167,16 +167,23 @@ def end_all(processes: Iterable[psutil.Process], grace_s: float) -> None:
 
 
 def wait_gone(processes: Sequence[psutil.Process], limit_s: float) -> list[psutil.Process]:
-    """Those of `processes` that are still there after at most `limit_s`."""
-    _, alive = psutil.wait_procs(list(processes), timeout=limit_s)
-    return [process for process in alive if process.is_running() and not _is_zombie(process)]
+    """Those of `processes` that are still there after at most `limit_s`.
+
+    A zombie counts as gone: in a container whose first process reaps nobody it stays for ever.
+    """
+    deadline = time.monotonic() + limit_s
+    while alive := [process for process in processes if _is_alive(process)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    return alive
 
 
-def _is_zombie(process: psutil.Process) -> bool:
+def _is_alive(process: psutil.Process) -> bool:
     try:
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
-        return True
+        return False
 
 
 def _abandon(popen: subprocess.Popen[bytes]) -> None:

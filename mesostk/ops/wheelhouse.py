@@ -5,7 +5,7 @@
     checkout or installed wheel ─▶ release "0.1.0+1f2e3d4c" (version + hash of our own wheel)
     requirements/node.txt ──────▶ pip download, per (Python, machine), hashes required
                                    └▶ <directory>/<release>-py3.11-x86_64.tar
-                                        node.txt  *.whl  mesostk-….whl
+                                        node.txt  *.whl  mesostk-….whl  pip-….whl
 
 The playbooks call it on the control node (`python -m mesostk.ops.wheelhouse release|build`); what
 it prints on standard output is their answer. A release that was built stays, so that a roll-back
@@ -143,8 +143,8 @@ def _abi(python: str) -> str:
     return "cp" + python.replace(".", "")
 
 
-def _download(requirements: Path, python: str, machine: str, wheels: Path) -> None:
-    """All wheels that `requirements` locks, into `wheels`; an existing directory is complete."""
+def _download(locks: Sequence[Path], python: str, machine: str, wheels: Path) -> None:
+    """All wheels that `locks` name, into `wheels`; an existing directory is complete."""
     if wheels.is_dir():
         return
     scratch = Path(tempfile.mkdtemp(dir=wheels.parent))
@@ -155,7 +155,8 @@ def _download(requirements: Path, python: str, machine: str, wheels: Path) -> No
         *("--implementation", "cp", "--python-version", python),
         *("--abi", _abi(python), "--abi", "abi3", "--abi", "none"),
         *platforms,
-        *("-r", str(requirements), "--dest", str(scratch)),
+        *("--dest", str(scratch)),
+        *(word for lock in locks for word in ("-r", str(lock))),
     ]
     try:
         _run(command)
@@ -183,9 +184,10 @@ def build(directory: Path, release: str, python: str, machine: str) -> Path:
     if own is None:
         raise ConfigError(f"release {release} has no wheel in {directory}; run `release` first")
     requirements = data_root() / "requirements" / "node.txt"
-    key = hashlib.sha256(requirements.read_bytes()).hexdigest()[:8]
+    locks = (requirements, requirements.with_name("installer.txt"))
+    key = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()[:8]
     wheels = directory / f"wheels-{key}-py{python}-{machine}"
-    _download(requirements, python, machine, wheels)
+    _download(locks, python, machine, wheels)
     partial = archive.with_suffix(f".{os.getpid()}.partial")
     with tarfile.open(partial, "w") as tar:
         tar.add(requirements, "node.txt")

@@ -45,8 +45,8 @@ def test_archive_holds_lock_file_own_wheel_and_the_others(tmp_path: Path) -> Non
     release = "0.1.0+12345678"
     (tmp_path / release).mkdir()
     wheel(tmp_path / release / "mesostk-0.1.0-py3-none-any.whl", {"a": ""})
-    lock = data_root() / "requirements" / "node.txt"
-    key = hashlib.sha256(lock.read_bytes()).hexdigest()[:8]
+    locks = [data_root() / "requirements" / name for name in ("node.txt", "installer.txt")]
+    key = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()[:8]
     wheels = tmp_path / f"wheels-{key}-py3.11-x86_64"
     wheels.mkdir()
     (wheels / "kazoo-1.whl").write_bytes(b"k")
