@@ -146,10 +146,11 @@ class LocalLab:
         for process in missing:
             progress.detail(process.name)
             self.table.start(process)
-            if process.port == ZOOKEEPER_PORT:
-                self._wait(self._zookeeper_serves, process.name)
         for process in wanted:
             self.table.resume(process.name)
+        progress.step("Waiting for the daemons to listen")
+        for process in wanted:
+            self._wait_listening(process)
         progress.step("Waiting for a leading master")
         self._wait(lambda: self._leader() is not None, "mesos-master1.mesos-master")
         progress.step(f"Waiting for {self.spec.agents} agents to register")
@@ -157,9 +158,6 @@ class LocalLab:
         progress.step("Waiting for Marathon")
         self._wait(self._marathon_leads, "mesos-master1.marathon")
         progress.done(f"{self.spec.masters} masters and {self.spec.agents} agents are up")
-
-    def _zookeeper_serves(self) -> bool:
-        return self._zookeeper.mode() is not None
 
     def _wait(self, condition: Callable[[], bool], suspect: str) -> None:
         """Wait for `condition`; give up at once if `suspect`, which should bring it about, ends."""
