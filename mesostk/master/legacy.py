@@ -43,11 +43,34 @@ BUILD: View = {"build_date": "", "build_time": 0.0, "build_user": ""}
 
 
 class Fragments:
-    """JSON of tasks, kept while the very same record is shown again."""
+    """JSON of tasks and agents, kept while the very same record is shown again."""
 
     def __init__(self) -> None:
         self._kept: dict[int, tuple[Task, msgspec.Raw]] = {}
         self._used: dict[int, tuple[Task, msgspec.Raw]] = {}
+        self._agents: dict[str, tuple[tuple[object, ...], msgspec.Raw]] = {}
+
+    def agent(self, master: Master, item: Agent) -> msgspec.Raw:
+        """The agent's document.
+
+        Whatever an agent gives or takes back makes a new `free`, so that one tells of all.
+        """
+        state = (
+            item.free,
+            item.info,
+            item.version,
+            item.capabilities,
+            item.is_active,
+            item.deactivated,
+            item.drain_info,
+            item.registered_at,
+            item.reregistered_at,
+        )
+        found = self._agents.get(item.id)
+        if found is None or any(a is not b for a, b in zip(found[0], state, strict=True)):
+            found = (state, msgspec.Raw(json.encode(agent(master, item))))
+            self._agents[item.id] = found
+        return found[1]
 
     def task(self, task: Task) -> msgspec.Raw:
         """The task's document; the record keeps its own id alive while it is kept here."""
@@ -60,6 +83,11 @@ class Fragments:
     def turn(self) -> None:
         """After a whole /state: what it did not use is not there any more."""
         self._kept, self._used = self._used, {}
+
+    def forget_agents(self, known: Mapping[str, Agent]) -> None:
+        """Drop the agents that are not there any more."""
+        for agent_id in self._agents.keys() - known.keys():
+            del self._agents[agent_id]
 
 
 # -- agents -------------------------------------------------------------------------------------
@@ -74,8 +102,14 @@ def agent(master: Master, item: Agent) -> View:
     if item.reregistered_at is not None:
         view["reregistered_time"] = item.reregistered_at
     view["resources"] = item.total.legacy_object()
-    view["used_resources"] = views.used_on(item).legacy_object()
-    view["offered_resources"] = views.offered_on(master, item).legacy_object()
+    offered = views.offered_on(master, item)
+    used = (
+        views.used_on(item)
+        if item.is_overcommitted
+        else item.total - item.free - offered.unallocate()
+    )
+    view["used_resources"] = used.legacy_object()
+    view["offered_resources"] = offered.legacy_object()
     view["reserved_resources"] = {
         role: part.legacy_object() for role, part in item.total.reservations().items()
     }
@@ -120,9 +154,8 @@ def _recovered(master: Master, agent_id: str | None = None) -> list[View]:
 # -- frameworks ---------------------------------------------------------------------------------
 
 
-def framework_summary(master: Master, item: Framework) -> View:
+def framework_summary(item: Framework, used: Resources, offered: Resources) -> View:
     """The keys of a framework without its lists."""
-    used, offered = views.used_by(item), views.offered_to(master, item)
     said = legacy.framework_view(item.info)
     return {
         "id": said["id"],
@@ -140,7 +173,8 @@ def framework_summary(master: Master, item: Framework) -> View:
 
 def framework(master: Master, item: Framework, fragments: Fragments) -> View:
     """A framework with its tasks, offers and executors."""
-    view = framework_summary(master, item)
+    used, offered = views.used_by(item), views.offered_to(master, item)
+    view = framework_summary(item, used, offered)
     said = legacy.framework_view(item.info)
     view.update(
         {key: said[key] for key in ("user", "failover_timeout", "checkpoint")},
@@ -149,8 +183,7 @@ def framework(master: Master, item: Framework, fragments: Fragments) -> View:
     )
     if "principal" in said:
         view["principal"] = said["principal"]
-    both = views.used_by(item) + views.offered_to(master, item)
-    view["resources"] = both.legacy_object()
+    view["resources"] = (used + offered).legacy_object()
     if item.reregistered_at not in {item.registered_at, 0.0}:
         view["reregistered_time"] = item.reregistered_at
     view.update({key: said[key] for key in ("roles", "role") if key in said})
@@ -252,7 +285,7 @@ def state(
     if cluster is not None:
         view["cluster"] = cluster
     view["flags"] = dict(flags)
-    view["slaves"] = [agent(master, item) for item in master.agents.values()]
+    view["slaves"] = [fragments.agent(master, item) for item in master.agents.values()]
     view["recovered_slaves"] = _recovered(master)
     view["frameworks"] = [framework(master, item, fragments) for item in master.frameworks.values()]
     view["completed_frameworks"] = [
@@ -261,6 +294,7 @@ def state(
     view["orphan_tasks"] = []
     view["unregistered_frameworks"] = []
     fragments.turn()
+    fragments.forget_agents(master.agents)
     return view
 
 
@@ -279,7 +313,8 @@ def state_summary(master: Master, cluster: str | None) -> View:
             by_agent.setdefault(agent_id, Counter())[task.state] += 1
             members.setdefault(agent_id, set()).add(item.id)
         if item.id in master.frameworks:
-            summary = framework_summary(master, item)
+            offered = views.offered_to(master, item)
+            summary = framework_summary(item, views.used_by(item), offered)
             shown.append({**summary, **_counts(states), "slave_ids": sorted(agents)})
     view: View = {"hostname": master.info.hostname}
     if cluster is not None:
