@@ -78,19 +78,26 @@ def unpack(archive, into):
                 shutil.copyfileobj(source, copy)
 
 
+def only(wheels, name):
+    """File name of the one wheel of `name`."""
+    found = [wheel for wheel in os.listdir(wheels) if wheel.startswith(f"{name}-")]
+    if len(found) != 1:
+        raise Problem(f"the archive holds {len(found)} wheels of {name}, not one; build it again")
+    return found[0]
+
+
 def install(target, archive, python):
     shutil.rmtree(target, ignore_errors=True)
     os.makedirs(ROOT, 0o755, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=os.path.dirname(archive)) as wheels:
         unpack(archive, wheels)
-        own = [name for name in os.listdir(wheels) if name.startswith("mesostk-")]
-        if len(own) != 1:
-            raise Problem(f"{archive} holds {len(own)} wheels of mesostk, not one; build it again")
-        run(python, "-m", "venv", target)
-        pip = (f"{target}/bin/python", "-m", "pip", "--quiet", "--disable-pip-version-check")
+        own, installer = (f"{wheels}/{only(wheels, name)}" for name in ("mesostk", "pip"))
+        run(python, "-m", "venv", "--without-pip", target)
+        pip = (python, f"{installer}/pip", "--python", f"{target}/bin/python")
+        quiet = ("--quiet", "--disable-pip-version-check")
         offline = ("install", "--no-index", "--no-cache-dir", "--find-links", wheels)
-        run(*pip, *offline, "--require-hashes", "-r", f"{wheels}/node.txt")
-        run(*pip, *offline, "--no-deps", f"{wheels}/{own[0]}")
+        run(*pip, *quiet, *offline, "--require-hashes", "-r", f"{wheels}/node.txt")
+        run(*pip, *quiet, *offline, "--no-deps", own)
     run(f"{target}/bin/mesos-master", "--version")
     with open(f"{target}/.complete", "w") as marker:
         marker.write("installed\n")
