@@ -50,7 +50,7 @@ lint: $(INSTALLED) ## format, style, types, playbooks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline -q playbooks roles
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline -q --profile production playbooks roles
 
 .PHONY: format
 format: $(INSTALLED) ## rewrite the source in the house format

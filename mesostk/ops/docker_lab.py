@@ -79,6 +79,10 @@ class DockerLab:
 
     def up(self, progress: Progress) -> None:
         """Make or repair the hosts until each answers by SSH, then write the inventory."""
+        with lab.changing(self.state_dir):
+            self._up(progress)
+
+    def _up(self, progress: Progress) -> None:
         hosts = self.spec.hosts()
         self._client = engine.ensure_engine(progress)
         lab.save_spec(self.state_dir, self.spec)
@@ -264,6 +268,10 @@ class DockerLab:
 
     def down(self, progress: Progress, *, purge: bool) -> None:
         """Remove containers, network, volumes, keys and left-over cgroups; `purge`: images too."""
+        with lab.changing(self.state_dir):
+            self._down(progress, purge=purge)
+
+    def _down(self, progress: Progress, *, purge: bool) -> None:
         progress.step(f"Removing the hosts of lab {self.spec.name}")
         client = self._client = engine.ensure_engine(progress)
         mine = self._mine()

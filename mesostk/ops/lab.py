@@ -6,11 +6,14 @@ an engine: SSH keys, known hosts, inventory, logs, pid files.
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import json
+import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -203,6 +206,27 @@ def save_spec(directory: Path, spec: LabSpec) -> None:
     partial = directory / "lab.json.new"
     partial.write_text(text)
     partial.replace(directory / "lab.json")
+
+
+@contextmanager
+def changing(directory: Path) -> Iterator[None]:
+    """Keep every other command from changing the same lab.
+
+    Raises Unavailable if one is at it. The lock is the directory's own, so it leaves no file and
+    ends with the process, however that ends.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Unavailable(
+                f"another command is changing lab {directory.name!r}: wait until it has ended"
+            ) from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def forget(directory: Path) -> None:

@@ -134,6 +134,10 @@ class LocalLab:
 
     def up(self, progress: Progress) -> None:
         """Start what does not run; wait for a leader, every agent and Marathon."""
+        with lab.changing(self.state_dir):
+            self._up(progress)
+
+    def _up(self, progress: Progress) -> None:
         if self._zk_address is not None and (why := zookeeper.zookeeper_missing()) is not None:
             raise ConfigError(
                 f"{self.spec.masters} masters need a ZooKeeper: {why}; or --masters 1"
@@ -212,6 +216,10 @@ class LocalLab:
     def down(self, progress: Progress, *, purge: bool) -> None:
         """End the daemons and every task that they started, remove all state."""
         del purge  # nothing is cached
+        with lab.changing(self.state_dir):
+            self._down(progress)
+
+    def _down(self, progress: Progress) -> None:
         progress.step("Ending tasks and daemons")
         # Marathon first, so that it does not replace the tasks; an agent's supervisors and tasks
         # outlive it and are found by their mark.

@@ -71,6 +71,17 @@ def test_spec_is_remembered_and_a_damaged_one_is_reported(tmp_path: Path) -> Non
     assert not directory.parent.exists()
 
 
+def test_lab_is_changed_by_one_command_at_a_time(tmp_path: Path) -> None:
+    directory = tmp_path / "x"
+    with lab.changing(directory):
+        refused = pytest.raises(Unavailable, match="another command is changing lab 'x'")
+        with refused, lab.changing(directory):
+            pass
+        lab.forget(directory)
+    with lab.changing(directory):
+        assert directory.is_dir()
+
+
 def test_unknown_lab_and_host_are_refused_with_what_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
