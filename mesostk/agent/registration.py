@@ -137,11 +137,13 @@ def silence_due(state: State, now: float, timer: SilenceDue) -> list[Effect]:
     """A link over which nothing came for too long is half-open: replace it."""
     if timer.link != state.link:
         return []
-    quiet_s = now - state.heard_at
-    if quiet_s < state.ping_timeout_s:
-        state.call_at(state.heard_at + state.ping_timeout_s, timer)
+    # Compared as the deadline is computed: a difference may round the other way and never be due.
+    silent_at = state.heard_at + state.ping_timeout_s
+    if now < silent_at:
+        state.call_at(silent_at, timer)
         return []
-    effects: list[Effect] = [note("Reconnecting", level="WARNING", silent_s=round(quiet_s, 1))]
+    quiet_s = round(now - state.heard_at, 1)
+    effects: list[Effect] = [note("Reconnecting", level="WARNING", silent_s=quiet_s)]
     return effects + _reconnect(state, now)
 
 

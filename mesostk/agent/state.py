@@ -16,7 +16,6 @@ from __future__ import annotations
 import heapq
 import random
 from collections import deque
-from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
@@ -223,10 +222,12 @@ class State:
         """When the next timer is due."""
         return self._timers[0][0] if self._timers else None
 
-    def due(self, now: float) -> Iterator[Timer]:
-        """Timers whose time has come, in order."""
+    def due(self, now: float) -> list[Timer]:
+        """Timers whose time has come, in order; those armed meanwhile wait for the next tick."""
+        found = []
         while self._timers and self._timers[0][0] <= now:
-            yield heapq.heappop(self._timers)[2]
+            found.append(heapq.heappop(self._timers)[2])
+        return found
 
     def new_uuid(self) -> bytes:
         """16 bytes of a version 4 UUID."""

@@ -38,6 +38,7 @@ from mesostk.wire.link import (
     Acknowledge,
     ClusterEpoch,
     Down,
+    Kill,
     Registered,
     RunTask,
     StatusUpdate,
@@ -295,23 +296,28 @@ class World:
         self.known: dict[str, list[StatusUpdate]] = {}  # the master's: launched and what it heard
         self.acked: set[bytes] = set()
         self.to_launch = [f"t{n}" for n in range(tasks)]
+        self.killed: set[str] = set()
         self.registered_link: int | None = None
+        self.boots = 0
         self.boot()
 
     # -- the agent process -----------------------------------------------------------------------
 
     def boot(self) -> None:
+        """Start the agent on what is on disk; a crash meanwhile starts the next one."""
+        self.boots += 1
+        mine = self.boots
         self.core = Agent(self.settings, self.rng)
         self.disk_queue: deque[Checkpoint] = deque()
         self.up: deque[SendUp] = deque()
         self.down: deque[LinkMessage] = deque()
         self.inbox: list[Event] = []
         self.registered_link = None
-        self.feed(WallClock(1e9))
         seen = {cid: RunSeen(alive=p.alive, ended=p.ended) for cid, p in self.processes.items()}
-        for event in self.disk.recover().events(seen):
-            self.feed(event)
-        self.feed(LeaderChanged(MASTER))
+        events = self.disk.recover().events(seen)
+        for event in (WallClock(1e9), *events, LeaderChanged(MASTER)):
+            if mine == self.boots:
+                self.feed(event)
 
     def crash(self) -> None:
         """Kill the agent: what is queued is lost, except checkpoints that made it by chance."""
@@ -414,6 +420,8 @@ class World:
             choices += [self._down] * 3
         if self.registered_link is not None and self.to_launch:
             choices.append(self._launch)
+        if self.registered_link is not None and self.known and self.rng.random() < 0.1:
+            choices.append(self._kill)
         choices += [self._time, self._exit]
         if self.has_faults:
             choices.append(self._fault)
@@ -440,6 +448,12 @@ class World:
         task_id = self.to_launch.pop()
         self.known[task_id] = []
         self.send(RunTask(framework=framework("F"), task=task(task_id)))
+
+    def _kill(self) -> None:
+        task_id = self.rng.choice(sorted(self.known))
+        if not self.is_done(task_id):
+            self.killed.add(task_id)
+            self.send(Kill(framework_id=FrameworkID("F"), task_id=TaskID(task_id)))
 
     def _time(self) -> None:
         due = self.core.deadline()

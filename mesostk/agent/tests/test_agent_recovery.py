@@ -239,11 +239,17 @@ def test_no_task_is_lost_whatever_happens_in_whatever_order(seed: int) -> None:
         assert len(ends) == 1, f"{task_id} ended as {ends}, seed {seed}"
         cid = world.of_task.get(task_id)
         if cid is None:
-            assert ends <= {"TASK_LOST", "TASK_DROPPED"}
+            assert ends <= {"TASK_LOST", "TASK_KILLED" if task_id in world.killed else ""}
             continue
         ended = world.processes[cid].ended
         assert ended is not None, f"{task_id} runs on, seed {seed}"
-        assert ends == {"TASK_FINISHED" if ended.status == 0 else "TASK_FAILED"}
+        by_itself = "TASK_FINISHED" if ended.status == 0 else "TASK_FAILED"
+        if world.processes[cid].kill_at is not None:
+            assert ends == {"TASK_KILLED"}
+        elif task_id in world.killed:  # it may have ended before the order reached it
+            assert ends <= {by_itself, "TASK_KILLED"}
+        else:
+            assert ends == {by_itself}
         order = [u.status.state for u in heard]
         first_end = next(i for i, s in enumerate(order) if s in TERMINAL_STATES)
         assert all(s in TERMINAL_STATES for s in order[first_end:]), f"said after the end: {order}"
@@ -256,6 +262,7 @@ def test_the_random_worlds_do_crash_and_lose_links() -> None:
             world.step()
     assert sum(w.crashes for w in worlds) > 100
     assert sum(w.lost for w in worlds) > 20
+    assert sum(len(w.killed) for w in worlds) > 10
     assert sum(len(w.processes) for w in worlds) > 60
 
 

@@ -163,6 +163,16 @@ def test_a_silent_link_is_replaced() -> None:
     assert of_type(bench.advance(1.0), Connect)
 
 
+def test_silence_is_noticed_whatever_the_rounding() -> None:
+    for start in (0.1, 100.7, 31415.926, 1e6 / 3):
+        bench = Bench()
+        bench.now = start
+        bench.register()
+        bench.now += 1 / 3
+        bench.down(Heartbeat())
+        assert of_type(bench.advance(75.0 + 1e-6), Disconnect)
+
+
 def test_told_to_be_disconnected_it_subscribes_again() -> None:
     bench = Bench()
     bench.register()
