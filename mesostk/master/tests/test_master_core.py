@@ -376,6 +376,54 @@ def test_agents_with_gpus_are_kept_for_those_who_can_use_them(bench: Any) -> Non
     assert len(bench.offers(able)) == 1
 
 
+def test_equal_frameworks_get_equal_parts(bench: Any) -> None:
+    streams = [bench.framework(name)[0] for name in ("one", "two")]
+    for number in range(10):
+        bench.agent(f"a{number}")
+        bench.run()
+    held = [len(item.offers) for item in bench.master.frameworks.values()]
+    assert held == [5, 5]
+    assert len(streams) == 2
+
+
+def test_a_role_of_thrice_the_weight_gets_thrice_as_much(make_bench: Any) -> None:
+    bench = make_bench(weights={"heavy": 3.0})
+    for name in ("heavy", "light"):
+        bench.framework(name, role=name)
+    for number in range(16):
+        bench.agent(f"a{number}")
+        bench.run()
+    held = {item.info.name: len(item.offers) for item in bench.master.frameworks.values()}
+    assert held == {"heavy": 12, "light": 4}
+
+
+def test_statically_reserved_resources_go_to_their_role_and_its_children(bench: Any) -> None:
+    bench.agent(resources="cpus(eng):2;mem(eng):512;cpus:1;mem:256")
+    multi = ("MULTI_ROLE", "RESERVATION_REFINEMENT")
+    other, _ = bench.framework("other", capabilities=multi, roles=("ops",))
+    (offer,) = bench.offers(other)
+    assert {item.name: item.scalar.value for item in offer.resources} == {"cpus": 1.0, "mem": 256.0}
+    child, _ = bench.framework("child", capabilities=multi, roles=("eng/web",))
+    (offer,) = bench.offers(child)
+    assert {item.name: item.scalar.value for item in offer.resources} == {"cpus": 2.0, "mem": 512.0}
+    assert {item.reservations[0].role for item in offer.resources} == {"eng"}
+
+
+def test_less_than_the_least_is_not_offered(bench: Any) -> None:
+    bench.agent(resources="cpus:0.005;mem:16;disk:100")
+    stream, _ = bench.framework()
+    assert bench.offers(stream, 10.0) == []
+
+
+def test_nothing_is_offered_while_leadership_is_in_doubt(bench: Any) -> None:
+    stream, _ = bench.framework()
+    bench.feed(ev.LeadershipInDoubt(True))
+    bench.agent()
+    assert bench.offers(stream, 5.0) == []
+    bench.feed(ev.LeadershipInDoubt(False))
+    assert len(bench.offers(stream)) == 1
+
+
 # -- tasks --------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,107 @@
+"""The flags of spec/mesos.md §9.2, their defaults and what they become."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesostk.errors import ConfigError
+from mesostk.master import flags
+
+#: Name: default as text, typed from spec/mesos.md §9.2; None = unset.
+SPEC: dict[str, str | None] = {
+    "zk": None, "quorum": None, "zk_session_timeout": "10secs", "ip": None, "port": "5050",
+    "advertise_ip": None, "advertise_port": None, "ip_discovery_command": None, "hostname": None,
+    "hostname_lookup": "true", "cluster": None, "work_dir": None, "domain": None,
+    "require_agent_domain": "false", "version": "false", "webui_dir": None,
+    "registry": "replicated_log", "registry_strict": "false", "registry_fetch_timeout": "1mins",
+    "registry_store_timeout": "20secs", "log_auto_initialize": "true",
+    "registry_gc_interval": "15mins", "registry_max_agent_age": "2weeks",
+    "registry_max_agent_count": "102400", "agent_reregister_timeout": "10mins",
+    "recovery_agent_removal_limit": "100%", "agent_removal_rate_limit": None,
+    "agent_ping_timeout": "15secs", "max_agent_ping_timeouts": "5",
+    "max_executors_per_agent": None, "allocator": "hierarchical", "allocation_interval": "1secs",
+    "allocator_agent_recovery_factor": "0.8", "allocator_recovery_timeout": "10mins",
+    "role_sorter": "drf", "framework_sorter": "drf", "roles": None, "weights": None,
+    "whitelist": None, "fair_sharing_excluded_resource_names": None,
+    "filter_gpu_resources": "true", "min_allocatable_resources": "cpus:0.01|mem:32",
+    "offer_timeout": None, "offer_constraints_re2_max_mem": "4096B",
+    "offer_constraints_re2_max_program_size": "100", "rate_limits": None,
+    "root_submissions": "true", "authenticate_frameworks": "false",
+    "authenticate_agents": "false", "authenticate_http_readwrite": "false",
+    "authenticate_http_readonly": "false", "authenticate_http_frameworks": "false",
+    "authenticators": "crammd5", "http_authenticators": "basic",
+    "http_framework_authenticators": None, "authentication_v0_timeout": "15secs",
+    "credentials": None, "acls": None, "authorizers": "local", "firewall_rules": None,
+    "max_completed_frameworks": "50", "max_completed_tasks_per_framework": "1000",
+    "max_unreachable_tasks_per_framework": "1000",
+    "max_operator_event_stream_subscribers": "1000", "publish_per_framework_metrics": "true",
+    "modules": None, "modules_dir": None, "hooks": None, "master_contender": None,
+    "master_detector": None, "memory_profiling": "false", "quiet": "false",
+    "logging_level": "INFO", "log_dir": None, "logbufsecs": "0",
+    "initialize_driver_logging": "true", "external_log_file": None,
+}  # fmt: skip
+
+OLD = {
+    "slave_reregister_timeout": "agent_reregister_timeout",
+    "recovery_slave_removal_limit": "recovery_agent_removal_limit",
+    "slave_removal_rate_limit": "agent_removal_rate_limit",
+    "slave_ping_timeout": "agent_ping_timeout",
+    "max_slave_ping_timeouts": "max_agent_ping_timeouts",
+    "max_executors_per_slave": "max_executors_per_agent",
+    "user_sorter": "role_sorter",
+    "authenticate": "authenticate_frameworks",
+    "authenticate_slaves": "authenticate_agents",
+    "authenticate_http": "authenticate_http_readwrite",
+}
+
+
+def test_every_flag_of_the_original_is_there_with_its_default() -> None:
+    described = {record.name: record for record in flags.master_flags().describe()}
+    assert {name: described[name].default for name in SPEC if name in described} == SPEC
+    for old, name in OLD.items():
+        assert old in described[name].old_names
+
+
+def test_flags_become_the_cores_configuration() -> None:
+    values = flags.master_flags().load(
+        [
+            "--work_dir=/w", "--weights=eng=2,ops=0.5", "--agent_removal_rate_limit=2/1mins",
+            "--recovery_agent_removal_limit=50%",
+            "--min_allocatable_resources=cpus:1;mem:64|disk:9",
+            "--roles=eng,ops", "--offer_timeout=30secs", "--no-root_submissions",
+            '--domain={"fault_domain":{"region":{"name":"r"},"zone":{"name":"z"}}}',
+        ],
+        {},
+    )  # fmt: skip
+    assert flags.refusal(values) is None
+    config = flags.config_of(values, ip="10.0.0.1", port=5050, hostname="m")
+    assert config.weights == {"eng": 2.0, "ops": 0.5}
+    assert config.agent_removal_rate == (2, 60.0)
+    assert config.recovery_agent_removal_limit == 0.5
+    assert config.min_allocatable == ({"cpus": 1000, "mem": 64000}, {"disk": 9000})
+    assert config.roles == frozenset({"eng", "ops"})
+    assert config.offer_timeout_s == 30.0
+    assert not config.root_submissions
+    assert config.domain is not None
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--weights=eng", "--weights=eng=0", "--recovery_agent_removal_limit=0.5",
+        "--recovery_agent_removal_limit=200%", "--agent_removal_rate_limit=1",
+        "--agent_removal_rate_limit=0/1secs", "--min_allocatable_resources=ports:[1-2]",
+        "--domain={", "--agent_reregister_timeout=5mins", "--registry=etcd", "--port=-1",
+    ],
+)  # fmt: skip
+def test_senseless_values_are_refused_by_name(flag: str) -> None:
+    with pytest.raises(ConfigError, match=flag.partition("=")[0]):
+        flags.master_flags().load(["--work_dir=/w", flag], {})
+
+
+def test_a_master_alone_needs_a_place_for_its_registry() -> None:
+    why = flags.refusal(flags.master_flags().load([], {}))
+    assert why is not None
+    assert "--work_dir" in why
+    for enough in ("--zk=zk://h:2181/mesos", "--work_dir=/w", "--registry=in_memory"):
+        assert flags.refusal(flags.master_flags().load([enough], {})) is None
