@@ -420,7 +420,7 @@ class World:
             choices += [self._down] * 3
         if self.registered_link is not None and self.to_launch:
             choices.append(self._launch)
-        if self.registered_link is not None and self.known and self.rng.random() < 0.1:
+        if self.has_faults and self.registered_link is not None and self.rng.random() < 0.1:
             choices.append(self._kill)
         choices += [self._time, self._exit]
         if self.has_faults:
@@ -450,8 +450,8 @@ class World:
         self.send(RunTask(framework=framework("F"), task=task(task_id)))
 
     def _kill(self) -> None:
-        task_id = self.rng.choice(sorted(self.known))
-        if not self.is_done(task_id):
+        task_id = self.rng.choice([*sorted(self.known), ""])
+        if task_id and not self.is_done(task_id):
             self.killed.add(task_id)
             self.send(Kill(framework_id=FrameworkID("F"), task_id=TaskID(task_id)))
 
@@ -463,6 +463,10 @@ class World:
         if due is not None and due <= self.now:
             self.feed(Tick())
 
+    def is_to_be_killed(self, container_id: str) -> bool:
+        """Whether the agent wrote down that it kills the run: it must not need to end by itself."""
+        return any(container_id in path and path.endswith("task.kill") for path in self.disk.files)
+
     def _exit(self) -> None:
         alive = [(cid, p) for cid, p in self.processes.items() if p.alive]
         if not alive:
@@ -470,7 +474,7 @@ class World:
         cid, process = self.rng.choice(alive)
         if process.kill_at is not None and self.now >= process.kill_at:
             ended = Exited(cid, 15, killed=True)
-        elif self.rng.random() < 0.2:
+        elif self.rng.random() < 0.2 and (self.has_faults or not self.is_to_be_killed(cid)):
             ended = Exited(cid, self.rng.choice([0, 0, 7 << 8]))
         else:
             return
