@@ -93,6 +93,12 @@ def run_once(
     )
 
 
+def resources(number: int) -> str:
+    """Of the agent with that number; tasks share the machine's ports, so no two agents do."""
+    first = 31_000 + 250 * number
+    return f"cpus:32;mem:16384;disk:10000;ports:[{first}-{first + 249}]"
+
+
 class AddressBlock:
     """A /24 of loopback addresses that no other test uses; held until closed."""
 
@@ -296,7 +302,7 @@ class Cluster:
             f"--work_dir={self.work_dir(number)}",
             f"--runtime_dir={self.work_dir(number) / 'run'}",
             "--launcher=posix",
-            "--resources=cpus:32;mem:16384;disk:10000;ports:[31000-31499]",
+            f"--resources={resources(number)}",
             "--registration_backoff_factor=100ms",
             "--no-switch_user",
             *more,
