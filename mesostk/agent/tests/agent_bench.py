@@ -474,7 +474,7 @@ class World:
         cid, process = self.rng.choice(alive)
         if process.kill_at is not None and self.now >= process.kill_at:
             ended = Exited(cid, 15, killed=True)
-        elif self.rng.random() < 0.2 and (self.has_faults or not self.is_to_be_killed(cid)):
+        elif self.rng.random() < 0.03 and (self.has_faults or not self.is_to_be_killed(cid)):
             ended = Exited(cid, self.rng.choice([0, 0, 7 << 8]))
         else:
             return
