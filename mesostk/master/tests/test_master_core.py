@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mesostk.base.core import Exit, Save
 from mesostk.master import events as ev
 from mesostk.master import registry
+from mesostk.resources import text
 from mesostk.wire import json, link, operator, scheduler
 from mesostk.wire.mesos import (
     AgentID,
+    CommandInfo,
+    ExecutorID,
+    ExecutorInfo,
     Filters,
     FrameworkID,
     Launch,
@@ -539,6 +544,35 @@ def test_implicit_reconciliation_tells_the_latest_state_of_each(bench: Any) -> N
         None,
     )
     assert status.agent_id.value == agent_id
+
+
+def test_an_executor_counts_once_and_its_end_is_a_failure_event(bench: Any) -> None:
+    wire, agent_id = bench.agent()
+    stream, framework_id = bench.framework()
+    executor = ExecutorInfo(
+        executor_id=ExecutorID("e"),
+        command=CommandInfo(value="run"),
+        resources=text.parse("cpus:1").to_wire(),
+    )
+    tasks = [
+        replace(bench.task(name, agent_id, "cpus:0.5"), command=None, executor=executor)
+        for name in ("t1", "t2")
+    ]
+    changed = replace(executor, command=CommandInfo(value="other"))
+    tasks.append(replace(tasks[0], task_id=TaskID("t3"), executor=changed))
+    bench.accept(framework_id, bench.offers(stream), *tasks)
+    (status,) = bench.statuses(stream)
+    assert (status.task_id.value, status.state) == ("t3", "TASK_ERROR")
+    agent = bench.master.agents[agent_id]
+    assert agent.total.scalar("cpus") - agent.free.scalar("cpus") == 2000
+    exited = link.ExitedExecutor(
+        framework_id=FrameworkID(framework_id), executor_id=ExecutorID("e"), status=9
+    )
+    bench.up(wire, exited)
+    (failure,) = bench.heard(stream, "FAILURE")
+    assert (failure.failure.executor_id.value, failure.failure.status) == ("e", 9)
+    bench.up(wire, exited)
+    assert bench.heard(stream, "FAILURE") == []
 
 
 # -- frameworks ---------------------------------------------------------------------------------

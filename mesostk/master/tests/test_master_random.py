@@ -11,10 +11,20 @@ from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mesostk.master import events as ev
+from mesostk.resources import text
 from mesostk.wire import link, operator, scheduler
-from mesostk.wire.mesos import AgentID, FrameworkID, TaskID
+from mesostk.wire.mesos import (
+    AgentID,
+    CommandInfo,
+    ExecutorID,
+    ExecutorInfo,
+    FrameworkID,
+    TaskID,
+    TaskInfo,
+)
 
 HOSTS = ("a1", "a2", "a3", "a4")
 STATES = ("TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED", "TASK_FAILED", "TASK_LOST")
@@ -39,7 +49,7 @@ class Chaos:
             self.scheduler_leaves, self.accept, self.accept, self.accept, self.decline,
             self.update, self.update, self.update, self.acknowledge, self.acknowledge, self.ask,
             self.time, self.time, self.time, self.long_time, self.saves, self.operate,
-            self.totals,
+            self.totals, self.executor_exits,
         )  # fmt: skip
         action = self.rng.choice(actions)
         self.done.add(action.__name__)
@@ -57,6 +67,13 @@ class Chaos:
         if agent is not None and self.rng.random() < 0.8:
             more["tasks"] = tuple(task.wire for task in agent.tasks.values())
             more["frameworks"] = tuple(item.info for item in self.master.frameworks.values())
+            more["executors"] = tuple(
+                link.FrameworkExecutor(
+                    framework_id=FrameworkID(framework_id), executor=executor.info
+                )
+                for (framework_id, _), executor in agent.executors.items()
+                if self.rng.random() < 0.8
+            )
         elif agent_id is not None:
             more["tasks"] = tuple(
                 item.unreachable_tasks[task_id]
@@ -103,7 +120,8 @@ class Chaos:
         for _ in range(self.rng.randrange(4)):
             self.tasks += 1
             resources = self.rng.choice(("cpus:1;mem:100", "cpus:0.3;mem:50", "cpus:9;mem:1"))
-            tasks.append(self.bench.task(f"t{self.tasks}", offer.agent_id, resources))
+            task = self.bench.task(f"t{self.tasks}", offer.agent_id, resources)
+            tasks.append(self.with_executor(task) if self.rng.random() < 0.4 else task)
         listed = [offer.wire, *(other.wire for other in offers if self.rng.random() < 0.1)]
         self.bench.accept(
             offer.framework_id, listed, *tasks, refuse_s=self.rng.choice((0.0, 1.0, 50.0))
@@ -111,6 +129,34 @@ class Chaos:
         self.launched += sum(
             isinstance(effect.message, link.RunTask) for effect in self.bench.of(ev.SendToAgent)
         )
+
+    def with_executor(self, task: TaskInfo) -> TaskInfo:
+        executor = ExecutorInfo(
+            executor_id=ExecutorID(self.rng.choice(("e1", "e2"))),
+            command=CommandInfo(value="run"),
+            resources=text.parse("cpus:0.1;mem:10").to_wire(),
+        )
+        return replace(task, command=None, executor=executor)
+
+    def executor_exits(self) -> None:
+        running = [
+            (agent.stream, key)
+            for agent in self.master.agents.values()
+            for key in agent.executors
+            if agent.stream is not None
+        ]
+        if running:
+            stream, (framework_id, executor_id) = self.rng.choice(running)
+            exited = link.ExitedExecutor(
+                framework_id=FrameworkID(framework_id),
+                executor_id=ExecutorID(executor_id),
+                status=9,
+            )
+            self.bench.up(stream, exited)
+            assert all(
+                agent.stream != stream or (framework_id, executor_id) not in agent.executors
+                for agent in self.master.agents.values()
+            )
 
     def decline(self) -> None:
         for offer in list(self.master.offers.values())[: self.rng.randrange(3)]:
@@ -201,7 +247,7 @@ def test_no_sequence_of_events_breaks_the_invariants(make_bench: Any, tens: int)
         for _ in range(250):
             chaos.step()
         launched += chaos.launched
-        assert len(chaos.done) == 14, f"seed {seed} left something out"
+        assert len(chaos.done) == 15, f"seed {seed} left something out"
         bench.holding = False
         bench.release()
         assert bench.master.saves_pending() == 0
