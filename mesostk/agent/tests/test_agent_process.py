@@ -9,9 +9,10 @@ import random
 import signal
 import socket
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from mesostk.agent.tests.agent_bench import AGENT, EPOCH, framework, task
+from mesostk.testing.requirements import require_root
 from mesostk.wire import json
 from mesostk.wire.link import (
     STREAM_ID_HEADER,
@@ -407,6 +409,76 @@ async def test_a_second_agent_on_the_same_directory_is_refused(
     second.log.close()
     text = (agent.work_dir.parent / "agent.log").read_text()
     assert "is in use by another agent" in text
+
+
+async def test_usr1_ends_all_tasks_and_the_next_start_is_a_new_agent(
+    master: ScriptedMaster, agent: AgentProcess
+) -> None:
+    await master.launch(task("t1", "exec sleep 1000"))
+    running = await master.until_state("t1", "TASK_RUNNING")
+    assert running.status.container_status is not None
+    pid = running.status.container_status.executor_pid
+    assert pid is not None
+    assert await agent.kill(signal.SIGUSR1) == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    await agent.start()
+    await master.until(lambda: len(master.subscriptions) == 2)
+    assert master.subscriptions[1].agent_info.id is None
+    assert master.subscriptions[1].tasks == ()
+    master.heard.clear()
+
+
+async def test_a_full_disk_refuses_tasks_and_the_agent_stays(
+    master: ScriptedMaster, tmp_path: Path
+) -> None:
+    require_root()
+    work_dir = tmp_path / "work"
+    with small_disk(work_dir):
+        agent = AgentProcess(work_dir, master.url)
+        await agent.start()
+        try:
+            await master.until(lambda: bool(master.subscriptions))
+            await master.launch(task("before", "exec sleep 1000"))
+            await master.until_state("before", "TASK_RUNNING")
+            filler = work_dir / "filler"
+            fill(filler)
+            await master.launch(task("refused", "true"))
+            end = (await master.until_ended("refused")).status
+            assert end.state == "TASK_LOST"
+            assert end.message is not None
+            assert str(work_dir) in end.message
+            assert "No space left on device" in end.message
+            await master.send(Kill(framework_id=FrameworkID("F"), task_id=TaskID("before")))
+            assert (await master.until_ended("before")).status.state == "TASK_KILLED"
+            filler.unlink()
+            await master.launch(task("after", "true"))
+            assert (await master.until_ended("after")).status.state == "TASK_FINISHED"
+            assert agent.process is not None
+            assert agent.process.returncode is None
+        finally:
+            await agent.kill(signal.SIGTERM)
+            sys.stderr.write((tmp_path / "agent.log").read_text())
+
+
+@contextlib.contextmanager
+def small_disk(path: Path) -> Iterator[None]:
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(path)]
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount a small file system: {mounted.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Use up all room of the file system of `path`."""
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
 
 
 async def test_latency_from_run_task_to_running(
