@@ -1,0 +1,109 @@
+"""Simulated tasks with their supervisors: what runs on a host, whoever watches it.
+
+A task's command says how it behaves: `run` for ever, `exit 0`, `exit 1` after a while, `hang` on
+TERM until it is killed. Runs outlive the agent; what became of them is found in the runtime
+directory by the next one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from mesostk.agent.events import Exited, RunSeen, RunSpec
+from mesostk.testing.faults import Faults, Kind
+from mesostk.testing.simloop import Loop
+
+#: How long a task that ends by itself lives, and one takes to die of TERM; seconds.
+LIFE_S = (2.0, 30.0)
+DYING_S = (0.0, 0.5)
+#: Wait statuses: exit code 1, SIGTERM, SIGKILL.
+FAILED, TERMINATED, KILLED = 1 << 8, 15, 9
+
+
+class Run:
+    """One supervisor with its task."""
+
+    def __init__(self, spec: RunSpec, started_at: float) -> None:
+        self.spec = spec
+        self.started_at = started_at
+        self.is_alive = True
+        self.is_killed = False
+        self.kill_at: float | None = None
+        self.ended: Exited | None = None
+
+    @property
+    def task_id(self) -> str:
+        """A command task's executor has the task's id."""
+        return self.spec.executor_id
+
+    @property
+    def command(self) -> str:
+        return self.spec.argv[-1]
+
+
+class Processes:
+    """All runs of a host, by container id; `on_exit` is told of each end."""
+
+    def __init__(self, loop: Loop, rng: random.Random, faults: Faults) -> None:
+        self._loop = loop
+        self._rng = rng
+        self._faults = faults
+        self.runs: dict[str, Run] = {}
+        self.on_start: Callable[[Run], None] = lambda _run: None
+        self.on_exit: Callable[[Exited], None] = lambda _exited: None
+
+    def start(self, spec: RunSpec) -> Run:
+        """Exec a task."""
+        run = self.runs[spec.container_id] = Run(spec, self._loop.now)
+        self.on_start(run)
+        if run.command.startswith("exit"):
+            life = self._rng.uniform(*LIFE_S)
+            status = 0 if run.command == "exit 0" else FAILED
+            self._loop.later(life, lambda: self._end(run, status))
+        elif self._faults.roll(Kind.TASK_DIES, run.task_id):
+            self._loop.later(self._rng.uniform(*LIFE_S), lambda: self._end(run, FAILED))
+        return run
+
+    def kill(self, container_id: str, grace_s: float) -> None:
+        """TERM now, KILL after the grace; told again, it may only come sooner."""
+        run = self.runs.get(container_id)
+        if run is None or not run.is_alive:
+            return
+        hangs = run.command == "hang"
+        delay = grace_s if hangs else min(grace_s, self._rng.uniform(*DYING_S))
+        kill_at = self._loop.now + delay
+        run.is_killed = True
+        if run.kill_at is None or kill_at < run.kill_at:
+            run.kill_at = kill_at
+            status = KILLED if hangs else TERMINATED
+            self._loop.at(kill_at, lambda: self._end(run, status))
+
+    def _end(self, run: Run, status: int) -> None:
+        if not run.is_alive:
+            return
+        run.is_alive = False
+        run.ended = Exited(run.spec.container_id, status, killed=run.is_killed)
+        self.on_exit(run.ended)
+
+    def forget(self, container_id: str) -> None:
+        """The records of a run that is over may go."""
+        run = self.runs.get(container_id)
+        assert run is None or not run.is_alive, f"the records of {container_id}, which runs, go"
+        self.runs.pop(container_id, None)
+
+    def seen(self) -> dict[str, RunSeen]:
+        """What a new agent finds."""
+        return {
+            container_id: RunSeen(alive=run.is_alive, ended=run.ended)
+            for container_id, run in self.runs.items()
+        }
+
+    def cut_power(self) -> None:
+        """Nothing is left, not even the records."""
+        for run in self.runs.values():
+            run.is_alive = False
+        self.runs.clear()
+
+    def alive(self) -> list[Run]:
+        return [run for run in self.runs.values() if run.is_alive]
