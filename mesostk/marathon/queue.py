@@ -13,6 +13,11 @@ from mesostk.wire.mesos import Offer
 #: (app id, version of its last configuration change).
 Key = tuple[str, str]
 
+#: Seconds after which a task that ends with success has worked, not crashed. The original of the
+#: tutorial's time dropped delays that were over every 10 s, so that `echo hello; sleep 10` ran "in
+#: a circle"; later ones let the delay of such an app grow up to five minutes.
+WORKED_S = 5.0
+
 
 class BackOff(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An app's launch-delay settings, in seconds."""
@@ -44,6 +49,11 @@ class Delays:
         delay = Delay(delay_s=delay_s, until=now + delay_s, forget_at=now + back_off.longest_s)
         self._delays[key] = delay
         return delay
+
+    def worked(self, key: Key, now: float, back_off: BackOff) -> Delay:
+        """An instance did its work and ended well: wait `first_s` however often that happens."""
+        self._delays.pop(key, None)
+        return self.failed(key, now, back_off)
 
     def progressed(self, key: Key, now: float, back_off: BackOff) -> None:
         """An instance got further: the same delay runs anew, and is forgotten later."""

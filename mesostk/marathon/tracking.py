@@ -18,6 +18,7 @@ from mesostk.marathon.instances import (
     condition_of,
     updated,
 )
+from mesostk.marathon.queue import WORKED_S
 from mesostk.marathon.state import Kill, State, Turn, back_off_of
 from mesostk.marathon.versions import config_version
 from mesostk.wire import scheduler
@@ -122,7 +123,8 @@ def _book_progress(state: State, turn: Turn, instance: Instance) -> None:
     if app is not None:
         key = (app.id, config_version(app))
         if instance.condition in RAISES_BACK_OFF:
-            delay = state.delays.failed(key, turn.now, back_off_of(app))
+            raised = state.delays.worked if _has_worked(instance) else state.delays.failed
+            delay = raised(key, turn.now, back_off_of(app))
             turn.note("Delaying launches", app=app.id, seconds=round(delay.delay_s, 3))
         elif not instance.is_terminal and not instance.is_unreachable:
             state.delays.progressed(key, turn.now, back_off_of(app))
@@ -130,6 +132,12 @@ def _book_progress(state: State, turn: Turn, instance: Instance) -> None:
     if confirmed and instance.id in state.unconfirmed:
         state.unconfirmed.discard(instance.id)
         state.tokens.give_back()
+
+
+def _has_worked(instance: Instance) -> bool:
+    """Whether it ended well after it had run for a while, and so gives no reason to wait longer."""
+    ran_s = 0.0 if instance.started_at is None else instance.since - instance.started_at
+    return instance.condition is Condition.FINISHED and ran_s >= WORKED_S
 
 
 def _remember_failure(state: State, turn: Turn, instance: Instance, status: TaskStatus) -> None:

@@ -448,6 +448,24 @@ def test_a_task_that_fails_is_launched_again_later_each_time(world: World) -> No
     assert waits[2] > waits[1] + 10
 
 
+@pytest.mark.parametrize(("worked_s", "grows"), [(10.0, False), (1.0, True)])
+def test_a_task_that_ends_well_goes_round_in_a_circle_unless_it_ends_at_once(
+    world: World, worked_s: float, grows: bool
+) -> None:
+    world.ask(CreateApp, body=web(backoffSeconds=1, backoffFactor=2.0))
+    waits = []
+    for _ in range(6):
+        started = world.now
+        while not world.running("/web"):
+            world.offer()
+            world.advance(0.5)
+        waits.append(world.now - started)
+        world.advance(worked_s)
+        world.end(world.running("/web")[0], "TASK_FINISHED")
+    assert (waits[-1] > 10.0) is grows
+    assert grows or waits[-1] <= 2.0
+
+
 def test_the_delay_ends_with_its_reset(world: World) -> None:
     world.ask(CreateApp, body=web(backoffSeconds=200))
     world.settle(2)
