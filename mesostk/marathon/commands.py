@@ -190,6 +190,7 @@ def _reset_delay(state: State, turn: Turn, command: ResetDelay) -> None:
     if command.app_id not in state.wants:
         raise Refused(404, f"Application {command.app_id} not found in tasks queue.")
     state.delays.clear_app(command.app_id)
+    state.reconsider.add(command.app_id)
     turn.reply(command.request, 204)
 
 

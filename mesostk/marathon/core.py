@@ -100,12 +100,12 @@ class Marathon:
         if self.state.loaded:
             deploying.settle(self.state, turn)
             tracking.send_kills(self.state, turn)
-            launching.ask_for_offers(self.state, turn)
+            launching.ask_for_offers(self.state, turn, all_apps=isinstance(event, Tick | Connected))
         return self._outbox.release(turn)
 
     def deadline(self) -> float | None:
         """When the core wants its next `Tick`."""
-        times = [self.housekeep_at, self.reconcile_at]
+        times = [self.housekeep_at, self.reconcile_at, self.state.settle_at]
         if self.state.connected:
             times.append(launching.deadline(self.state))
         return min((time for time in times if time is not None), default=None)
@@ -136,7 +136,9 @@ class Marathon:
             # One above capacity where a restart could not move otherwise (spec §3.2).
             most = max(rollout.bounds(want.app).max_capacity + 1, want.app.instances)
             assert len(live) + want.count <= most, f"{app_id} would have too many instances"
-        assert not state.dirty
+        for app_id in state.dirty:
+            assert len(state.by_app[app_id]) > deploying.LARGE, "small apps are settled at once"
+            assert state.settle_at is not None
 
 
 # -- handlers ---------------------------------------------------------------------------------

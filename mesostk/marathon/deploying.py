@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from mesostk.base.core import Put
 from mesostk.marathon import groups, plan, repository, rollout
 from mesostk.marathon.groups import Group
-from mesostk.marathon.instances import Condition, Goal, Instance
+from mesostk.marathon.instances import TERMINAL, Condition, Goal, Instance
 from mesostk.marathon.paths import safe
 from mesostk.marathon.refusal import Refused, locked
 from mesostk.marathon.repository import Deployment
@@ -42,6 +42,13 @@ from mesostk.wire.marathon import (
 
 #: Rounds of one settling; each kills or moves on, so more means that two decisions fight.
 MAX_ROUNDS = 10_000
+
+
+#: Up to this many instances an app is compared with what is wanted at every event.
+LARGE = 50
+
+#: Larger ones wait this long per instance between two comparisons: about a tenth of a core.
+SECONDS_PER_INSTANCE = 50e-6
 
 
 # -- a new root -------------------------------------------------------------------------------
@@ -216,9 +223,11 @@ def _collect_group_versions(state: State, turn: Turn, group: Group) -> None:
 
 def settle(state: State, turn: Turn) -> None:
     """Compare every app that something happened to with what is wanted, until nothing moves."""
+    if state.settle_at is not None and turn.now >= state.settle_at:
+        state.settle_at = None
     for _ in range(MAX_ROUNDS):
-        touched = sorted(state.dirty)
-        state.dirty.clear()
+        touched = sorted(id for id in state.dirty if _is_due(state, turn, id))
+        state.dirty.difference_update(touched)
         if not touched:
             return
         for app_id in touched:
@@ -228,8 +237,22 @@ def settle(state: State, turn: Turn) -> None:
     raise AssertionError(f"settling does not end: {sorted(state.dirty)}")
 
 
+def _is_due(state: State, turn: Turn, app_id: str) -> bool:
+    """Small apps at each event; large ones a few times a second, or n updates would cost n²."""
+    size = len(state.by_app.get(app_id, ()))
+    if size <= LARGE:
+        return True
+    due = state.settled_at.get(app_id, 0.0) + size * SECONDS_PER_INSTANCE
+    if turn.now < due:
+        state.settle_at = due if state.settle_at is None else min(state.settle_at, due)
+        return False
+    state.settled_at[app_id] = turn.now
+    return True
+
+
 def _settle_app(state: State, turn: Turn, app_id: str) -> None:
     app, decision = decide(state, app_id)
+    state.reconsider.add(app_id)
     for instance_id in decision.kill:
         instance = state.instances.get(instance_id)  # type: ignore[call-overload] # plain str
         if instance is not None:
@@ -309,28 +332,41 @@ def _action_at(deployment: Deployment, app_id: str, position: int) -> Action | N
 def members(state: State, app_id: str, app: AppDefinition | None) -> list[Member]:
     """The app's instances as a roll-out to `app` sees them."""
     current = None if app is None else config_version(app)
-    return [_member(state, instance, current) for instance in state.of_app(app_id)]
+    versions = state.versions.get(app_id, {})
+    return [
+        _member(state, instance, versions.get(instance.version), current)
+        for instance in state.of_app(app_id)
+    ]
 
 
-def _member(state: State, instance: Instance, current: str | None) -> Member:
-    if instance.condition is Condition.UNREACHABLE_INACTIVE:
-        life: rollout.Life = "inactive"
-    elif instance.is_unreachable:
-        life = "unreachable"
-    else:
-        life = "staging" if instance.is_staged else "running"
-    app = state.app_of(instance)
-    unchecked = instance.is_running and (app is None or not app.health_checks)
+def _member(
+    state: State, instance: Instance, launched_as: AppDefinition | None, current: str | None
+) -> Member:
+    condition = instance.condition
+    is_checked = launched_as is not None and bool(launched_as.health_checks)
+    waits_ready = launched_as is not None and bool(launched_as.readiness_checks)
     return Member(
         id=instance.id,
         is_current=instance.config_version == current,
-        is_wanted=instance.goal is Goal.RUNNING and instance.condition is not Condition.KILLING,
-        life=life,
-        healthy=True if unchecked else state.health_of(instance),
-        ready=state.is_ready(instance),
+        is_wanted=instance.goal is Goal.RUNNING and condition is not Condition.KILLING,
+        life=_LIVES[condition],
+        healthy=state.health_of(instance) if is_checked else condition is Condition.RUNNING or None,
+        ready=not waits_ready or instance.id in state.ready,
         staged_at=instance.provisioned_at,
         placement=instance.placement,
     )
+
+
+_LIVES: dict[Condition, rollout.Life] = {
+    Condition.PROVISIONED: "staging",
+    Condition.STAGING: "staging",
+    Condition.STARTING: "staging",
+    Condition.RUNNING: "running",
+    Condition.KILLING: "running",
+    Condition.UNREACHABLE: "unreachable",
+    Condition.UNREACHABLE_INACTIVE: "inactive",
+    **dict.fromkeys(TERMINAL, "ended"),
+}
 
 
 # -- steps ------------------------------------------------------------------------------------
@@ -340,7 +376,7 @@ def _advance(state: State, turn: Turn, deployment: Deployment) -> None:
     """Go to the next step once every action of this one is done; it may be the last."""
     position = state.position[deployment.id]
     step = deployment.steps[position]
-    if any(action.app in state.waiting for action in step.actions):
+    if any(action.app in state.waiting or action.app in state.dirty for action in step.actions):
         return
     view = plan_view(deployment)
     turn.emit(DeploymentStepSuccess(timestamp=turn.at, plan=view, current_step=step))

@@ -26,6 +26,10 @@ from mesostk.resources.resources import Resources
 from mesostk.wire import scheduler
 from mesostk.wire.mesos import Filters, Launch, Offer, OfferID, OfferOperation, TaskInfo
 
+#: With more apps waiting than this, each offer is shown to some of them, drawn anew: matching all
+#: would keep the loop busy for too long.
+MATCHES_PER_OFFER = 300
+
 #: An offer whose rest is still wanted comes back with the master's next allocation.
 AT_ONCE_S = 0.0
 
@@ -43,11 +47,12 @@ def hungry(state: State, now: float) -> dict[str, Want]:
     """The wants that may be launched now: out of their back-off, with launch tokens left."""
     if state.tokens.available(now) <= 0:
         return {}
-    return {
-        id: want
-        for id, want in state.wants.items()
-        if want.count > 0 and state.delays.until((id, config_version(want.app)), now) <= now
-    }
+    return {id: want for id, want in state.wants.items() if _is_hungry(state, want, now)}
+
+
+def _is_hungry(state: State, want: Want, now: float) -> bool:
+    key = (want.app.id, config_version(want.app))
+    return want.count > 0 and state.delays.until(key, now) <= now
 
 
 # -- offers -----------------------------------------------------------------------------------
@@ -97,6 +102,7 @@ def _launches(state: State, turn: Turn, offer: Offer) -> list[TaskInfo]:
     tasks: list[TaskInfo] = []
     candidates = list(hungry(state, turn.now))
     state.rng.shuffle(candidates)
+    del candidates[MATCHES_PER_OFFER:]
     while candidates:
         for app_id in list(candidates):
             if len(tasks) >= state.settings.max_instances_per_offer:
@@ -134,6 +140,8 @@ def reasons_of(state: State, app_id: str) -> Reasons:
 
 
 def _placed(state: State, want: Want) -> list[Placement]:
+    if not want.app.constraints:
+        return []
     version = config_version(want.app)
     return [
         instance.placement
@@ -194,17 +202,27 @@ def _role(match: Match, default: str) -> str:
 # -- asking for offers ------------------------------------------------------------------------
 
 
-def ask_for_offers(state: State, turn: Turn) -> None:
-    """REVIVE when more is wanted than was asked for, SUPPRESS when nothing is."""
+def ask_for_offers(state: State, turn: Turn, *, all_apps: bool) -> None:
+    """REVIVE when more is wanted than was asked for, SUPPRESS when nothing is.
+
+    Only apps whose want changed are looked at, or with `all_apps` every one: back-offs end.
+    """
     if not state.connected:
         return
     hunger = state.hunger
-    wanted = {id: want.count for id, want in hungry(state, turn.now).items()}
-    if any(count > hunger.counts.get(id, 0) for id, count in wanted.items()):
-        hunger.revive_due = True
-        hunger.again_at = turn.now + state.settings.min_revive_interval_s
-    hunger.counts = wanted
-    if not wanted:
+    changed = set(state.wants) | set(hunger.counts) if all_apps else set(state.reconsider)
+    state.reconsider.clear()
+    has_tokens = state.tokens.available(turn.now) > 0
+    for id in changed:
+        want = state.wants.get(id)
+        if not has_tokens or want is None or not _is_hungry(state, want, turn.now):
+            hunger.counts.pop(id, None)
+            continue
+        if want.count > hunger.counts.get(id, 0):
+            hunger.revive_due = True
+            hunger.again_at = turn.now + state.settings.min_revive_interval_s
+        hunger.counts[id] = want.count
+    if not hunger.counts:
         hunger.revive_due = False
         hunger.again_at = None
         if not state.wants and not hunger.suppressed:

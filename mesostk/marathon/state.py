@@ -17,7 +17,7 @@ from mesostk.marathon import apps, repository
 from mesostk.marathon.events import Emit, Reply, Send
 from mesostk.marathon.groups import EMPTY
 from mesostk.marathon.health import CheckHealth, overall
-from mesostk.marathon.instances import Condition, Instance, InstanceId
+from mesostk.marathon.instances import Instance, InstanceId
 from mesostk.marathon.queue import BackOff, Delays, Hunger, Reasons, Tokens
 from mesostk.marathon.refusal import Refused
 from mesostk.marathon.repository import Deployment
@@ -190,7 +190,12 @@ class State:
         self.by_task: dict[str, InstanceId] = {}
         #: Apps to be compared with what is wanted of them before this event ends.
         self.dirty: set[str] = set()
+        #: Monotonic time at which a large app was compared last, and the next such time.
+        self.settled_at: dict[str, float] = {}
+        self.settle_at: float | None = None
         self.wants: dict[str, Want] = {}
+        #: Apps whose want changed since offers were asked for last.
+        self.reconsider: set[str] = set()
         self.reasons: dict[str, Reasons] = {}
         self.hunger = Hunger()
         self.delays = Delays()
@@ -210,7 +215,8 @@ class State:
             self.entered[instance.id] = turn.now
         self.index(instance)
         turn.put(repository.instance_path(instance.id), repository.write(instance))
-        self.dirty.add(instance.app_id)
+        if old is None or not old.is_staged or not instance.is_staged or old.goal != instance.goal:
+            self.dirty.add(instance.app_id)
 
     def index(self, instance: Instance) -> None:
         """Take an instance in without writing it: it was just read."""
@@ -226,6 +232,7 @@ class State:
         del of_app[instance.id]
         if not of_app:
             del self.by_app[instance.app_id]
+            self.settled_at.pop(instance.app_id, None)
         del self.by_task[instance.task_id]
         for memory in (self.kills, self.health, self.readiness):
             memory.pop(instance.id, None)
@@ -262,18 +269,6 @@ class State:
         if len(probed) < len(app.health_checks):
             known.append(CheckHealth(alive=instance.agent_health))
         return overall(known)
-
-    def is_healthy(self, instance: Instance) -> bool:
-        """Counts as healthy in a rollout: running, and checked good where there are checks."""
-        if instance.condition is not Condition.RUNNING:
-            return False
-        app = self.app_of(instance)
-        return app is None or not app.health_checks or self.health_of(instance) is True
-
-    def is_ready(self, instance: Instance) -> bool:
-        """No readiness check, or it has passed."""
-        app = self.app_of(instance)
-        return app is None or not app.readiness_checks or instance.id in self.ready
 
     def new_uuid(self) -> str:
         """A random uuid from the core's own generator."""

@@ -222,6 +222,34 @@ def test_scaling_up_and_down_ends_at_exactly_the_wanted_number(world: World) -> 
     assert not world.core.state.deployments
 
 
+def test_a_large_app_is_compared_now_and_then_and_still_ends_exactly(world: World) -> None:
+    world.ask(CreateApp, body=web(instances=200, cpus=0.01, mem=1))
+    world.settle(20)
+    assert len(world.running("/web")) == 200
+    world.ask(PutApps, app_id="/web", bodies=({"cmd": "other", "instances": 150},))
+    world.ask(PutApps, app_id="/other", bodies=(web(id="/other"),))
+    world.settle(60)
+    assert len(world.running("/web")) == 150
+    assert not world.core.state.deployments
+    world.ask(KillTasks, app_id="/web")
+    world.settle(40)
+    assert len(world.running("/web")) == 150
+
+
+def test_a_step_waits_for_a_large_app_that_is_not_compared_yet(world: World) -> None:
+    world.ask(CreateApp, body=web(instances=100, cpus=0.01, mem=1))
+    world.settle(20)
+    world.obey = False
+    bodies = ({"id": "/web", "instances": 101}, {"id": "/small", "cmd": "x", "instances": 0})
+    world.ask(PutApps, bodies=bodies)
+    world.advance(1.0)
+    assert world.core.state.deployments, "ended before the large app was scaled"
+    world.obey = True
+    world.settle(5)
+    assert len(world.running("/web")) == 101
+    assert not world.core.state.deployments
+
+
 def test_scaling_restarts_nothing(world: World) -> None:
     world.ask(CreateApp, body=web(instances=2))
     world.settle(3)
@@ -472,7 +500,9 @@ def test_the_delay_ends_with_its_reset(world: World) -> None:
     world.end(world.running("/web")[0])
     world.settle(5)
     assert not world.running("/web")
+    revives = world.revives
     assert world.ask(ResetDelay, app_id="/web").status == 204
+    assert world.revives == revives + 1
     world.settle(2)
     assert len(world.running("/web")) == 1
 
