@@ -28,6 +28,7 @@ from mesostk.agent.fitting import why_not_fit
 from mesostk.agent.state import Framework, Run, State, TaskEntry
 from mesostk.agent.state import Wait as WaitBase
 from mesostk.base.core import Effect, Put, note
+from mesostk.errors import WireError
 from mesostk.wire.link import RunTask
 from mesostk.wire.mesos import (
     ExecutorInfo,
@@ -46,7 +47,8 @@ class RunSaved(WaitBase, frozen=True):
 def run_task(state: State, now: float, message: RunTask) -> list[Effect]:
     """Take a task on, or say why not."""
     task, info = message.task, message.framework
-    assert info.id is not None
+    if info.id is None:
+        return [note("Ignoring", level="ERROR", what="RUN_TASK without a framework id")]
     key = (info.id.value, task.task_id.value)
     if state.find(key) is not None or key in state.streams:
         return [note("Ignoring", level="WARNING", what="RUN_TASK of a known task", task=key[1])]
@@ -89,7 +91,10 @@ def _refusal(state: State, framework: Framework, task: TaskInfo) -> executors.Re
     if refusal is not None:
         return refusal
     held = [e.info.resources for run in state.live_runs() for e in run.tasks.values()]
-    why = why_not_fit(state.settings.resources, held, task.resources)
+    try:
+        why = why_not_fit(state.settings.resources, held, task.resources)
+    except WireError as error:
+        return ("TASK_ERROR", "REASON_TASK_INVALID", f"Resources: {error}")
     return (dropped, "REASON_INVALID_OFFERS", why) if why is not None else None
 
 
@@ -219,9 +224,8 @@ def start_clocks(state: State, now: float, run: Run) -> None:
 
 def update_framework(state: State, info: FrameworkInfo) -> list[Effect]:
     """The framework changed its description."""
-    assert info.id is not None
-    framework = state.frameworks.get(info.id.value)
-    if framework is None:
+    framework = state.frameworks.get(info.id.value) if info.id is not None else None
+    if framework is None or info.id is None:
         return []
     framework.info = info
     path = layout.framework_info(state.own_id.value, info.id.value)

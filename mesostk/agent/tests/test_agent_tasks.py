@@ -290,6 +290,16 @@ def test_tasks_that_cannot_run_here_are_refused_with_the_reason(
     assert text in status.message
 
 
+def test_amounts_that_are_no_amounts_are_refused(bench: Bench) -> None:
+    effects = bench.down(RunTask(framework=framework(), task=task(amount=float("inf"))))
+    status = updates(effects)[0].status
+    assert (status.state, status.reason) == ("TASK_ERROR", "REASON_TASK_INVALID")
+
+
+def test_a_launch_without_a_framework_id_is_ignored(bench: Bench) -> None:
+    assert not bench.down(RunTask(framework=replace(framework(), id=None), task=task()))
+
+
 def test_a_second_launch_of_the_same_task_is_ignored(bench: Bench) -> None:
     bench.run()
     assert not bench.down(RunTask(framework=framework(), task=task()))
