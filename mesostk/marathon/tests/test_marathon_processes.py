@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -136,7 +137,8 @@ class Cluster:
             except OSError:
                 continue
             if where.is_relative_to(self.work) and int(entry.name) != os.getpid():
-                os.kill(int(entry.name), signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(entry.name), signal.SIGKILL)
 
 
 class Marathon:
