@@ -22,6 +22,7 @@ from aiohttp import web
 
 from mesostk import __version__
 from mesostk.agent import usage, views
+from mesostk.agent.api import OperatorApi
 from mesostk.agent.runs import Runs
 from mesostk.agent.state import Run, State
 from mesostk.base.config import Values
@@ -58,6 +59,7 @@ class Endpoints:
         self._values = values
         self._started_at = daemon.clock.wall()
         self._started = daemon.clock.monotonic()
+        self._operator = OperatorApi(daemon, state, runs, values, self._statistics)
         daemon.metrics.source(self._figures)
 
     def add_to(self, app: web.Application) -> None:
@@ -67,6 +69,7 @@ class Endpoints:
             ("GET", "/flags", self.flags),
             ("*", "/health", self.health),
             ("GET", "/containers", self.containers),
+            ("*", "/api/v1", self._operator.handle),
             ("GET", "/monitor/statistics", self.statistics),
             ("GET", "/monitor/statistics.json", self.statistics),
         ]

@@ -191,6 +191,17 @@ class AgentProcess:
         ):
             return answer.status, await answer.read()
 
+    async def post(self, url_path: str, body: Any) -> tuple[int, Any]:
+        url = f"http://127.0.0.1:{self.port}{url_path}"
+        async with aiohttp.ClientSession() as session, session.post(url, json=body) as answer:
+            text = await answer.text()
+            return answer.status, json.decode(text, dict) if answer.status == 200 else text
+
+    async def call(self, body: dict[str, Any]) -> Any:
+        status, answer = await self.post("/api/v1", body)
+        assert status == 200, answer
+        return answer
+
     async def json(self, url_path: str, /, **query: str) -> Any:
         status, body = await self.get(url_path, **query)
         assert status == 200, body
@@ -345,6 +356,34 @@ async def test_endpoints_answer_as_the_original_does(
     assert (await agent.get("/ui/sandbox.js"))[0] == 200
     assert (await agent.get("/ui/..%2fflags.py"))[0] == 404
     assert (await agent.get("/state.json"))[0] == 404
+
+
+async def test_the_operator_api_tells_what_runs(
+    master: ScriptedMaster, agent: AgentProcess
+) -> None:
+    await master.launch(task("t1", "echo hello; exec sleep 1000"))
+    await master.until_state("t1", "TASK_RUNNING")
+    tasks = (await agent.call({"type": "GET_TASKS"}))["get_tasks"]
+    assert [t["task_id"]["value"] for t in tasks["launched_tasks"]] == ["t1"]
+    state = (await agent.call({"type": "GET_STATE"}))["get_state"]
+    assert state["get_frameworks"]["frameworks"][0]["framework_info"]["name"] == "F"
+    container = (await agent.call({"type": "GET_CONTAINERS"}))["get_containers"]["containers"][0]
+    assert container["executor_id"]["value"] == "t1"
+    about = (await agent.call({"type": "GET_AGENT"}))["get_agent"]["agent_info"]
+    assert about["id"]["value"] == AGENT.value
+    assert (await agent.call({"type": "GET_HEALTH"}))["get_health"] == {"healthy": True}
+    path = "/frameworks/F/executors/t1/runs/latest/stdout"
+    read = {"type": "READ_FILE", "read_file": {"path": path, "offset": 0}}
+    assert (await agent.call(read))["read_file"] == {"size": 6, "data": "aGVsbG8K"}
+    for body, status, words in (
+        ({}, 400, "Expecting 'type' to be present"),
+        ({"type": "READ_FILE"}, 400, "Expecting 'read_file' to be present"),
+        ({"type": "PRUNE_IMAGES", "prune_images": {}}, 501, "Not Implemented"),
+        ([], 400, "Failed to parse"),
+    ):
+        answered, text = await agent.post("/api/v1", body)
+        assert answered == status
+        assert words in text
 
 
 async def test_uris_are_fetched_and_their_failure_is_told(

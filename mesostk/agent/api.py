@@ -1,0 +1,263 @@
+"""`POST /api/v1`: the agent's operator API. Source: spec §4.4, texts §15.2.
+
+Everything that reads is here; calls on nested and standalone containers, resource providers and
+images answer 501, for there are none of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from mesostk import __version__
+from mesostk.agent import registration, usage, views
+from mesostk.agent.runs import Runs
+from mesostk.agent.state import Framework, Run, State
+from mesostk.base.config import Values
+from mesostk.base.daemon import Daemon
+from mesostk.base.http import JSON_TYPE, PROTOBUF_TYPE, RECORDIO_TYPE, accepted_type_of, json_answer
+from mesostk.errors import Rejected, WireError
+from mesostk.wire import agent_operator as wire
+from mesostk.wire import json, operator
+from mesostk.wire.mesos import (
+    TERMINAL_STATES,
+    ContainerID,
+    ExecutorID,
+    FileInfo,
+    Flag,
+    FrameworkID,
+    Metric,
+    Task,
+    TimeInfo,
+    VersionInfo,
+)
+from mesostk.wire.statistics import ResourceStatistics
+
+_TYPES = f"{JSON_TYPE} or {PROTOBUF_TYPE} or {RECORDIO_TYPE}"
+
+#: Calls that carry a message of their own name, without which they mean nothing.
+_WITH_BODY = frozenset(wire.Call.__struct_fields__) - {"type", "get_containers"}
+
+#: Takes the statistics of a run; blocks, for the disk thread.
+Measure = Callable[[Run], Awaitable[usage.Statistics]]
+
+
+class OperatorApi:
+    """The endpoint."""
+
+    def __init__(
+        self, daemon: Daemon, state: State, runs: Runs, values: Values, measure: Measure
+    ) -> None:
+        self._daemon = daemon
+        self._state = state
+        self._runs = runs
+        self._values = values
+        self._measure = measure
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer one call."""
+        if request.method != "POST":
+            text = f"Expecting one of {{ 'POST' }}, but received '{request.method}'."
+            headers = {"Allow": "POST"}
+            return web.Response(status=405, text=f"405 Method Not Allowed. {text}", headers=headers)
+        call = await _call_of(request)
+        try:
+            accepted_type_of(request)
+        except Rejected as error:
+            raise Rejected(406, f"Expecting 'Accept' to allow {_TYPES}") from error
+        answer = _READS.get(call.type if call.type is not None else "")
+        if answer is None:
+            return web.Response(status=501, text="501 Not Implemented.")
+        if call.type not in _ANY_TIME and not self._state.recovered:
+            raise Rejected(503, "Agent has not finished recovery")
+        return json_answer(await answer(self, call))
+
+    # -- about the agent -------------------------------------------------------------------------
+
+    async def health(self, _call: wire.Call) -> wire.Response:
+        return wire.Response(type="GET_HEALTH", get_health=operator.Health(healthy=True))
+
+    async def flags(self, _call: wire.Call) -> wire.Response:
+        flags = tuple(Flag(name=n, value=v) for n, v in self._values.as_strings().items())
+        return wire.Response(type="GET_FLAGS", get_flags=operator.Flags(flags=flags))
+
+    async def version(self, _call: wire.Call) -> wire.Response:
+        info = VersionInfo(version=__version__)
+        return wire.Response(type="GET_VERSION", get_version=operator.Version(version_info=info))
+
+    async def figures(self, _call: wire.Call) -> wire.Response:
+        table = self._daemon.metrics.snapshot()
+        metrics = tuple(Metric(name=name, value=value) for name, value in table.items())
+        return wire.Response(type="GET_METRICS", get_metrics=operator.Metrics(metrics=metrics))
+
+    async def agent(self, _call: wire.Call) -> wire.Response:
+        about = wire.Agent(agent_info=self._state.agent_info(), drain_config=self._state.drain)
+        return wire.Response(type="GET_AGENT", get_agent=about)
+
+    async def resource_providers(self, _call: wire.Call) -> wire.Response:
+        return wire.Response(
+            type="GET_RESOURCE_PROVIDERS", get_resource_providers=wire.ResourceProviders()
+        )
+
+    async def operations(self, _call: wire.Call) -> wire.Response:
+        return wire.Response(type="GET_OPERATIONS", get_operations=operator.Operations())
+
+    # -- files -----------------------------------------------------------------------------------
+
+    async def list_files(self, call: wire.Call) -> wire.Response:
+        assert call.list_files is not None
+        entries = await self._daemon.disk(self._runs.files.browse, call.list_files.path)
+        infos = tuple(
+            FileInfo(
+                path=entry.path,
+                nlink=entry.nlink,
+                size=entry.size,
+                mtime=TimeInfo(nanoseconds=int(entry.mtime * 1e9)),
+                uid=entry.uid,
+                gid=entry.gid,
+            )
+            for entry in entries
+        )
+        return wire.Response(type="LIST_FILES", list_files=operator.Files(file_infos=infos))
+
+    async def read_file(self, call: wire.Call) -> wire.Response:
+        asked = call.read_file
+        assert asked is not None
+        length = asked.length if asked.length is not None else -1
+        size = await self._daemon.disk(self._runs.files.read, asked.path)
+        piece = await self._daemon.disk(
+            self._runs.files.read, asked.path, max(0, asked.offset), length
+        )
+        part = operator.FilePart(size=size.offset, data=piece.data)
+        return wire.Response(type="READ_FILE", read_file=part)
+
+    # -- what runs -------------------------------------------------------------------------------
+
+    async def state(self, _call: wire.Call) -> wire.Response:
+        whole = wire.State(
+            get_tasks=tasks_of(self._state),
+            get_executors=executors_of(self._state),
+            get_frameworks=frameworks_of(self._state),
+        )
+        return wire.Response(type="GET_STATE", get_state=whole)
+
+    async def tasks(self, _call: wire.Call) -> wire.Response:
+        return wire.Response(type="GET_TASKS", get_tasks=tasks_of(self._state))
+
+    async def executors(self, _call: wire.Call) -> wire.Response:
+        return wire.Response(type="GET_EXECUTORS", get_executors=executors_of(self._state))
+
+    async def frameworks(self, _call: wire.Call) -> wire.Response:
+        return wire.Response(type="GET_FRAMEWORKS", get_frameworks=frameworks_of(self._state))
+
+    async def containers(self, _call: wire.Call) -> wire.Response:
+        found = []
+        for run in [r for r in self._state.live_runs() if r.phase == "RUNNING"]:
+            statistics = msgspec.to_builtins(await self._measure(run))
+            found.append(
+                wire.Container(
+                    framework_id=FrameworkID(run.framework_id),
+                    executor_id=ExecutorID(run.executor_id),
+                    executor_name=run.executor.name,
+                    container_id=ContainerID(run.container_id),
+                    container_status=views.container_view(run)["status"],
+                    resource_statistics=msgspec.convert(statistics, ResourceStatistics),
+                )
+            )
+        containers = wire.Containers(containers=tuple(found))
+        return wire.Response(type="GET_CONTAINERS", get_containers=containers)
+
+
+async def _call_of(request: web.Request) -> wire.Call:
+    """The call in a request; Rejected with the original's texts."""
+    given = request.headers.get("Content-Type")
+    if given is None:
+        raise Rejected(400, "Expecting 'Content-Type' to be present")
+    if given.partition(";")[0].strip().lower() != JSON_TYPE:
+        raise Rejected(415, f"Expecting 'Content-Type' of {_TYPES}; this agent reads {JSON_TYPE}")
+    try:
+        call = json.decode(await request.read(), wire.Call)
+    except WireError as error:
+        raise Rejected(400, f"Failed to parse body into Call: {error}") from error
+    if call.type is None:
+        raise Rejected(400, "Failed to validate agent::Call: Expecting 'type' to be present")
+    name = call.type.lower()
+    if name in _WITH_BODY and getattr(call, name) is None:
+        raise Rejected(400, f"Failed to validate agent::Call: Expecting '{name}' to be present")
+    return call
+
+
+def tasks_of(state: State) -> wire.Tasks:
+    """All tasks by how far they are."""
+    lists: dict[str, list[Task]] = {"queued": [], "launched": [], "terminated": []}
+    for framework in state.frameworks.values():
+        for run in framework.runs.values():
+            for entry in run.tasks.values():
+                kind = "terminated" if entry.state in TERMINAL_STATES else "launched"
+                kind = "queued" if entry.state == "TASK_STAGING" else kind
+                lists[kind].append(registration.wire_task(state, run, entry))
+    completed = [
+        registration.wire_task(state, run, entry)
+        for framework in _all(state)
+        for run in framework.completed
+        for entry in run.tasks.values()
+    ]
+    return wire.Tasks(
+        queued_tasks=tuple(lists["queued"]),
+        launched_tasks=tuple(lists["launched"]),
+        terminated_tasks=tuple(lists["terminated"]),
+        completed_tasks=tuple(completed),
+    )
+
+
+def executors_of(state: State) -> wire.Executors:
+    """Executors that run and that ended."""
+    return wire.Executors(
+        executors=tuple(
+            wire.Executor(executor_info=run.executor)
+            for framework in state.frameworks.values()
+            for run in framework.runs.values()
+        ),
+        completed_executors=tuple(
+            wire.Executor(executor_info=run.executor)
+            for framework in _all(state)
+            for run in framework.completed
+        ),
+    )
+
+
+def frameworks_of(state: State) -> wire.Frameworks:
+    """Frameworks that have runs here and that had."""
+    return wire.Frameworks(
+        frameworks=tuple(wire.Framework(framework_info=f.info) for f in state.frameworks.values()),
+        completed_frameworks=tuple(
+            wire.Framework(framework_info=f.info) for f in state.completed_frameworks
+        ),
+    )
+
+
+def _all(state: State) -> list[Framework]:
+    return [*state.frameworks.values(), *state.completed_frameworks]
+
+
+#: Calls that are answered during recovery, too.
+_ANY_TIME = frozenset({"GET_HEALTH", "GET_FLAGS", "GET_VERSION", "GET_METRICS"})
+
+_READS: dict[str, Callable[[OperatorApi, wire.Call], Awaitable[wire.Response]]] = {
+    "GET_HEALTH": OperatorApi.health,
+    "GET_FLAGS": OperatorApi.flags,
+    "GET_VERSION": OperatorApi.version,
+    "GET_METRICS": OperatorApi.figures,
+    "LIST_FILES": OperatorApi.list_files,
+    "READ_FILE": OperatorApi.read_file,
+    "GET_STATE": OperatorApi.state,
+    "GET_CONTAINERS": OperatorApi.containers,
+    "GET_FRAMEWORKS": OperatorApi.frameworks,
+    "GET_EXECUTORS": OperatorApi.executors,
+    "GET_OPERATIONS": OperatorApi.operations,
+    "GET_TASKS": OperatorApi.tasks,
+    "GET_AGENT": OperatorApi.agent,
+    "GET_RESOURCE_PROVIDERS": OperatorApi.resource_providers,
+}
