@@ -86,6 +86,14 @@ clean: ## remove the virtual environment and what builds and tests left; the lab
 engine: lab-packages $(INSTALLED)
 	$(call with-docker,$(BIN)/python -m mesostk.ops.engine)
 
+# What apt says is of interest only if it fails.
+define apt-install
+echo "installing" $(1); \
+log="$$( { $(SUDO) apt-get -q update && $(SUDO) env DEBIAN_FRONTEND=noninteractive \
+	apt-get -q install -y --no-install-recommends $(1); } 2>&1 </dev/null )" \
+	|| { echo "$$log" >&2; exit 1; }
+endef
+
 # Installs the packages whose programs are not found; nothing to do is the usual case.
 define apt-get
 @missing=(); \
@@ -93,9 +101,7 @@ for pair in $(1); do command -v "$${pair%%:*}" >/dev/null || missing+=("$${pair#
 $(2) \
 if (( $${#missing[@]} )); then \
 	command -v apt-get >/dev/null || { echo "install $${missing[*]} and try again: there is no apt-get here" >&2; exit 1; }; \
-	echo "installing $${missing[*]}"; \
-	$(SUDO) apt-get -qq update </dev/null; \
-	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$${missing[@]}" </dev/null; \
+	$(call apt-install,"$${missing[@]}"); \
 fi
 endef
 
@@ -127,8 +133,7 @@ FIND_PYTHON := for python in $(PYTHON) python3.13 python3.12 python3.11 python3;
 $(VENV)/bin/python:
 	@if [[ -z "$$($(FIND_PYTHON))" ]]; then \
 		command -v apt-get >/dev/null || { echo "Python 3.11 or newer with venv is needed" >&2; exit 1; }; \
-		$(SUDO) apt-get -qq update </dev/null; \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y python3 python3-venv </dev/null; \
+		$(call apt-install,python3 python3-venv); \
 	fi
 	@python="$$($(FIND_PYTHON))"; \
 	[[ -n "$$python" ]] || { echo "no Python 3.11 or newer: name one with make PYTHON=…" >&2; exit 1; }; \

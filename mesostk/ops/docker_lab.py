@@ -77,6 +77,7 @@ class DockerLab:
 
     # up
 
+    @engine.talking()
     def up(self, progress: Progress) -> None:
         """Make or repair the hosts until each answers by SSH, then write the inventory."""
         with lab.changing(self.state_dir):
@@ -252,6 +253,7 @@ class DockerLab:
 
     # down
 
+    @engine.talking()
     def has_remains(self) -> bool:
         """Whether a running engine has containers or networks of this lab."""
         try:
@@ -266,6 +268,7 @@ class DockerLab:
     def _mine(self) -> dict[str, str | list[str] | bool]:
         return {"label": f"{LABEL}={self.spec.name}"}
 
+    @engine.talking()
     def down(self, progress: Progress, *, purge: bool) -> None:
         """Remove containers, network, volumes, keys and left-over cgroups; `purge`: images too."""
         with lab.changing(self.state_dir):
@@ -291,6 +294,7 @@ class DockerLab:
 
     # one host
 
+    @engine.talking()
     def status(self) -> list[HostStatus]:
         """What each host is; raises Unavailable if the engine does not answer."""
         return _in_parallel(self.spec.hosts(), self._status_of)
@@ -311,20 +315,24 @@ class DockerLab:
             state, detail = "broken", f"container is {container.status}; `mesostk lab up` repairs"
         return HostStatus(host=host, state=state, detail=detail)
 
+    @engine.talking()
     def stop(self, host: str) -> None:
         """Kill the host's processes at once, as a power button does."""
         self._get(host).kill(signal="SIGKILL")
 
+    @engine.talking()
     def start(self, host: str) -> None:
         """Boot the host and wait until it answers."""
         self._get(host).start()
         self._wait_ready(lab.named(self.spec, host), time.monotonic() + _BOOT_LIMIT_S)
 
+    @engine.talking()
     def partition(self, host: str) -> None:
         """Take the host's network link down; processes and addresses stay."""
         command = self._on_link(lab.named(self.spec, host), "ip link set $link down")
         self._exec(self._get(host), command)
 
+    @engine.talking()
     def heal(self, host: str) -> None:
         """Take the link up again, with the default route that went with it."""
         command = self._on_link(lab.named(self.spec, host), _HEAL)

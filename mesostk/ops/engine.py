@@ -10,7 +10,8 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import docker
@@ -95,6 +96,18 @@ def connect() -> docker.DockerClient:
         client.close()
         raise Unavailable(_why_no_answer(error)) from error
     return client
+
+
+@contextmanager
+def talking() -> Iterator[None]:
+    """Turn what the engine refuses, and its silence, into Unavailable; also a decorator."""
+    try:
+        yield
+    except docker.errors.DockerException as error:
+        said = getattr(error, "explanation", None) or str(error)
+        raise Unavailable(f"the Docker engine refuses: {said}") from error
+    except requests.exceptions.RequestException as error:
+        raise Unavailable(_why_no_answer(error)) from error
 
 
 def _why_no_answer(error: Exception) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from mesostk.errors import ConfigError
+from mesostk.errors import ConfigError, Unavailable
 from mesostk.ops import engine, lab
 from mesostk.ops.docker_lab import LABEL, DockerLab
 from mesostk.ops.lab import Host, LabSpec
@@ -193,6 +193,12 @@ def test_strangers_container_is_not_touched(it: DockerLab, client: docker.Docker
         assert client.containers.get(str(stranger.id)).name == it.container_name(AGENT)
     finally:
         stranger.remove(force=True)
+
+
+def test_what_the_engine_refuses_is_said_in_a_sentence(it: DockerLab) -> None:
+    it.stop(AGENT.name)
+    with pytest.raises(Unavailable, match=r"the Docker engine refuses: .*is not running"):
+        it.stop(AGENT.name)
 
 
 def test_overlapping_network_is_named(it: DockerLab, tmp_path: Path) -> None:
