@@ -63,8 +63,21 @@ def _definition(app: AppDefinition) -> Json:
     }
     if not host:
         old["portDefinitions"] = _mapped_definitions(app)
-    return {key: old[key] if key in old else full[key] for key in _ORDER}
+    shown = {key: old[key] if key in old else full[key] for key in _ORDER}
+    return {k: value for k, value in shown.items() if k not in _ONLY_IF_SET or _is_set(value)}
 
+
+def _is_set(value: object) -> bool:
+    return value is not None and value is not False and value != {}
+
+
+#: Keys that clients of older versions do not know: the `marathon` client of PyPI refuses them.
+_ONLY_IF_SET = frozenset(
+    {
+        "check", "executorResources", "resourceLimits", "role", "secrets",
+        "taskKillGracePeriodSeconds", "tty",
+    }
+)  # fmt: skip
 
 #: Keys of 1.1 in its order, then the newer ones, then what 1.1 ended with.
 _ORDER = (

@@ -144,7 +144,8 @@ def group_info(
         shown["groups"] = below
     shown["dependencies"] = list(group.dependencies)
     shown["version"] = group.version
-    shown["enforceRole"] = group.enforce_role
+    if group.enforce_role:  # clients from before 1.9 do not know the key
+        shown["enforceRole"] = True
     return shown
 
 
