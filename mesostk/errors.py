@@ -22,6 +22,9 @@ class MesostkError(Exception):
 class ConfigError(MesostkError, ValueError):
     """A flag, file or inventory value is wrong; the message names it and says what is expected."""
 
+    #: What a daemon, like every command of the toolkit, ends with when it is told wrong things.
+    exit_code = 2
+
 
 class WireError(MesostkError, ValueError):
     """Bytes from outside do not decode; the message names the path of the field."""

@@ -52,7 +52,10 @@ GIL_SWITCH_S = 0.0005
 
 def main() -> None:
     """Entry point of `mesos-agent` and `mesos-slave`."""
-    values = flags.agent_flags(Path(sys.argv[0]).name).main(sys.argv[1:], os.environ)
+    name = Path(sys.argv[0]).name
+    # Whatever else Python was started with is no name that a message could use.
+    prog = name if name in ("mesos-agent", "mesos-slave") else "mesos-agent"
+    values = flags.agent_flags(prog).main(sys.argv[1:], os.environ)
     sys.exit(run(values, os.environ))
 
 

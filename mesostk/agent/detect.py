@@ -22,7 +22,7 @@ from mesostk.base.config import Values
 from mesostk.errors import ConfigError
 from mesostk.resources import attributes, text
 from mesostk.resources.resources import Resources
-from mesostk.wire.mesos import AgentInfo, DomainInfo, Resource
+from mesostk.wire.mesos import AgentInfo, Attribute, DomainInfo, Resource
 
 _GIB = 1024.0  # in MiB
 _PORTS = (31000, 32000)
@@ -40,7 +40,7 @@ def settings_of(values: Values, environ: Mapping[str, str]) -> Settings:
         ip=ip,
         port=values.advertise_port if values.advertise_port is not None else values.port,
         resources=resources_of(values, work_dir),
-        attributes=attributes.parse(values.attributes) if values.attributes is not None else (),
+        attributes=attributes_of(values),
         domain=domain_of(values),
         work_dir=str(work_dir),
         version=__version__,
@@ -106,10 +106,23 @@ def host_name(values: Values, ip: str) -> str:
         return socket.gethostname()
 
 
+def attributes_of(values: Values) -> tuple[Attribute, ...]:
+    """What the flag says about this host."""
+    if values.attributes is None:
+        return ()
+    try:
+        return attributes.parse(values.attributes)
+    except ConfigError as error:
+        raise ConfigError(f"--attributes: {error}; expected name:value;name:value") from error
+
+
 def resources_of(values: Values, work_dir: Path) -> tuple[Resource, ...]:
     """What the flag says, completed by what the host has of cpus, mem, disk and ports."""
     said = values.resources if values.resources is not None else ""
-    told = text.parse(said, values.default_role)
+    try:
+        told = text.parse(said, values.default_role)
+    except ConfigError as error:
+        raise ConfigError(f"--resources: {error}") from error
     # A zero is left out by the parser, but saying it keeps the detected amount out.
     named = {resource.name for resource in told.to_wire()} | _zeros(said)
     found = Resources.of(())

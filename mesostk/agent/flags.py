@@ -7,7 +7,7 @@ than its default is a warning at start, never a silent nothing.
 from __future__ import annotations
 
 from mesostk import __version__
-from mesostk.base.config import Flag, FlagSet, Values, duration, size_bytes
+from mesostk.base.config import Flag, FlagSet, Values, duration, port_number, size_bytes
 
 _UNUSED = "Accepted for the original's sake; has no effect here."
 
@@ -181,9 +181,10 @@ def _identity() -> list[Flag]:
              "/var/run/mesos for root, else run below work_dir. One agent each.",
              file_value=False),
         Flag("ip", str, None, "Address to listen on and to be reached at."),
-        Flag("port", int, 5051, "Port to listen on; 0 takes a free one.", minimum=0),
+        Flag("port", port_number, 5051, "Port to listen on; 0 takes a free one.", minimum=0),
         Flag("advertise_ip", str, None, "Address at which others reach the agent, if not --ip."),
-        Flag("advertise_port", int, None, "Port at which others reach the agent, if not --port."),
+        Flag("advertise_port", port_number, None,
+             "Port at which others reach the agent, if not --port."),
         Flag("ip_discovery_command", str, None, "Program that prints the address to use."),
         Flag("hostname", str, None, "Name that frameworks and people see."),
         Flag("hostname_lookup", bool, True, "Find the name of the address; else it is the name."),

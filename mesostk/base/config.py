@@ -37,10 +37,19 @@ from mesostk.base.flags import (
     kind_of,
     value_text,
 )
-from mesostk.base.units import duration, format_bytes, size_bytes
+from mesostk.base.units import duration, format_bytes, port_number, size_bytes
 from mesostk.errors import ConfigError
 
-__all__ = ["Flag", "FlagRecord", "FlagSet", "Values", "duration", "mask_secrets", "size_bytes"]
+__all__ = [
+    "Flag",
+    "FlagRecord",
+    "FlagSet",
+    "Values",
+    "duration",
+    "mask_secrets",
+    "port_number",
+    "size_bytes",
+]
 
 #: Exit code of a usage error, as every command of the toolkit has it.
 USAGE_ERROR: Final = 2

@@ -70,7 +70,10 @@ class FileStore:
         except sqlite3.DatabaseError as error:
             raise StoreError(f"{self._path}: {error}{_remedy(error)}") from error
         except OSError as error:
-            raise StoreError(f"{self._path}: {error.strerror or error}") from error
+            raise StoreError(
+                f"{self._path}: {error.strerror or error}: the daemon's user must be able to write"
+                " there"
+            ) from error
 
     # -- in the thread ---------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mesostk.base.units import duration, format_bytes, format_duration, size_bytes
+from mesostk.base.units import duration, format_bytes, format_duration, port_number, size_bytes
 
 _KIND_NAMES: Final[Mapping[Any, str]] = {
     str: "string",
@@ -17,6 +17,7 @@ _KIND_NAMES: Final[Mapping[Any, str]] = {
     bool: "boolean",
     duration: "duration",
     size_bytes: "bytes",
+    port_number: "port",
 }
 
 

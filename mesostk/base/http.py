@@ -325,10 +325,22 @@ def add_routes(
 
 
 class Server:
-    """Listens for one application on one address."""
+    """Listens for one application on one address.
 
-    def __init__(self, app: web.Application, ip: str, port: int) -> None:
+    `ip_flag` and `port_flag` are how the daemon calls the two; its errors name them.
+    """
+
+    def __init__(
+        self,
+        app: web.Application,
+        ip: str,
+        port: int,
+        ip_flag: str = "--ip",
+        port_flag: str = "--port",
+    ) -> None:
         self._app = app
+        self._ip_flag = ip_flag
+        self._port_flag = port_flag
         self.ip = ip
         #: The port asked for, and from `start` on the one that is open (0 asks for a free one).
         self.port = port
@@ -336,7 +348,7 @@ class Server:
 
     async def start(self) -> None:
         """Open the port; ConfigError naming it, and the remedy, if that cannot be."""
-        _check_ip(self.ip)
+        self._check_ip()
         runner = web.AppRunner(
             self._app,
             handler_cancellation=True,
@@ -349,7 +361,7 @@ class Server:
             await site.start()
         except OSError as error:
             await runner.cleanup()
-            raise ConfigError(_cannot_listen(self.ip, self.port, error)) from error
+            raise ConfigError(self._cannot_listen(error)) from error
         self._runner = runner
         address = runner.addresses[0]
         self.port = int(address[1])
@@ -360,31 +372,38 @@ class Server:
         if runner is not None:
             await runner.cleanup()
 
+    def _check_ip(self) -> None:
+        try:
+            ipaddress.ip_address(self.ip)
+        except ValueError as error:
+            raise ConfigError(
+                f"{self._ip_flag}={self.ip} is not an IP address to listen on"
+            ) from error
+
+    def _cannot_listen(self, error: OSError) -> str:
+        ip, port = self.ip, self.port
+        if error.errno == errno.EADDRINUSE:
+            return (
+                f"port {port} on {ip} is taken by another process; `ss -ltnp 'sport = :{port}'`"
+                f" shows which. Stop it or choose another {self._port_flag}"
+            )
+        if error.errno == errno.EACCES:
+            return (
+                f"port {port} needs root or CAP_NET_BIND_SERVICE; choose a {self._port_flag}"
+                " above 1023"
+            )
+        if error.errno == errno.EADDRNOTAVAIL:
+            return (
+                f"{ip} is not an address of this host; `ip address` lists those. Correct"
+                f" {self._ip_flag}"
+            )
+        return f"cannot listen on {ip}:{port}: {error.strerror or error}"
+
     @property
     def url(self) -> str:
         """`http://ip:port`."""
         host = f"[{self.ip}]" if ":" in self.ip else self.ip
         return f"http://{host}:{self.port}"
-
-
-def _check_ip(ip: str) -> None:
-    try:
-        ipaddress.ip_address(ip)
-    except ValueError as error:
-        raise ConfigError(f"--ip={ip} is not an IP address to listen on") from error
-
-
-def _cannot_listen(ip: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"port {port} on {ip} is taken by another process; `ss -ltnp 'sport = :{port}'` shows"
-            " which. Stop it or choose another --port"
-        )
-    if error.errno == errno.EACCES:
-        return f"port {port} needs root or CAP_NET_BIND_SERVICE; choose a --port above 1023"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return f"{ip} is not an address of this host; `ip address` lists those. Correct --ip"
-    return f"cannot listen on {ip}:{port}: {error.strerror or error}"
 
 
 async def wait_for_port(ip: str, port: int, timeout_s: float) -> None:

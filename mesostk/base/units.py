@@ -49,6 +49,16 @@ def size_bytes(text: str) -> int:
     return int(amount)
 
 
+def port_number(text: str) -> int:
+    """A TCP port, 0 where that means any; ValueError for anything else.
+
+    The kernel's calls would take 99999 for 34463.
+    """
+    if not text.isascii() or not text.isdigit() or int(text) > 65_535:
+        raise ValueError("expected a port, 0 to 65535")
+    return int(text)
+
+
 def format_duration(seconds: float) -> str:
     """The shortest text that `duration` reads back to the nanosecond: `90secs`, `1.5hrs`, `0ns`."""
     nanoseconds = round(seconds * 10**9)

@@ -56,6 +56,7 @@ __all__ = [
     "Zk",
     "ZkOp",
     "ZkUrl",
+    "zk_url",
 ]
 
 T = TypeVar("T")
@@ -122,6 +123,12 @@ class ZkUrl(msgspec.Struct, frozen=True):
         """The URL, with the password."""
         user = "" if self.user is None else f"{self.user}:{self.password}@"
         return f"zk://{user}{self.hosts}{self.path}"
+
+
+def zk_url(text: str) -> str:
+    """`text` if it is a ZooKeeper URL: the type of a flag; ConfigError otherwise."""
+    ZkUrl.parse(text)
+    return text
 
 
 def _host_and_port(text: str) -> str:

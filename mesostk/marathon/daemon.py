@@ -122,7 +122,7 @@ class MarathonDaemon:
             max_body_bytes=values.max_body_bytes,
             in_thread=daemon.cpu,
         )
-        server = Server(app, values.http_address, values.http_port)
+        server = Server(app, values.http_address, values.http_port, "--http_address", "--http_port")
         self._me = f"{self._settings.hostname}:{server.port}"
         self._add_routes(app)
         await server.start()
@@ -205,6 +205,9 @@ class MarathonDaemon:
         daemon.on_stop("zookeeper", zk.close)
         latch = url.path + LATCH_DIRECTORY
         zk_store = ZkStore(zk, url.path + STORE_DIRECTORY)
+        if not values.ha:
+            daemon.start("election", self._lead_alone(zk_store, zk))
+            return
         candidate = Candidate(
             zk,
             latch,
@@ -216,6 +219,12 @@ class MarathonDaemon:
         )
         daemon.start("election", candidate.run())
         daemon.start("leader", Detector(zk, latch, self._led_by, daemon.log).run())
+
+    async def _lead_alone(self, store: Store, zk: Zk) -> None:
+        """`--disable_ha`: nobody else stands; the store's fence still keeps two from writing."""
+        self._leader = self._me
+        await zk.connected(self._values.zk_timeout / 1000)
+        self._elected(store, zk)
 
     def _led_by(self, data: bytes | None) -> None:
         self._leader = None if data is None else data.decode(errors="replace")

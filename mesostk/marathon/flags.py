@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 from mesostk import __version__
 from mesostk.base.config import Flag, FlagSet, Values
-from mesostk.base.units import size_bytes
+from mesostk.base.units import port_number, size_bytes
+from mesostk.base.zk import zk_url
 from mesostk.errors import ConfigError
 from mesostk.marathon.state import Settings
 
@@ -57,7 +58,7 @@ IGNORED_SWITCHES = (
 def _basic() -> list[Flag]:
     return [
         Flag("master", str, None, "where the master is: host:port or zk://host:port/mesos"),
-        Flag("zk", str, None, "state and election: zk://host:port/marathon; without it a file"),
+        Flag("zk", zk_url, None, "state and election: zk://host:port/marathon; without it a file"),
         Flag("state_dir", str, "/var/lib/marathon", "directory of the state when there is no --zk"),
         Flag("framework_name", str, "marathon", "name under which Marathon registers"),
         Flag("failover_timeout", float, 604_800.0, "time for which tasks outlive us", unit="s"),
@@ -124,7 +125,7 @@ def _scheduling() -> list[Flag]:
 def _http() -> list[Flag]:
     return [
         Flag("http_address", str, "0.0.0.0", "address to listen on"),  # noqa: S104 - the original's
-        Flag("http_port", int, 8080, "port to listen on", minimum=1),
+        Flag("http_port", port_number, 8080, "port to listen on", minimum=1),
         Flag("disable_http", bool, False, "accepted; this Marathon serves plain HTTP only"),
         Flag("http_compression", bool, True, "compress answers for callers that accept it"),
         Flag("http_credentials", str, None, "user:password that every request must give"),

@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 
 from mesostk import __version__
-from mesostk.base.config import Flag, FlagSet, Values, duration, size_bytes
+from mesostk.base.config import Flag, FlagSet, Values, duration, port_number, size_bytes
+from mesostk.base.zk import zk_url
 from mesostk.master.state import Config
 from mesostk.resources.text import parse_quantities
 from mesostk.wire import json
@@ -144,15 +145,15 @@ def _flag(name: str, type: object, default: object, help: str, **more: object) -
 
 def _identity() -> list[Flag]:
     return [
-        _flag("zk", str, None, "zk://host:2181,…/path under which masters elect their leader and "
-              "keep their registry; without it this master leads alone."),
+        _flag("zk", zk_url, None, "zk://host:2181,…/path under which masters elect their leader "
+              "and keep their registry; without it this master leads alone."),
         _flag("zk_session_timeout", duration, "10secs", "ZooKeeper session timeout.", minimum=1),
         _flag("quorum", int, None, "Accepted; the quorum is that of the ZooKeeper servers.",
               minimum=1),
         _flag("ip", str, None, "Address to listen on and to be reached at."),
-        _flag("port", int, 5050, "Port to listen on; 0 takes a free one.", minimum=0),
+        _flag("port", port_number, 5050, "Port to listen on; 0 takes a free one.", minimum=0),
         _flag("advertise_ip", str, None, "Address at which others reach it, if not --ip."),
-        _flag("advertise_port", int, None, "Port at which others reach it, if not --port."),
+        _flag("advertise_port", port_number, None, "Port at which others reach it, if not --port."),
         _flag("ip_discovery_command", str, None, "Program that prints the address to use."),
         _flag("hostname", str, None, "Name in redirects and for people."),
         _flag("hostname_lookup", bool, True, "Find the name of the address; else it is the name."),
