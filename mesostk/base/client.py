@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
@@ -54,11 +55,16 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """A session with keep-alive; made on the loop, closed at the end."""
+    """A session with keep-alive; made on the loop, closed at the end.
 
-    def __init__(self, user_agent: str, max_connections: int = 100) -> None:
+    `tls` is used for https; without it certificates are checked against those of the host.
+    """
+
+    def __init__(
+        self, user_agent: str, max_connections: int = 100, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=max_connections),
+            connector=aiohttp.TCPConnector(limit=max_connections, ssl=True if tls is None else tls),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             headers={"User-Agent": user_agent},
             # The proxy settings of whoever starts a daemon are not the cluster's.
