@@ -22,9 +22,11 @@ from aiohttp import web
 from mesostk.base.core import Event
 from mesostk.errors import Rejected
 from mesostk.marathon import groups, paths, planviews, views
+from mesostk.marathon.commands import group_at, no_app
 from mesostk.marathon.edge import json_response
 from mesostk.marathon.events import (
     Caller,
+    ChangeGroup,
     Command,
     CreateApp,
     DeleteApp,
@@ -74,20 +76,23 @@ class Api:
 
     def add_to(self, app: web.Application) -> None:
         """Add all routes; ids are everything up to the last known segment."""
-        add = app.router.add_route
-        add("GET", "/v2/apps", self._get_apps)
+        add, get = app.router.add_route, app.router.add_get  # the latter answers HEAD too
+        get("/v2/apps", self._get_apps)
         add("POST", "/v2/apps", self._post_app)
         add("PUT", "/v2/apps", self._put_apps)
         add("PATCH", "/v2/apps", self._put_apps)
         add("*", "/v2/apps/{tail:.+}", self._by_tail)
-        add("GET", "/v2/tasks", self._get_tasks)
+        get("/v2/tasks", self._get_tasks)
         add("POST", "/v2/tasks/delete", self._kill_listed)
-        add("GET", "/v2/deployments", self._get_deployments)
+        get("/v2/deployments", self._get_deployments)
         add("DELETE", "/v2/deployments/{id}", self._delete_deployment)
-        add("GET", "/v2/queue", self._get_queue)
+        get("/v2/queue", self._get_queue)
         add("DELETE", "/v2/queue/{id:.+}/delay", self._reset_delay)
-        add("GET", "/v2/groups", self._get_group)
-        add("GET", "/v2/groups/{tail:.*}", self._get_group)
+        get("/v2/groups", self._get_group)
+        get("/v2/groups/{tail:.*}", self._get_group)
+        for method in ("POST", "PUT"):
+            add(method, "/v2/groups", self._change_group)
+            add(method, "/v2/groups/{tail:.*}", self._change_group)
         add("DELETE", "/v2/groups", self._delete_group)
         add("DELETE", "/v2/groups/{tail:.*}", self._delete_group)
 
@@ -134,7 +139,7 @@ class Api:
     async def _by_tail(self, request: web.Request) -> web.StreamResponse:
         """Pick the handler by the last, or the next to last, segment of the path."""
         parts = paths.segments(request.match_info["tail"])
-        method = request.method
+        method = "GET" if request.method == "HEAD" else request.method
         if len(parts) > 1 and (method, parts[-1]) in self._below:
             return await self._below[method, parts[-1]](request, absolute(parts[:-1]), "")
         if len(parts) > 2 and (method, parts[-2] + "/") in self._below:
@@ -327,13 +332,19 @@ class Api:
     def _group_version(self, parts: list[str]) -> web.Response:
         state = self._state()
         group_id, version = "/" + "/".join(parts[:-2]), parts[-1]
-        if version not in state.group_versions.get(group_id, {}):
-            raise Refused(404, f"Group '{group_id}' does not exist in version {version}")
-        nodes = {(i, v): node for i, of in state.group_versions.items() for v, node in of.items()}
-        apps = {(i, v): app for i, of in state.versions.items() for v, app in of.items()}
-        group, _ = groups.assemble(nodes, apps, version, group_id)
+        group = group_at(state, group_id, version)
         everything = planviews.GROUP_PARTS
         return json_response(planviews.group_info(state, group, everything, frozenset()))
+
+    async def _change_group(self, request: web.Request) -> web.StreamResponse:
+        return await self._ask(
+            request,
+            ChangeGroup,
+            group_id=paths.absolute(request.match_info.get("tail", "")),
+            body=await json_object(request),
+            create=request.method == "POST",
+            dry_run=flag(request, "dryRun"),
+        )
 
     async def _delete_group(self, request: web.Request) -> web.StreamResponse:
         group_id = paths.absolute(request.match_info.get("tail", ""))
@@ -343,11 +354,6 @@ class Api:
 def absolute(parts: list[str]) -> str:
     """The id that path segments spell."""
     return "/" + "/".join(parts)
-
-
-def no_app(id: str) -> Refused:
-    """404 for an app."""
-    return Refused(404, f"App '{id}' does not exist")
 
 
 def no_group(id: str) -> Refused:

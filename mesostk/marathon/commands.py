@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
-from mesostk.marathon import apps, groups, paths, ports, validation, versions
+from mesostk.marathon import apps, groupchange, groups, paths, plan, ports, validation, versions
 from mesostk.marathon.appview import app_view
 from mesostk.marathon.deploying import cancel, change_root
 from mesostk.marathon.events import (
+    ChangeGroup,
     Command,
     CreateApp,
     DeleteApp,
@@ -33,7 +34,7 @@ from mesostk.marathon.state import State, Turn
 from mesostk.marathon.timestamps import next_version
 from mesostk.marathon.tracking import decommission
 from mesostk.marathon.views import task_view
-from mesostk.wire.marathon import ApiPostEvent, AppDefinition, DeploymentResult, TaskCounts
+from mesostk.wire.marathon import ApiPostEvent, AppDefinition, DeploymentResult, DryRun, TaskCounts
 
 
 def no_app(id: str) -> Refused:
@@ -197,6 +198,44 @@ def _reset_delay(state: State, turn: Turn, command: ResetDelay) -> None:
 # -- groups -----------------------------------------------------------------------------------
 
 
+def _change_group(state: State, turn: Turn, command: ChangeGroup) -> None:
+    update = groupchange.read(command.body)
+    id = command.group_id
+    if command.create:
+        id = groupchange.created_id(update, id) if update.id is not None else id
+        if groups.find(state.root, id) is not None:
+            raise Refused(409, f"Group {id} is already created. Use PUT to change this group.")
+        if id in state.apps:
+            raise Refused(409, f"An app with the path {id} already exists.")
+    version = _next_version(state, turn)
+    wanted = groupchange.changed(
+        state.root, id, update, state.app_settings, lambda *which: group_at(state, *which)
+    )
+    pairs = [(state.apps.get(app.id), app) for app in groups.apps(wanted)]
+    stamped = {app.id: app for app in _stamped(state, pairs, version)}
+    root = groups.put_group(state.root, groupchange.replaced(wanted, stamped, version), version)
+    if command.dry_run:
+        groups.refuse_invalid(root)
+        turn.reply(command.request, 200, DryRun(steps=plan.steps(state.root, root)))
+        return
+    posts = _posts(turn, command, [app for old, app in pairs if old != stamped[app.id]])
+    deployment = change_root(state, turn, root, version, force=command.force, posts=posts)
+    location = f"{command.caller.base_url}/v2/groups{id}" if command.create else ""
+    _answer(turn, command, deployment, 201 if command.create else 200, location)
+
+
+def group_at(state: State, id: str, version: str) -> Group:
+    """The group `id` as it was in `version`; Refused (404) where that is not kept."""
+    if version not in state.group_versions.get(id, {}):
+        raise Refused(404, f"Group '{id}' does not exist in version {version}")
+    nodes = {(i, v): node for i, of in state.group_versions.items() for v, node in of.items()}
+    definitions = {(i, v): app for i, of in state.versions.items() for v, app in of.items()}
+    group, missing = groups.assemble(nodes, definitions, version, id)
+    if missing:
+        raise Refused(404, f"Group '{id}' in version {version} is no longer complete: {missing}")
+    return group
+
+
 def _delete_group(state: State, turn: Turn, command: DeleteGroup) -> None:
     if groups.find(state.root, command.group_id) is None:
         raise Refused(404, f"Group '{command.group_id}' does not exist")
@@ -315,6 +354,7 @@ HANDLERS: dict[type[Command], Callable[[State, Turn, Any], None]] = {
     DeleteApp: _delete_app,
     RestartApp: _restart_app,
     KillTasks: _kill_tasks,
+    ChangeGroup: _change_group,
     DeleteGroup: _delete_group,
     DeleteDeployment: _delete_deployment,
     ResetDelay: _reset_delay,

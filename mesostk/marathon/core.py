@@ -27,6 +27,7 @@ from mesostk.marathon import (
     tracking,
 )
 from mesostk.marathon.events import (
+    ChangeGroup,
     Command,
     Connected,
     CreateApp,
@@ -286,6 +287,7 @@ HANDLERS: dict[type[Event], Callable[[Marathon, Turn, Any], None]] = {
     DeleteApp: _on_command,
     RestartApp: _on_command,
     KillTasks: _on_command,
+    ChangeGroup: _on_command,
     DeleteGroup: _on_command,
     DeleteDeployment: _on_command,
     ResetDelay: _on_command,

@@ -119,6 +119,15 @@ class KillTasks(Command, frozen=True, kw_only=True):
     one: bool = False
 
 
+class ChangeGroup(Command, frozen=True, kw_only=True):
+    """`POST` (`create`) or `PUT /v2/groups/{id}`; with `dry_run` only the steps are answered."""
+
+    group_id: str
+    body: Mapping[str, object]
+    create: bool = False
+    dry_run: bool = False
+
+
 class DeleteGroup(Command, frozen=True, kw_only=True):
     """`DELETE /v2/groups/{id}`; the root is emptied, not removed."""
 
