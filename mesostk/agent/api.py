@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from aiohttp import web
 
-from mesostk import __version__
+from mesostk import MESOS_VERSION, __version__
 from mesostk.agent import registration, usage, views
 from mesostk.agent.runs import Runs
 from mesostk.agent.state import Framework, Run, State
@@ -84,7 +84,7 @@ class OperatorApi:
         return wire.Response(type="GET_FLAGS", get_flags=operator.Flags(flags=flags))
 
     async def version(self, _call: wire.Call) -> wire.Response:
-        info = VersionInfo(version=__version__)
+        info = VersionInfo(version=MESOS_VERSION, git_tag=f"mesostk-{__version__}")
         return wire.Response(type="GET_VERSION", get_version=operator.Version(version_info=info))
 
     async def figures(self, _call: wire.Call) -> wire.Response:

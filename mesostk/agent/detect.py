@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from mesostk import __version__
+from mesostk import MESOS_VERSION
 from mesostk.agent.executors import DEFAULT_PATH
 from mesostk.agent.state import Settings
 from mesostk.base.config import Values
@@ -43,7 +43,7 @@ def settings_of(values: Values, environ: Mapping[str, str]) -> Settings:
         attributes=attributes_of(values),
         domain=domain_of(values),
         work_dir=str(work_dir),
-        version=__version__,
+        version=MESOS_VERSION,
         containerizers=containerizers_of(values),
         switch_user=values.switch_user and os.geteuid() == 0,
         base_env=base_env(values, environ),

@@ -6,7 +6,7 @@ than its default is a warning at start, never a silent nothing.
 
 from __future__ import annotations
 
-from mesostk import __version__
+from mesostk import MESOS_VERSION, __version__
 from mesostk.base.config import Flag, FlagSet, Values, duration, port_number, size_bytes
 
 _UNUSED = "Accepted for the original's sake; has no effect here."
@@ -269,7 +269,7 @@ def agent_flags(prog: str = "mesos-agent") -> FlagSet:
         prog,
         "MESOS_",
         [*_used(), *_accepted()],
-        version=f"mesos {__version__}",
+        version=f"mesos {MESOS_VERSION} (mesostk {__version__})",
         about="Runs tasks for a cluster and reports what becomes of them.",
         from_zk=lambda line: {"master": line},
     )

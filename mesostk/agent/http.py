@@ -20,7 +20,7 @@ from urllib.parse import quote
 import psutil
 from aiohttp import web
 
-from mesostk import __version__
+from mesostk import MESOS_VERSION, __version__
 from mesostk.agent import usage, views
 from mesostk.agent.api import OperatorApi
 from mesostk.agent.runs import Runs
@@ -276,7 +276,13 @@ class Endpoints:
 
 
 def _build() -> dict[str, Any]:
-    return {"version": __version__, "build_date": "", "build_time": 0.0, "build_user": ""}
+    return {
+        "version": MESOS_VERSION,
+        "build_date": "",
+        "build_time": 0.0,
+        "build_user": "",
+        "git_tag": f"mesostk-{__version__}",
+    }
 
 
 def _path(request: web.Request) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from mesostk import __version__
+from mesostk import MESOS_VERSION, __version__
 from mesostk.base.config import Flag, FlagSet, Values, duration, port_number, size_bytes
 from mesostk.base.zk import zk_url
 from mesostk.master.state import Config
@@ -263,7 +263,7 @@ def master_flags() -> FlagSet:
         "mesos-master",
         "MESOS_",
         table,
-        version=f"mesos {__version__}",
+        version=f"mesos {MESOS_VERSION} (mesostk {__version__})",
         about="Keeps the members of a cluster, and offers what they have to frameworks.",
         from_zk=lambda line: {"zk": line},
     )
@@ -294,7 +294,7 @@ def config_of(values: Values, *, ip: str, port: int, hostname: str) -> Config:
         ip=ip,
         port=port,
         hostname=hostname,
-        version=__version__,
+        version=MESOS_VERSION,
         domain=values.domain,
         require_agent_domain=values.require_agent_domain,
         agent_ping_timeout_s=values.agent_ping_timeout,

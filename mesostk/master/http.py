@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 import psutil
 from aiohttp import web
 
-from mesostk import __version__
+from mesostk import MESOS_VERSION
 from mesostk.base.http import add_routes, json_answer
 from mesostk.base.metrics import Metrics
 from mesostk.errors import Rejected
@@ -186,7 +186,7 @@ class Routes:
         return json_answer({"flags": dict(self._node.flags)}, request=request)
 
     async def version(self, request: web.Request) -> web.Response:
-        return json_answer({"version": __version__, **legacy.BUILD}, request=request)
+        return json_answer({"version": MESOS_VERSION, **legacy.BUILD}, request=request)
 
     async def snapshot(self, request: web.Request) -> web.Response:
         return json_answer(self._metrics.snapshot(), request=request)

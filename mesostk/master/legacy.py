@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mesostk import __version__
+from mesostk import MESOS_VERSION, __version__
 from mesostk.master import views
 from mesostk.master.state import Agent, Framework
 from mesostk.resources.resources import Resources
@@ -38,8 +38,14 @@ _COUNTED_STATES = (
     "TASK_UNREACHABLE",
 )
 
-#: What the original says of its build; this one is told apart by its version only.
-BUILD: View = {"build_date": "", "build_time": 0.0, "build_user": ""}
+#: What the original says of its build. `version` is that of the interfaces, because clients decide
+#: by it what they may ask; our own release is in `git_tag`.
+BUILD: View = {
+    "build_date": "",
+    "build_time": 0.0,
+    "build_user": "",
+    "git_tag": f"mesostk-{__version__}",
+}
 
 
 class Fragments:
@@ -264,7 +270,7 @@ def state(
     cluster: str | None,
 ) -> View:
     """/state."""
-    view: View = {"version": __version__, **BUILD, "start_time": master.started_at or 0.0}
+    view: View = {"version": MESOS_VERSION, **BUILD, "start_time": master.started_at or 0.0}
     if master.elected_at is not None:
         view["elected_time"] = master.elected_at
     active = sum(item.is_active for item in master.agents.values())

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from mesostk import __version__
+from mesostk import MESOS_VERSION, __version__
 from mesostk.base.fanout import Broadcast
 from mesostk.base.http import JSON_TYPE, PROTOBUF_TYPE, accepted_type_of, json_answer
 from mesostk.base.metrics import Metrics
@@ -150,7 +150,7 @@ class OperatorApi:
         return self._answer(get_flags=operator.Flags(flags=flags))
 
     def version(self) -> operator.Response:
-        info = VersionInfo(version=__version__)
+        info = VersionInfo(version=MESOS_VERSION, git_tag=f"mesostk-{__version__}")
         return self._answer(get_version=operator.Version(version_info=info))
 
     def figures(self) -> operator.Response:

@@ -16,6 +16,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from mesostk import __version__
 from mesostk.ops.zookeeper import Ensemble
 from mesostk.wire import link
 from mesostk.wire.mesos import AgentInfo, FrameworkID, TaskID, TaskStatus
@@ -348,7 +349,7 @@ async def test_legacy_documents_and_their_aliases(
         "tasks": {"tasks"},
         "roles": {"roles"},
         "flags": {"flags"},
-        "version": {"version", "build_date", "build_time", "build_user"},
+        "version": {"version", "build_date", "build_time", "build_user", "git_tag"},
         "metrics/snapshot": {"master/elected", "master/slaves_active", "system/cpus_total"},
     }
     for name, keys in documents.items():
@@ -359,6 +360,10 @@ async def test_legacy_documents_and_their_aliases(
     async with http.get(f"{master.url}/state?jsonp=go") as answer:
         assert answer.content_type == "text/javascript"
         assert (await answer.text()).startswith('go({"version"')
+    async with http.get(f"{master.url}/version") as answer:
+        told = await answer.json()
+    # Clients choose by it what they ask for; our own release is told beside it.
+    assert (told["version"], told["git_tag"]) == ("1.11.0", f"mesostk-{__version__}")
     async with http.get(f"{master.url}/redirect", allow_redirects=False) as answer:
         assert (answer.status, answer.headers["Location"]) == (307, f"//127.0.0.1:{master.port}")
     async with http.get(f"{master.url}/metrics/snapshot") as answer:
