@@ -8,6 +8,7 @@ it forks inherits that, which is how the tasks of an agent that is gone are foun
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -191,17 +192,30 @@ def _abandon(popen: subprocess.Popen[bytes]) -> None:
     popen.returncode = 0
 
 
-def require_port(address: str, port: int, name: str) -> None:
-    """Raise ConfigError if `name` could not listen on `address:port`."""
+def require_port(address: str, port: int, name: str, patience_s: float = 2.0) -> None:
+    """Raise ConfigError if `name` could not listen on `address:port` within `patience_s`.
+
+    A killed process counts as gone when its first thread is, and its others may hold the port for
+    a moment longer.
+    """
+    deadline = time.monotonic() + patience_s
+    while (error := _why_not_bound(address, port)) is not None:
+        if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+            raise ConfigError(
+                f"{name} needs {address}:{port}: {error.strerror}; `ss -ltnp` shows who listens "
+                "there; end that, or choose other addresses with `--subnet 127.0.4.0/24`"
+            ) from error
+        time.sleep(0.05)
+
+
+def _why_not_bound(address: str, port: int) -> OSError | None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
         except OSError as error:
-            raise ConfigError(
-                f"{name} needs {address}:{port}: {error.strerror}; `ss -ltnp` shows who listens "
-                "there; end that, or choose other addresses with `--subnet 127.0.4.0/24`"
-            ) from error
+            return error
+    return None
 
 
 def listens(address: str, port: int) -> bool:
