@@ -196,14 +196,12 @@ class Answers:
         changed = self._zone.changed
         self.writer.serial = serial
         self._passing.clear()
-        if len(changed) > len(self._keys):
-            self.forget()
-        else:
-            for name in changed:
-                self._forget_name(name)
-            for ask in self._fleeting:
-                self._kept.pop(ask, None)
-            self._fleeting.clear()
+        few, many = sorted((changed, self._keys.keys()), key=len)
+        for name in [name for name in few if name in many]:
+            self._forget_name(name)
+        for ask in self._fleeting:
+            self._kept.pop(ask, None)
+        self._fleeting.clear()
         changed.clear()
 
     def _forget_name(self, name: str) -> None:
