@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from mesostk.agent.fetcher import fetch_one, local_path, name_of
+from mesostk.agent.fetcher import fetch_one, local_path, name_of, unpack
 from mesostk.wire.mesos import CommandURI
 
 
@@ -56,6 +56,24 @@ def test_an_archive_cannot_write_outside_of_the_sandbox(tmp_path: Path) -> None:
     with pytest.raises(tarfile.TarError):
         fetch(CommandURI(value=str(tmp_path / "evil.tgz")), tmp_path / "box")
     assert not (tmp_path / "escaped").exists()
+
+
+def test_a_link_in_an_archive_is_no_way_out_of_the_sandbox(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "box").mkdir()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        link = tarfile.TarInfo("way")
+        link.type, link.linkname = tarfile.SYMTYPE, "../elsewhere"
+        archive.addfile(link)
+        archive.addfile(tarfile.TarInfo("way/escaped"), io.BytesIO())
+    packed.seek(0)
+    with (
+        tarfile.open(fileobj=packed) as archive,
+        pytest.raises(tarfile.TarError, match="leads out"),
+    ):
+        unpack(archive, tmp_path / "box")
+    assert not (tmp_path / "elsewhere" / "escaped").exists()
 
 
 @pytest.mark.parametrize(
