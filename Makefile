@@ -73,11 +73,6 @@ lock: $(INSTALLED) ## lock the packages of a node and of its installer anew
 	$(LOCK) requirements/node.in -o requirements/node.txt
 	$(LOCK) requirements/installer.in -o requirements/installer.txt
 
-.PHONY: lock
-lock: $(INSTALLED) ## lock what nodes install: requirements/*.in into *.txt, with hashes
-	for name in node installer; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
-		--generate-hashes --no-header requirements/$$name.in -o requirements/$$name.txt; done
-
 .PHONY: venv
 venv: $(INSTALLED) ## the virtual environment alone: mesostk and its development tools
 
