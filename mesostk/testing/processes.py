@@ -54,11 +54,11 @@ _FOREIGN: Final = ("MESOS_", "MARATHON_", "LIBPROCESS_", "NOTIFY_SOCKET")
 
 
 def until(what: str, probe: Callable[[], T | None], limit_s: float = LIMIT_S) -> T:
-    """What `probe` returns once that is neither None nor False; AssertionError after `limit_s`."""
+    """What `probe` returns once that is true in a condition; AssertionError after `limit_s`."""
     deadline = time.monotonic() + limit_s
     while True:
         found = probe()
-        if found is not None and found is not False:
+        if found:
             return found
         assert time.monotonic() < deadline, f"not after {limit_s:g} s: {what}"
         time.sleep(LOOK_S)
