@@ -75,6 +75,10 @@ def refuse_all(
         _count(framework, operation)
         state: TaskState = "TASK_DROPPED" if framework.is_partition_aware else "TASK_LOST"
         for task in _tasks_of(operation):
+            if task.task_id.value in framework.tasks:
+                # The call came twice: what it launched the first time lives, and is not dropped.
+                master.note("Ignoring a repeated launch", level="WARNING", task=task.task_id.value)
+                continue
             status = tasks.master_status(
                 master,
                 now,

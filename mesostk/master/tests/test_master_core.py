@@ -278,6 +278,16 @@ def test_a_task_that_does_not_fit_is_an_error_and_the_others_go_on(
     assert list(bench.master.frameworks[framework_id].tasks) == ["good"]
 
 
+def test_an_accept_that_comes_twice_does_not_drop_what_it_launched(bench: Any) -> None:
+    _, agent_id = bench.agent()
+    stream, framework_id = bench.framework()
+    offers = bench.offers(stream)
+    bench.accept(framework_id, offers, bench.task("t1", agent_id))
+    bench.accept(framework_id, offers, bench.task("t1", agent_id))
+    assert bench.statuses(stream) == []
+    assert list(bench.master.frameworks[framework_id].tasks) == ["t1"]
+
+
 def test_tasks_on_an_offer_used_twice_are_dropped(bench: Any) -> None:
     _, agent_id = bench.agent()
     stream, framework_id = bench.framework()
