@@ -57,7 +57,7 @@ CHANCES = {
     Kind.CRASH_AFTER_LAUNCH: 0.02,
     Kind.LOST_ANSWER: 0.02,
     Kind.SLOW_WATCH: 0.05,
-    Kind.STALE_READ: 0.2,
+    Kind.STALE_READ: 0.3,
     Kind.TORN_RECORD: 0.5,
     Kind.DUPLICATE_CALL: 0.03,
     Kind.LATE_MESSAGE: 0.02,

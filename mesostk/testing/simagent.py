@@ -226,6 +226,16 @@ class AgentShell(Process):
         url = None if data is None else leader_url(json.decode(data, MasterInfo))
         self._feed(events.LeaderChanged(url))
 
+    def mislead(self, stale: bytes) -> None:
+        """A server that lags tells a leader of the past; the others soon tell the present one."""
+        past = simstore.history(self._ensemble, ELECTION)
+        if not past or past[-1] == stale:
+            return
+        if self.is_alive and self.ground.faults.roll(Kind.STALE_READ, f"{self.name} {ELECTION}"):
+            self.arrives(lambda: self._on_leader(stale))()
+            seconds = self.ground.rng.uniform(1.0, 5.0)
+            self.later(seconds, lambda: self._on_leader(past[-1]))
+
     def _connect(self, effect: events.Connect) -> None:
         self._drop()
         uplink = self._link = Uplink(effect.link)

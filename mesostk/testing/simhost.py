@@ -53,8 +53,6 @@ class Host:
         #: Wall clock minus monotonic clock; seconds.
         self.offset_s = 1_700_000_000.0
         self.daemons: list[Process] = []
-        #: When something last went wrong here; what is true of healthy hosts waits for a while.
-        self.troubled_at = float("-inf")
 
 
 class Checked(Generic[C]):
@@ -127,7 +125,6 @@ class Process:
             return
         now = self.ground.loop.now
         self.ground.say(self.name, Note("Dying", {"why": why}))
-        self.host.troubled_at = now
         self.is_alive = self.is_paused = False
         self._held.clear()
         self.on_contact.clear()
@@ -148,7 +145,6 @@ class Process:
         if not self.is_alive or self.is_paused:
             return
         self.is_paused = True
-        self.host.troubled_at = self.ground.loop.now
         life = self.life
         for fn in list(self.on_contact):
             fn()
@@ -160,7 +156,6 @@ class Process:
             return
         life = self.life
         self.is_paused = False
-        self.host.troubled_at = self.ground.loop.now
         for fn in list(self.on_contact):
             fn()
         while self._held and self.is_alive and life == self.life:

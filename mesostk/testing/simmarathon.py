@@ -46,8 +46,8 @@ class MarathonShell(Server):
         self._is_posting = False
         self._requests: dict[int, Request] = {}
         self._request_numbers = 0
-        #: Told when this Marathon begins to lead.
-        self.on_lead: list[Callable[[MarathonShell], None]] = []
+        #: Told each save when it is decided.
+        self.on_save: list[Callable[[MarathonShell, Save], None]] = []
         #: Told each call before it is sent, and each event of the master.
         self.on_call: list[Callable[[MarathonShell, Any], None]] = []
         self.on_heard: list[Callable[[MarathonShell, Any], None]] = []
@@ -90,13 +90,11 @@ class MarathonShell(Server):
         rng = random.Random(self.ground.rng.random())
         core = self.core = Marathon(settings, rng)
         self.epoch = epoch.counter
-        for fn in self.on_lead:
-            fn(self)
         pipeline = simstore.Pipeline(self, store)
         driver = self._driver = self.drive(
             core,
             {
-                Save: ("save", pipeline.save),
+                Save: ("save", lambda effect: self._save(pipeline, effect)),
                 events.Subscribe: ("", self._subscribe),
                 events.Send: ("send", self._send),
                 events.Reply: ("send", self._reply),
@@ -132,6 +130,11 @@ class MarathonShell(Server):
         assert self._scheduler is not None
         address = None if data is None else framework.leader_address(data)
         self._scheduler.feed(framework.LeaderKnown(address))
+
+    def _save(self, pipeline: simstore.Pipeline, effect: Save) -> None:
+        for fn in self.on_save:
+            fn(self, effect)
+        pipeline.save(effect)
 
     def _subscribe(self, effect: events.Subscribe) -> None:
         assert self._scheduler is not None

@@ -48,6 +48,8 @@ class MasterShell(Server):
         self._stream_ids = 0
         #: Told when this master begins to lead.
         self.on_lead: list[Callable[[MasterShell], None]] = []
+        #: Told whenever an agent's calls are taken, by its link.
+        self.on_agent: list[Callable[[MasterShell, str], None]] = []
         #: Told each message to an agent or scheduler, and each call, before it is acted upon.
         self.on_send: list[Callable[[MasterShell, str, Any], None]] = []
         self.on_call: list[Callable[[MasterShell, scheduler.Call], None]] = []
@@ -162,6 +164,8 @@ class MasterShell(Server):
         elif request.stream_id not in self.core.links:
             request.answer(403, f"No link is open with {request.stream_id}")
         else:
+            for fn in self.on_agent:
+                fn(self, self.core.links[request.stream_id] or "")
             messages = tuple(_through_wire(self.ground.rng, m) for m in request.body)
             driver.feed(events.AgentCalled(request.stream_id, messages))
             request.answer(202, "")

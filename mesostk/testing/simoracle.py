@@ -11,8 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mesostk.agent.events import Launch, SendUp
+from mesostk.base.core import Put, Save
 from mesostk.base.zk import SetData, ZkOp
 from mesostk.marathon import repository, taskinfo
+from mesostk.marathon.instances import Condition, Goal, Instance
 from mesostk.resources.resources import Resources
 from mesostk.testing.simagent import AgentShell
 from mesostk.testing.simmarathon import STORE, MarathonShell
@@ -38,8 +40,10 @@ _LOST = frozenset(
     }
 )
 
-#: A host without trouble for this long has an agent that is known to the leader; seconds.
-CALM_S = 90.0
+#: An agent that a master hears of this often is reachable (its limit is 4 × 5 s); seconds.
+SILENCE_S = 18.0
+#: After it was silent for that long, its loss may still be on the way; seconds.
+GRACE_S = 5.0
 
 
 class Broken(AssertionError):
@@ -57,21 +61,26 @@ class Oracle:
         self._followed: dict[str, int] = {}
         #: Outstanding offers by master's life: offer id → (agent, resources, framework's stream).
         self._offers: dict[str, dict[str, tuple[str, Resources, str]]] = {}
+        #: When each master's life last heard of each agent, and when it did so after a silence.
+        self._heard_at: dict[tuple[str, int, str], float] = {}
+        self._back_at: dict[tuple[str, int, str], float] = {}
         #: State that each update carried, as Marathons heard it, by its uuid.
         self._heard: dict[bytes, TaskStatus] = {}
-        #: Tasks of which some Marathon heard the end.
-        self.ended_tasks: set[str] = set()
+        #: What some Marathon heard of the end of each task, from its agent or from the master.
+        self._ends: dict[str, set[str]] = {}
         #: Every run that was ever started, with its agent.
         self.started: list[tuple[AgentShell, Run]] = []
         world.ensemble.on_write.append(self._written)
         for master in world.masters:
             master.on_send.append(self._master_sends)
             master.on_call.append(self._master_called)
+            master.on_agent.append(self._agent_heard)
         for agent in world.agents:
             agent.on_event.append(self._agent_changed)
             agent.on_effect.append(self._agent_acts)
             agent.processes.on_start = partial(self._run_started, agent)
         for marathon in world.marathons:
+            marathon.on_save.append(self._marathon_saves)
             marathon.on_call.append(self._marathon_calls)
             marathon.on_heard.append(self._marathon_hears)
 
@@ -155,7 +164,7 @@ class Oracle:
             # A scheduler that (re-)subscribes holds no offers of former streams.
             books.clear()
         elif record.update is not None:
-            self._update_sent(record.update.status)
+            self._update_sent(master, record.update.status)
 
     def _check_offer(
         self,
@@ -179,9 +188,10 @@ class Oracle:
                 books.pop(offer_id.value, None)
 
     def _registered(self, master: MasterShell, record: link.Registered) -> None:
+        agent_id = record.agent_id.value
+        self._agent_heard(master, agent_id)
         if not self._owns(REGISTRY, master):
             return
-        agent_id = record.agent_id.value
         nodes = self._world.ensemble.nodes
         if not any(p.startswith(f"{REGISTRY}/agents/") and p.endswith(agent_id) for p in nodes):
             raise Broken(f"{master.name} greets {agent_id}, which is not in the registry")
@@ -192,19 +202,34 @@ class Oracle:
 
     # -- updates --------------------------------------------------------------------------------
 
-    def _update_sent(self, status: TaskStatus) -> None:
-        """A master tells a state: true of every task whose host has been well for a while."""
+    def _update_sent(self, master: MasterShell, status: TaskStatus) -> None:
+        """A master tells a state: no task that lives has ended, or is lost with a known agent."""
         task_id = status.task_id.value
         for agent in self._world.agents:
             run = self._run(agent, task_id)
             if run is None:
                 continue
-            now = self._world.loop.now
-            calm = now - max(agent.host.troubled_at, run.started_at, self._world.moved_at) > CALM_S
             if status.state in TERMINAL_STATES - _LOST:
                 raise Broken(f"{task_id} lives, {status.state} is told")
-            if status.state in _LOST and calm:
+            if status.state in _LOST and self._is_reachable(master, agent):
                 raise Broken(f"{task_id} lives on {agent.name}, {status.state} is told")
+
+    def _agent_heard(self, master: MasterShell, agent_id: str) -> None:
+        key = (master.name, master.life, agent_id)
+        now = self._world.loop.now
+        if now - self._heard_at.get(key, now) >= SILENCE_S:
+            self._back_at[key] = now
+        self._heard_at[key] = now
+
+    def _is_reachable(self, master: MasterShell, agent: AgentShell) -> bool:
+        """Whether the master has heard of the agent all the time since it registered."""
+        assert agent.core is not None
+        id = agent.core.state.agent_id
+        key = (master.name, master.life, "" if id is None else id.value)
+        now = self._world.loop.now
+        if now - self._heard_at.get(key, float("-inf")) >= SILENCE_S:
+            return False
+        return now - self._back_at.get(key, float("-inf")) > GRACE_S
 
     def _marathon_hears(self, _marathon: MarathonShell, event: scheduler.Event) -> None:
         if event.update is None:
@@ -213,7 +238,26 @@ class Oracle:
         if status.uuid is not None:
             self._heard[status.uuid] = status
         if status.state in TERMINAL_STATES or status.state in _LOST:
-            self.ended_tasks.add(status.task_id.value)
+            told = status.state if status.uuid is not None else "by the master"
+            self._ends.setdefault(status.task_id.value, set()).add(told)
+
+    def _marathon_saves(self, marathon: MarathonShell, save: Save) -> None:
+        """No more instances of an app are made than are wanted."""
+        assert marathon.core is not None
+        state = marathon.core.state
+        made = {
+            repository.read(op.data, Instance).app_id
+            for op in save.ops
+            if isinstance(op, Put) and op.path.startswith("instances/") and _is_new(op.data)
+        }
+        for app_id in sorted(made):
+            wanted = state.apps[app_id].instances if app_id in state.apps else 0
+            if app_id in state.locks:
+                # A rolling restart may have all of both at once, and one more to move at all.
+                wanted = 2 * max(wanted, self._world.user.most_instances) + 1
+            live = [i for i in state.of_app(app_id) if _counts(i)]
+            if len(live) > wanted:
+                raise Broken(f"{marathon.name} has {len(live)} of {app_id}, {wanted} are wanted")
 
     def _marathon_calls(self, marathon: MarathonShell, call: scheduler.Call) -> None:
         if not self._owns(STORE, marathon):
@@ -323,11 +367,30 @@ class Oracle:
             now = NO_APP if app is None else Wish(str(app.cmd), app.instances)
             if now not in user.possible:
                 raise Broken(f"{app_id} is {now}, not one of {sorted(map(str, user.possible))}")
-        alive = set(self._alive())
         for agent, run in self.started:
-            is_told = run.task_id in alive or run.task_id in self.ended_tasks
-            if not is_told and not agent.lost_power:
-                raise Broken(f"nobody was told the end of {run.task_id} on {agent.name}")
+            self._check_end_was_told(agent, run)
+
+    def _check_end_was_told(self, agent: AgentShell, run: Run) -> None:
+        """Of a run that is over, Marathon heard the truth from the agent, whatever crashed."""
+        if run.is_alive or agent.lost_power or agent.was_full:
+            return
+        told = self._ends.get(run.task_id, set())
+        assert run.ended is not None
+        true = {"TASK_KILLED"}
+        if not run.is_killed:
+            # A kill may have been decided on, and come too late.
+            true.add("TASK_FINISHED" if run.ended.status == 0 else "TASK_FAILED")
+        if not told & true:
+            raise Broken(f"{run.task_id} on {agent.name}: {sorted(true)} not told, but {told}")
+
+
+def _is_new(data: bytes) -> bool:
+    instance = repository.read(data, Instance)
+    return instance.condition is Condition.PROVISIONED and instance.goal is Goal.RUNNING
+
+
+def _counts(instance: Instance) -> bool:
+    return instance.goal is Goal.RUNNING and not instance.is_unreachable
 
 
 def _why_not_member(agent: AgentShell, leader: MasterShell) -> str | None:

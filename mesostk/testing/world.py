@@ -24,6 +24,7 @@ from mesostk.testing.simnet import Network, Stream
 from mesostk.testing.simoracle import Broken, Oracle
 from mesostk.testing.simuser import AppUser, User
 from mesostk.testing.simzk import Ensemble
+from mesostk.wire import json
 
 #: Virtual seconds: in peace, with faults, and the most that may pass until all is well again.
 PEACE_S = 15.0
@@ -82,11 +83,9 @@ class World:
             self.user.apps[f"/app{n}"] = AppUser(self.user, f"/app{n}", command)
         #: Which epoch each master's life leads, by `name.life`.
         self.epoch_of_life: dict[str, int] = {}
-        #: When the leader of masters or Marathons last changed.
-        self.moved_at = self.loop.now
         self._repairs: dict[int, Callable[[], None]] = {}
         self.oracle = Oracle(self)
-        for shell in self._electable():
+        for shell in self.masters:
             shell.on_lead.append(self._led)
         for process in self.processes():
             self.loop.later(self.rng.uniform(0.0, 1.0), process.start)
@@ -103,9 +102,8 @@ class World:
         """Those that hold themselves for leaders."""
         return [shell for shell in self._electable() if shell.is_alive and shell.epoch is not None]
 
-    def _led(self, shell: MasterShell | MarathonShell) -> None:
-        self.moved_at = self.loop.now
-        if isinstance(shell, MasterShell) and shell.epoch is not None:
+    def _led(self, shell: MasterShell) -> None:
+        if shell.epoch is not None:
             self.epoch_of_life[f"{shell.name}.{shell.life}"] = shell.epoch
 
     # -- a whole run ----------------------------------------------------------------------------
@@ -211,7 +209,15 @@ class World:
             return None
         seconds = self.rng.uniform(5.0, 30.0)
         process.pause(seconds)
+        if isinstance(process, MasterShell) and process.epoch is not None:
+            self.loop.later(seconds, lambda: self._mislead(process))
         return f"{process.name} for {seconds:.1f} s"
+
+    def _mislead(self, master: MasterShell) -> None:
+        """A former leader that does not know it yet is told to agents, by servers that lag."""
+        for agent in self.agents:
+            if master.is_alive and master.core is not None:
+                agent.mislead(json.encode(master.core.info))
 
     def _expire(self) -> str | None:
         clients = [c for c in self.ensemble.clients if c.session_id is not None]
@@ -231,11 +237,7 @@ class World:
 
     def _stream(self) -> Stream | None:
         streams = [s for s in self.net.open_streams() if s.client_open and s.server_open]
-        if not streams:
-            return None
-        stream = self.rng.choice(streams)
-        stream.client.host.troubled_at = self.loop.now
-        return stream
+        return self.rng.choice(streams) if streams else None
 
     def _cut(self) -> str | None:
         stream = self._stream()
@@ -268,7 +270,6 @@ class World:
         if host.name in self.ensemble.cut_hosts:
             return None
         self.ensemble.cut(host.name)
-        host.troubled_at = self.loop.now
         seconds = self._for_a_while()
         self._until(seconds, lambda: self.ensemble.mend(host.name))
         return f"{host.name} for {seconds:.1f} s"
@@ -286,7 +287,6 @@ class World:
         if agent.disk.is_full:
             return None
         agent.disk.is_full = True
-        agent.host.troubled_at = self.loop.now
         seconds = self._for_a_while()
         self._until(seconds, lambda: setattr(agent.disk, "is_full", False))
         return f"{agent.name} for {seconds:.1f} s"

@@ -1,0 +1,259 @@
+"""Teeth: bugs planted one at a time in the real code, each of which some seed must catch.
+
+A bug that no seed catches means that the simulation, or the oracle, does not look where it should.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from mesostk.agent import core as agent_core
+from mesostk.agent import recovery, registration, updates
+from mesostk.agent.events import RecoveredRun, RunSeen
+from mesostk.base import zkstore
+from mesostk.base.core import Effect, Save
+from mesostk.marathon import deploying, loading, tracking
+from mesostk.marathon.core import Marathon
+from mesostk.marathon.events import Send
+from mesostk.marathon.instances import Condition
+from mesostk.marathon.state import Outbox, Turn
+from mesostk.master import allocator, arrival, departure, tasks
+from mesostk.master import core as master_core
+from mesostk.master.core import Master
+from mesostk.master.events import AgentStreamClosed
+from mesostk.testing.simoracle import Broken
+from mesostk.testing.simzk import Ensemble
+from mesostk.testing.world import World
+
+Patch = pytest.MonkeyPatch
+Bug = Callable[[Patch], None]
+
+#: Seeds that are tried before a bug counts as not caught.
+SEEDS = 200
+
+BUGS: dict[str, Bug] = {}
+
+
+def bug(plant: Bug) -> Bug:
+    """Enter a bug in the table under its name."""
+    BUGS[plant.__name__.replace("_", " ")] = plant
+    return plant
+
+
+# -- the store and leadership -------------------------------------------------------------------
+
+
+@bug
+def the_epoch_check_is_skipped(patch: Patch) -> None:
+    patch.setattr(Ensemble, "check", lambda _self, _path, _version: None)
+
+
+@bug
+def a_write_of_unknown_outcome_counts_as_done(patch: Patch) -> None:
+    async def always(_self: Any, _ops: Any, _version: int) -> bool:
+        return True
+
+    patch.setattr(zkstore.ZkStore, "_was_applied", always)
+
+
+# -- the master ---------------------------------------------------------------------------------
+
+
+@bug
+def an_agent_is_greeted_before_it_is_saved(patch: Patch) -> None:
+    def save(self: Master, ops: Any, then: Any, *args: Any) -> None:
+        then(self, 0.0 if self.elected_at is None else self.elected_at - self.wall_offset_s, *args)
+        token = self.new_number("save")
+        self._saves[token] = ((lambda _master, _now: None), ())
+        self.emit(Save(token, ops))
+
+    patch.setattr(Master, "save", save)
+
+
+@bug
+def a_resource_is_offered_twice(patch: Patch) -> None:
+    _without_check(patch, Master)
+    serve = allocator.Allocator._serve
+
+    def twice(self: Any, master: Any, now: float, agent: Any, granted: Any) -> None:
+        free = agent.free
+        serve(self, master, now, agent, granted)
+        agent.free = free
+
+    patch.setattr(allocator.Allocator, "_serve", twice)
+
+
+@bug
+def tasks_that_an_agent_brings_are_forgotten(patch: Patch) -> None:
+    take = arrival._take_tasks
+
+    def forget(master: Any, now: float, agent: Any, message: Any, *, was_unreachable: bool) -> Any:
+        empty = msgspec.structs.replace(message, tasks=())
+        return take(master, now, agent, empty, was_unreachable=was_unreachable)
+
+    patch.setattr(arrival, "_take_tasks", forget)
+
+
+@bug
+def a_broken_link_loses_the_tasks(patch: Patch) -> None:
+    closed = departure.stream_closed
+
+    def lose(master: Any, now: float, event: Any) -> None:
+        agent_id = master.links.get(event.stream)
+        closed(master, now, event)
+        for task in list(master.agents[agent_id].tasks.values()) if agent_id else ():
+            why = "REASON_AGENT_DISCONNECTED"
+            tasks.end_by_master(master, now, task, "TASK_LOST", why, "planted")  # type: ignore[arg-type] # a reason
+
+    handlers: dict[Any, Any] = master_core.HANDLERS
+    patch.setitem(handlers, AgentStreamClosed, lose)
+
+
+@bug
+def a_master_in_doubt_of_the_recovered_says_unknown(patch: Patch) -> None:
+    """It answers for tasks of agents that are still to come back."""
+
+    def forget(master: Any, now: float) -> None:
+        recover(master, now)
+        master.recovered.clear()
+
+    recover = departure.recover
+    patch.setattr(departure, "recover", forget)
+
+
+# -- the agent ----------------------------------------------------------------------------------
+
+
+@bug
+def an_agent_follows_a_lower_epoch(patch: Patch) -> None:
+    patch.setattr(registration, "why_refused", lambda _state, _epoch: None)
+
+
+@bug
+def an_end_is_lost_by_a_restart_of_the_agent(patch: Patch) -> None:
+    replay = updates.replay
+
+    def lose(key: Any, path: str, records: Any) -> Any:
+        stream = replay(key, path, records)
+        ends = (
+            stream is not None
+            and stream.pending
+            and (stream.pending[-1].update.status.state in ("TASK_FAILED", "TASK_FINISHED"))
+        )
+        return None if ends else stream
+
+    patch.setattr(updates, "replay", lose)
+
+
+@bug
+def what_ended_is_recovered_as_running(patch: Patch) -> None:
+    event = recovery.Found._run_event
+
+    def alive(self: Any, agent_id: Any, run: Any, seen: RunSeen) -> RecoveredRun:
+        return event(self, agent_id, run, RunSeen(alive=seen.alive or seen.ended is not None))
+
+    patch.setattr(recovery.Found, "_run_event", alive)
+
+
+@bug
+def what_runs_is_recovered_as_ended(patch: Patch) -> None:
+    event = recovery.Found._run_event
+
+    def dead(self: Any, agent_id: Any, run: Any, seen: RunSeen) -> RecoveredRun:
+        return event(self, agent_id, run, RunSeen(ended=seen.ended))
+
+    patch.setattr(recovery.Found, "_run_event", dead)
+
+
+@bug
+def an_update_goes_out_before_it_is_on_disk(patch: Patch) -> None:
+    append = updates.append
+
+    def hasty(state: Any, now: float, stream: Any, status: Any) -> list[Effect]:
+        effects = append(state, now, stream, status)
+        stream.pending[-1].saved = True
+        return updates.send_first(state, now, stream) + effects
+
+    patch.setattr(updates, "append", hasty)
+
+
+@bug
+def an_unheard_update_is_not_sent_again(patch: Patch) -> None:
+    timers: dict[Any, Any] = agent_core.TIMERS
+    patch.setitem(timers, updates.Resend, lambda _state, _now, _timer: [])
+
+
+# -- Marathon -----------------------------------------------------------------------------------
+
+
+def _hurry(patch: Patch, type_: str) -> None:
+    """Have calls of a type leave before what they depend on is saved."""
+    release = Outbox.release
+
+    def hasty(self: Outbox, turn: Turn) -> list[Effect]:
+        early: list[Effect] = [
+            e for e in turn.effects if isinstance(e, Send) and e.call.type == type_
+        ]
+        turn.effects = [e for e in turn.effects if e not in early]
+        return early + release(self, turn)
+
+    patch.setattr(Outbox, "release", hasty)
+
+
+@bug
+def an_update_is_acknowledged_before_it_is_saved(patch: Patch) -> None:
+    _hurry(patch, "ACKNOWLEDGE")
+
+
+@bug
+def an_offer_is_accepted_before_the_instance_is_saved(patch: Patch) -> None:
+    _hurry(patch, "ACCEPT")
+
+
+@bug
+def a_kill_is_forgotten_by_a_failover(patch: Patch) -> None:
+    take = loading._take_instances
+
+    def forget(state: Any, turn: Any, records: Any) -> None:
+        take(state, turn, records)
+        state.kills.clear()
+
+    patch.setattr(loading, "_take_instances", forget)
+
+
+@bug
+def launches_under_way_are_not_counted(patch: Patch) -> None:
+    _without_check(patch, Marathon)
+    patch.setitem(deploying._LIVES, Condition.PROVISIONED, "ended")
+
+
+@bug
+def tasks_are_not_asked_for_after_a_failover(patch: Patch) -> None:
+    patch.setattr(tracking, "reconcile_all", lambda _state, _turn: None)
+    patch.setattr(tracking, "ask_about_silent_launches", lambda _state, _turn: None)
+
+
+@bug
+def unknown_tasks_are_left_running(patch: Patch) -> None:
+    patch.setattr(tracking, "_unknown_task", lambda _turn, _status: None)
+
+
+def _without_check(patch: Patch, core: type[Any]) -> None:
+    """The core's own check would see it first; here the oracle must."""
+    patch.setattr(core, "check", lambda _self: None)
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_caught(name: str, monkeypatch: Patch) -> None:
+    BUGS[name](monkeypatch)
+    for seed in range(SEEDS):
+        try:
+            World(seed).prove()
+        except Broken as broken:
+            print(f"{name}: {str(broken).splitlines()[0]}")
+            return
+    raise AssertionError(f"no seed below {SEEDS} sees that {name}")
