@@ -69,17 +69,17 @@ class System:
 
     def add_to(self, app: web.Application) -> None:
         """Add all routes."""
-        add = app.router.add_route
-        add("GET", "/", self._root)
-        add("GET", "/ui", self._root)
-        add("GET", "/ui/{path:.*}", self._page)
-        add("GET", "/ping", self._ping)
-        add("GET", "/metrics", self._get_metrics)
-        add("GET", "/metrics/prometheus", self._prometheus)
-        add("GET", "/v2/info", self._info)
-        add("GET", "/v2/leader", self._get_leader)
-        add("DELETE", "/v2/leader", self._delete_leader)
-        add("GET", "/v2/events", self._events)
+        get = app.router.add_get  # answers HEAD too
+        get("/", self._root)
+        get("/ui", self._root)
+        get("/ui/{path:.*}", self._page)
+        get("/ping", self._ping)
+        get("/metrics", self._get_metrics)
+        get("/metrics/prometheus", self._prometheus)
+        get("/v2/info", self._info)
+        get("/v2/leader", self._get_leader)
+        app.router.add_delete("/v2/leader", self._delete_leader)
+        get("/v2/events", self._events, allow_head=False)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         return await self._hub().serve(request, self._edge.headers())

@@ -305,6 +305,16 @@ async def test_groups_show_the_tree(rig: Rig, client: aiohttp.ClientSession) -> 
     assert old["id"] == "/"
 
 
+@pytest.mark.parametrize("path", ["/v2/apps", "/v2/apps/hello2", "/v2/groups", "/ping", "/ui/"])
+async def test_head_answers_as_get_without_the_body(
+    client: aiohttp.ClientSession, path: str
+) -> None:
+    await client.post("/v2/apps", json=HELLO)
+    response = await client.head(path)
+    assert response.status == 200
+    assert await response.read() == b""
+
+
 async def test_system_endpoints(rig: Rig, client: aiohttp.ClientSession) -> None:
     assert await (await client.get("/ping")).text() == "pong"
     assert await answer(await client.get("/v2/leader")) == (200, {"leader": "me:8080"})
