@@ -7,6 +7,7 @@ absent part is a failure.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from pathlib import Path
 from typing import Final, NoReturn
@@ -48,6 +49,14 @@ def require_docker() -> None:
 def require_root() -> None:
     """Skip, or fail in CI, unless this is root."""
     _require(root_missing())
+
+
+def require_program(name: str, package: str) -> str:
+    """Path of a program; skip, or fail in CI, where it is not installed."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    if found is None:
+        _give_up(f"{name} is not installed; the package {package} has it")
+    return found
 
 
 def _require(missing: str | None) -> None:
