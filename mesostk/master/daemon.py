@@ -33,6 +33,7 @@ from mesostk.base.zk import SessionState, Zk, ZkUrl
 from mesostk.base.zkstore import ZkStore
 from mesostk.errors import ConfigError, WireError
 from mesostk.master import events, flags
+from mesostk.master.bodies import Bodies
 from mesostk.master.core import Master
 from mesostk.master.entry import Node
 from mesostk.master.figures import figures
@@ -77,7 +78,8 @@ class MasterDaemon:
         self._node = node = Node(values.as_strings(), values.cluster)
         self._scheduler = SchedulerApi(node)
         self._link = LinkApi(node, values.max_body)
-        self._operator = OperatorApi(node, daemon.metrics)
+        self._bodies = Bodies(daemon.start, daemon.cpu)
+        self._operator = OperatorApi(node, daemon.metrics, self._bodies)
 
     async def start(self) -> None:
         """Listen, then stand for election; returns once both are under way."""
@@ -86,7 +88,14 @@ class MasterDaemon:
         app = make_app(
             daemon.log, daemon.metrics, max_body_bytes=values.max_body, in_thread=daemon.cpu
         )
-        Routes(self._node, daemon.metrics, self._scheduler, self._link, self._operator).add_to(app)
+        Routes(
+            self._node,
+            daemon.metrics,
+            self._scheduler,
+            self._link,
+            self._operator,
+            self._bodies,
+        ).add_to(app)
         server = Server(app, "0.0.0.0" if values.ip is None else values.ip, values.port)  # noqa: S104 - no --ip means all addresses, as in the original
         await server.start()
         daemon.on_stop("server", server.stop)
@@ -94,7 +103,7 @@ class MasterDaemon:
         config = flags.config_of(values, ip=ip, port=port, hostname=hostname)
         master = Master(config, Random(os.urandom(32)))  # noqa: S311 - seeds ids, keeps no secret
         master.started_at = daemon.clock.wall()
-        self._node.master = master
+        self._node.begin(master)
         self._measure(master)
         daemon.log.info("Listening", ip=server.ip, port=server.port, id=master.id)
         self._stand()

@@ -16,6 +16,7 @@ from mesostk.base.http import JSON_TYPE, PROTOBUF_TYPE
 from mesostk.base.stream import Stream
 from mesostk.errors import Rejected, WireError
 from mesostk.master.core import Master
+from mesostk.master.fragments import Fragments
 from mesostk.wire import json
 from mesostk.wire.mesos import MasterInfo
 
@@ -32,6 +33,7 @@ class Node:
     """
 
     master: Master
+    fragments: Fragments
 
     def __init__(self, flags: Mapping[str, str], cluster: str | None) -> None:
         self.flags = flags
@@ -39,6 +41,11 @@ class Node:
         self.leader: MasterInfo | None = None
         self.driver: Driver[Master] | None = None
         self.streams: dict[str, Stream] = {}
+
+    def begin(self, master: Master) -> None:
+        """`master` is this process's core from now on."""
+        self.master = master
+        self.fragments = Fragments(master)
 
     @property
     def is_leading(self) -> bool:

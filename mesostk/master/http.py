@@ -7,9 +7,10 @@ is answered by the leader only; about this process by any master (spec/mesos.md 
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from importlib import resources
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import parse_qs
 
 import psutil
@@ -19,7 +20,8 @@ from mesostk import MESOS_VERSION
 from mesostk.base.http import add_routes, json_answer
 from mesostk.base.metrics import Metrics
 from mesostk.errors import Rejected
-from mesostk.master import legacy
+from mesostk.master import documents, legacy
+from mesostk.master.bodies import Bodies
 from mesostk.master.entry import (
     Node,
     leader_url,
@@ -68,13 +70,14 @@ class Routes:
         scheduler: SchedulerApi,
         link: LinkApi,
         operator: OperatorApi,
+        bodies: Bodies,
     ) -> None:
         self._node = node
         self._metrics = metrics
         self._scheduler = scheduler
         self._link = link
         self._operator = operator
-        self._fragments = legacy.Fragments()
+        self._bodies = bodies
 
     def add_to(self, app: web.Application) -> None:
         """Add all routes; whatever has none is 404."""
@@ -112,48 +115,54 @@ class Routes:
 
     # -- about the cluster ----------------------------------------------------------------------
 
-    async def state(self, request: web.Request) -> web.Response:
+    async def state(self, request: web.Request) -> web.StreamResponse:
         require_leader(self._node, request)
         leader = self._node.leader
-        body = legacy.state(
+        head = legacy.state_head(
             self._node.master,
-            self._fragments,
             None if leader is None else leader_view(leader),
             None if leader is None else leader.pid,
             self._node.flags,
             self._node.cluster,
         )
-        return json_answer(body, request=request)
+        return await self._document(request, documents.state, head=head)
 
-    async def state_summary(self, request: web.Request) -> web.Response:
+    async def state_summary(self, request: web.Request) -> web.StreamResponse:
         require_leader(self._node, request)
-        body = legacy.state_summary(self._node.master, self._node.cluster)
-        return json_answer(body, request=request)
+        cluster = self._node.cluster
+        return await self._document(request, documents.state_summary, cluster=cluster)
 
-    async def slaves(self, request: web.Request) -> web.Response:
+    async def slaves(self, request: web.Request) -> web.StreamResponse:
         require_leader(self._node, request)
-        body = legacy.slaves(self._node.master, request.query.get("slave_id"))
-        return json_answer(body, request=request)
+        agent_id = request.query.get("slave_id")
+        return await self._document(request, documents.slaves, agent_id=agent_id)
 
-    async def frameworks(self, request: web.Request) -> web.Response:
+    async def frameworks(self, request: web.Request) -> web.StreamResponse:
         require_leader(self._node, request)
         framework_id = request.query.get("framework_id")
-        body = legacy.frameworks(self._node.master, framework_id, self._fragments)
-        return json_answer(body, request=request)
+        return await self._document(request, documents.frameworks, framework_id=framework_id)
 
-    async def tasks(self, request: web.Request) -> web.Response:
+    async def tasks(self, request: web.Request) -> web.StreamResponse:
         require_leader(self._node, request)
-        order = request.query.get("order", "desc")
-        body = legacy.tasks(
-            self._node.master,
-            self._fragments,
+        return await self._document(
+            request,
+            documents.tasks,
             framework_id=request.query.get("framework_id"),
             task_id=request.query.get("task_id"),
             limit=_number(request, "limit", _DEFAULT_TASKS),
             offset=_number(request, "offset", 0),
-            ascending=order == "asc",
+            ascending=request.query.get("order", "desc") == "asc",
         )
-        return json_answer(body, request=request)
+
+    async def _document(
+        self, request: web.Request, pieces: Callable[..., Iterator[bytes]], **choice: Any
+    ) -> web.StreamResponse:
+        """One of `documents`; requests with the same choice share it."""
+        node = self._node
+        key = (pieces.__name__, *(value for name, value in choice.items() if name != "head"))
+        return await self._bodies.answer(
+            request, key, lambda: pieces(node.master, node.fragments, **choice)
+        )
 
     async def roles(self, request: web.Request) -> web.Response:
         require_leader(self._node, request)

@@ -1,7 +1,6 @@
-"""The documents of /state, /state-summary, /slaves, /frameworks, /tasks and /roles (spec §5).
+"""What stands in /state, /state-summary, /slaves, /frameworks, /tasks and /roles (spec §5).
 
-Tasks are encoded once for as long as they do not change (`Fragments`), and put into documents as
-they are: a task is most of what these documents consist of.
+Entities and heads only; `documents` puts them together, in pieces.
 """
 
 from __future__ import annotations
@@ -10,15 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from mesostk import MESOS_VERSION, __version__
 from mesostk.master import views
 from mesostk.master.state import Agent, Framework
 from mesostk.resources.resources import Resources
 from mesostk.resources.roles import ancestors
-from mesostk.wire import json, legacy
-from mesostk.wire.mesos import Task
+from mesostk.wire import legacy
 
 if TYPE_CHECKING:
     from mesostk.master.core import Master
@@ -46,54 +42,6 @@ BUILD: View = {
     "build_user": "",
     "git_tag": f"mesostk-{__version__}",
 }
-
-
-class Fragments:
-    """JSON of tasks and agents, kept while the very same record is shown again."""
-
-    def __init__(self) -> None:
-        self._kept: dict[int, tuple[Task, msgspec.Raw]] = {}
-        self._used: dict[int, tuple[Task, msgspec.Raw]] = {}
-        self._agents: dict[str, tuple[tuple[object, ...], msgspec.Raw]] = {}
-
-    def agent(self, master: Master, item: Agent) -> msgspec.Raw:
-        """The agent's document.
-
-        Whatever an agent gives or takes back makes a new `free`, so that one tells of all.
-        """
-        state = (
-            item.free,
-            item.info,
-            item.version,
-            item.capabilities,
-            item.is_active,
-            item.deactivated,
-            item.drain_info,
-            item.registered_at,
-            item.reregistered_at,
-        )
-        found = self._agents.get(item.id)
-        if found is None or any(a is not b for a, b in zip(found[0], state, strict=True)):
-            found = (state, msgspec.Raw(json.encode(agent(master, item))))
-            self._agents[item.id] = found
-        return found[1]
-
-    def task(self, task: Task) -> msgspec.Raw:
-        """The task's document; the record keeps its own id alive while it is kept here."""
-        found = self._kept.get(id(task))
-        if found is None:
-            found = (task, msgspec.Raw(json.encode(legacy.task_view(task))))
-        self._used[id(task)] = found
-        return found[1]
-
-    def turn(self) -> None:
-        """After a whole /state: what it did not use is not there any more."""
-        self._kept, self._used = self._used, {}
-
-    def forget_agents(self, known: Mapping[str, Agent]) -> None:
-        """Drop the agents that are not there any more."""
-        for agent_id in self._agents.keys() - known.keys():
-            del self._agents[agent_id]
 
 
 # -- agents -------------------------------------------------------------------------------------
@@ -129,24 +77,20 @@ def agent(master: Master, item: Agent) -> View:
     return view
 
 
-def slaves(master: Master, agent_id: str | None) -> View:
-    """/slaves; only the one named, if one is."""
-    shown = []
-    for item in master.agents.values():
-        if agent_id is not None and item.id != agent_id:
-            continue
-        view = agent(master, item)
-        view["reserved_resources_full"] = {
-            role: part.to_wire("ENDPOINT") for role, part in item.total.reservations().items()
-        }
-        view["unreserved_resources_full"] = item.total.unreserved().to_wire("ENDPOINT")
-        view["used_resources_full"] = views.used_on(item).to_wire("ENDPOINT")
-        view["offered_resources_full"] = views.offered_on(master, item).to_wire("ENDPOINT")
-        shown.append(view)
-    return {"slaves": shown, "recovered_slaves": _recovered(master, agent_id)}
+def agent_in_full(master: Master, item: Agent) -> View:
+    """An agent in /slaves: also with its resources as records."""
+    view = agent(master, item)
+    view["reserved_resources_full"] = {
+        role: part.to_wire("ENDPOINT") for role, part in item.total.reservations().items()
+    }
+    view["unreserved_resources_full"] = item.total.unreserved().to_wire("ENDPOINT")
+    view["used_resources_full"] = views.used_on(item).to_wire("ENDPOINT")
+    view["offered_resources_full"] = views.offered_on(master, item).to_wire("ENDPOINT")
+    return view
 
 
-def _recovered(master: Master, agent_id: str | None = None) -> list[View]:
+def recovered(master: Master, agent_id: str | None = None) -> list[View]:
+    """Members that have not come back since the failover; only the one named, if one is."""
     return [
         legacy.agent_view(
             known, record.info.hostname, record.info.port, record.info.attributes,
@@ -177,9 +121,9 @@ def framework_summary(item: Framework, used: Resources, offered: Resources) -> V
     }
 
 
-def framework(master: Master, item: Framework, fragments: Fragments) -> View:
-    """A framework with its tasks, offers and executors."""
-    used, offered = views.used_by(item), views.offered_to(master, item)
+def framework(master: Master, item: Framework, used: Resources) -> View:
+    """A framework without its lists; `used` is what it holds."""
+    offered = views.offered_to(master, item)
     view = framework_summary(item, used, offered)
     said = legacy.framework_view(item.info)
     view.update(
@@ -192,84 +136,32 @@ def framework(master: Master, item: Framework, fragments: Fragments) -> View:
     view["resources"] = (used + offered).legacy_object()
     if item.reregistered_at not in {item.registered_at, 0.0}:
         view["reregistered_time"] = item.reregistered_at
-    view.update({key: said[key] for key in ("roles", "role") if key in said})
-    view["tasks"] = [fragments.task(task.wire) for task in item.tasks.values()]
-    view["unreachable_tasks"] = [fragments.task(task) for task in item.unreachable_tasks.values()]
-    view["completed_tasks"] = [fragments.task(task) for task in item.completed_tasks]
-    view["offers"] = [
-        legacy.offer_view(master.offers[offer_id].wire) for offer_id in sorted(item.offers)
-    ]
-    view["executors"] = [
-        legacy.executor_view(executor.info, agent_id)
-        for (agent_id, _), executor in item.executors.items()
-    ]
-    if "labels" in said:
-        view["labels"] = said["labels"]
+    view.update({key: said[key] for key in ("roles", "role", "labels") if key in said})
     return view
 
 
-def frameworks(master: Master, framework_id: str | None, fragments: Fragments) -> View:
-    """/frameworks; only the one named, if one is."""
-
-    def chosen(items: Iterable[Framework]) -> list[View]:
-        return [
-            framework(master, item, fragments)
-            for item in items
-            if framework_id is None or item.id == framework_id
-        ]
-
-    return {
-        "frameworks": chosen(master.frameworks.values()),
-        "completed_frameworks": chosen(master.completed_frameworks.values()),
-        "unregistered_frameworks": [],
-    }
+def offers(master: Master, item: Framework) -> list[View]:
+    return [legacy.offer_view(master.offers[offer_id].wire) for offer_id in sorted(item.offers)]
 
 
-def tasks(
-    master: Master,
-    fragments: Fragments,
-    *,
-    framework_id: str | None,
-    task_id: str | None,
-    limit: int,
-    offset: int,
-    ascending: bool,
-) -> View:
-    """/tasks: live, unreachable and completed ones, by the time of their first status."""
-    found = [
-        task
-        for item in views.every_framework(master)
-        if framework_id is None or item.id == framework_id
-        for task in _tasks_of(item)
-        if task_id is None or task.task_id.value == task_id
+def executors(item: Framework) -> list[View]:
+    return [
+        legacy.executor_view(executor.info, agent_id)
+        for (agent_id, _), executor in item.executors.items()
     ]
-    found.sort(key=_first_at, reverse=not ascending)
-    return {"tasks": [fragments.task(task) for task in found[offset : offset + limit]]}
-
-
-def _tasks_of(item: Framework) -> Iterable[Task]:
-    yield from (task.wire for task in item.tasks.values())
-    yield from item.unreachable_tasks.values()
-    yield from item.completed_tasks
-
-
-def _first_at(task: Task) -> tuple[float, str]:
-    first = task.statuses[0].timestamp if task.statuses else None
-    return (0.0 if first is None else first, task.task_id.value)
 
 
 # -- whole documents ----------------------------------------------------------------------------
 
 
-def state(
+def state_head(
     master: Master,
-    fragments: Fragments,
     leader: View | None,
     leader_pid: str | None,
     flags: Mapping[str, str],
     cluster: str | None,
 ) -> View:
-    """/state."""
+    """/state without its lists."""
     view: View = {"version": MESOS_VERSION, **BUILD, "start_time": master.started_at or 0.0}
     if master.elected_at is not None:
         view["elected_time"] = master.elected_at
@@ -291,53 +183,11 @@ def state(
     if cluster is not None:
         view["cluster"] = cluster
     view["flags"] = dict(flags)
-    view["slaves"] = [fragments.agent(master, item) for item in master.agents.values()]
-    view["recovered_slaves"] = _recovered(master)
-    view["frameworks"] = [framework(master, item, fragments) for item in master.frameworks.values()]
-    view["completed_frameworks"] = [
-        framework(master, item, fragments) for item in master.completed_frameworks.values()
-    ]
-    view["orphan_tasks"] = []
-    view["unregistered_frameworks"] = []
-    fragments.turn()
-    fragments.forget_agents(master.agents)
     return view
 
 
-def state_summary(master: Master, cluster: str | None) -> View:
-    """/state-summary: no tasks, but how many there are in which state."""
-    by_agent: dict[str, Counter[str]] = {}
-    members: dict[str, set[str]] = {}
-    shown = []
-    for item in views.every_framework(master):
-        states: Counter[str] = Counter()
-        agents: set[str] = set()
-        for task in _tasks_of(item):
-            states[task.state] += 1
-            agent_id = task.agent_id.value
-            agents.add(agent_id)
-            by_agent.setdefault(agent_id, Counter())[task.state] += 1
-            members.setdefault(agent_id, set()).add(item.id)
-        if item.id in master.frameworks:
-            offered = views.offered_to(master, item)
-            summary = framework_summary(item, views.used_by(item), offered)
-            shown.append({**summary, **_counts(states), "slave_ids": sorted(agents)})
-    view: View = {"hostname": master.info.hostname}
-    if cluster is not None:
-        view["cluster"] = cluster
-    view["slaves"] = [
-        {
-            **agent(master, item),
-            **_counts(by_agent.get(item.id, Counter())),
-            "framework_ids": sorted(members.get(item.id, ())),
-        }
-        for item in master.agents.values()
-    ]
-    view["frameworks"] = shown
-    return view
-
-
-def _counts(states: Counter[str]) -> dict[str, int]:
+def counts(states: Counter[str]) -> View:
+    """The TASK_* keys of /state-summary."""
     return {name: states[name] for name in _COUNTED_STATES}
 
 

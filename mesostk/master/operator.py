@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from aiohttp import web
@@ -16,7 +16,9 @@ from mesostk.base.http import JSON_TYPE, PROTOBUF_TYPE, accepted_type_of, json_a
 from mesostk.base.metrics import Metrics
 from mesostk.base.stream import OPERATOR_LIMIT_BYTES, Stream
 from mesostk.errors import Rejected
-from mesostk.master import operators, views
+from mesostk.master import documents, operators, views
+from mesostk.master.bodies import Bodies
+from mesostk.master.core import Master
 from mesostk.master.entry import (
     Node,
     read_call,
@@ -34,6 +36,7 @@ from mesostk.master.events import (
     Reply,
     SendToOperator,
 )
+from mesostk.master.fragments import Fragments
 from mesostk.wire import json, operator
 from mesostk.wire.mesos import Flag, Metric, VersionInfo
 from mesostk.wire.recordio import encode_record
@@ -44,9 +47,10 @@ _NOT_IMPLEMENTED = "501 Not Implemented."
 class OperatorApi:
     """The endpoint, and the performer of what the core tells operators."""
 
-    def __init__(self, node: Node, metrics: Metrics) -> None:
+    def __init__(self, node: Node, metrics: Metrics, bodies: Bodies) -> None:
         self._node = node
         self._metrics = metrics
+        self._bodies = bodies
         self._broadcast = Broadcast("operator_events", metrics)
         self._requests = itertools.count()
         self._waiting: dict[int, asyncio.Future[web.Response]] = {}
@@ -103,6 +107,12 @@ class OperatorApi:
             return await self._subscribe(request)
         if call.type in operators.CALLS:
             return await self.change(call)
+        pieces = _DOCUMENTS.get(call.type or "")
+        if pieces is not None:
+            node = self._node
+            return await self._bodies.answer(
+                request, call.type, lambda: pieces(node.master, node.fragments)
+            )
         read = _READS.get(call.type or "")
         if read is None:
             return web.Response(status=501, text=_NOT_IMPLEMENTED)
@@ -159,24 +169,9 @@ class OperatorApi:
         )
         return self._answer(get_metrics=operator.Metrics(metrics=metrics))
 
-    def state(self) -> operator.Response:
-        return self._answer(get_state=views.state(self._node.master))
-
-    def agents(self) -> operator.Response:
-        return self._answer(get_agents=views.agents(self._node.master))
-
-    def frameworks(self) -> operator.Response:
-        return self._answer(get_frameworks=views.frameworks(self._node.master))
-
-    def executors(self) -> operator.Response:
-        return self._answer(get_executors=views.executors(self._node.master))
-
     def operations(self) -> operator.Response:
         """None: no operation outlives the ACCEPT that asks for it."""
         return self._answer(get_operations=operator.Operations())
-
-    def tasks(self) -> operator.Response:
-        return self._answer(get_tasks=views.tasks(self._node.master))
 
     def roles(self) -> operator.Response:
         return self._answer(get_roles=views.roles(self._node.master))
@@ -188,17 +183,21 @@ class OperatorApi:
         return self._answer(get_master=views.the_master(self._node.master))
 
 
+#: Answers that grow with the cluster.
+_DOCUMENTS: dict[str, Callable[[Master, Fragments], Iterator[bytes]]] = {
+    "GET_STATE": documents.get_state,
+    "GET_AGENTS": documents.get_agents,
+    "GET_FRAMEWORKS": documents.get_frameworks,
+    "GET_EXECUTORS": documents.get_executors,
+    "GET_TASKS": documents.get_tasks,
+}
+
 _READS: dict[str, Callable[[OperatorApi], operator.Response]] = {
     "GET_HEALTH": OperatorApi.health,
     "GET_FLAGS": OperatorApi.flags,
     "GET_VERSION": OperatorApi.version,
     "GET_METRICS": OperatorApi.figures,
-    "GET_STATE": OperatorApi.state,
-    "GET_AGENTS": OperatorApi.agents,
-    "GET_FRAMEWORKS": OperatorApi.frameworks,
-    "GET_EXECUTORS": OperatorApi.executors,
     "GET_OPERATIONS": OperatorApi.operations,
-    "GET_TASKS": OperatorApi.tasks,
     "GET_ROLES": OperatorApi.roles,
     "GET_WEIGHTS": OperatorApi.weights,
     "GET_MASTER": OperatorApi.the_master,

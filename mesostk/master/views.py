@@ -5,7 +5,7 @@ Pure: nothing here changes anything. Resources are in the ENDPOINT format (spec/
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from mesostk.master.state import Agent, Framework
@@ -51,6 +51,17 @@ def used_by(framework: Framework) -> Resources:
     return Resources.sum((*tasks, *executors))
 
 
+def held_by_framework(agent: Agent) -> dict[str, Resources]:
+    """What each framework's tasks and executors hold of the agent."""
+    parts: dict[str, list[Resources]] = {}
+    for (framework_id, _), task in agent.tasks.items():
+        if not task.is_terminal:
+            parts.setdefault(framework_id, []).append(task.held)
+    for (framework_id, _), executor in agent.executors.items():
+        parts.setdefault(framework_id, []).append(executor.held)
+    return {framework_id: Resources.sum(held) for framework_id, held in parts.items()}
+
+
 def agent(master: Master, agent: Agent) -> operator.Agent:
     """An agent as GET_AGENTS shows it."""
     return operator.Agent(
@@ -73,9 +84,14 @@ def agent(master: Master, agent: Agent) -> operator.Agent:
 
 
 def framework(
-    master: Master, framework: Framework, *, with_offers: bool = False
+    master: Master,
+    framework: Framework,
+    used: Resources | None = None,
+    *,
+    with_offers: bool = False,
 ) -> operator.Framework:
-    """A framework as GET_FRAMEWORKS shows it; events leave the offers out."""
+    """A framework as GET_FRAMEWORKS shows it; events leave the offers out. `used` is what it
+    holds, if that has been added up before."""
     offers = (
         tuple(master.offers[offer_id].wire for offer_id in sorted(framework.offers))
         if with_offers
@@ -90,7 +106,7 @@ def framework(
         reregistered_time=_time(framework.reregistered_at),
         unregistered_time=_time(framework.unregistered_at),
         offers=offers,
-        allocated_resources=used_by(framework).to_wire("ENDPOINT"),
+        allocated_resources=(used_by(framework) if used is None else used).to_wire("ENDPOINT"),
         offered_resources=offered_to(master, framework).to_wire("ENDPOINT"),
         offer_constraints=framework.offer_constraints,
     )
@@ -130,6 +146,20 @@ def tasks(master: Master) -> operator.Tasks:
         unreachable_tasks=tuple(unreachable),
         completed_tasks=tuple(completed),
     )
+
+
+#: The lists of GET_TASKS that can hold something, each of one framework.
+TASK_LISTS: dict[str, Callable[[Framework], list[Task]]] = {
+    "tasks": lambda item: [task.wire for task in item.tasks.values()],
+    "unreachable_tasks": lambda item: list(item.unreachable_tasks.values()),
+    "completed_tasks": lambda item: list(item.completed_tasks),
+}
+
+
+def tasks_of(item: Framework) -> list[Task]:
+    """Live, unreachable and completed ones."""
+    live = [task.wire for task in item.tasks.values()]
+    return [*live, *item.unreachable_tasks.values(), *item.completed_tasks]
 
 
 def every_framework(master: Master) -> Iterable[Framework]:

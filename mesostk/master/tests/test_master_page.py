@@ -12,9 +12,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from mesostk.base.daemon import Daemon
 from mesostk.base.http import make_app
 from mesostk.base.log import Log
 from mesostk.base.metrics import Metrics
+from mesostk.master.bodies import Bodies
 from mesostk.master.entry import Node
 from mesostk.master.http import Routes
 from mesostk.master.link import LinkApi
@@ -28,8 +30,10 @@ def app() -> web.Application:
     """The routes of a master that does not know yet who leads."""
     node, metrics = Node({}, None), Metrics()
     made = make_app(Log(), metrics)
-    operator = OperatorApi(node, metrics)
-    Routes(node, metrics, SchedulerApi(node), LinkApi(node, 1000), operator).add_to(made)
+    daemon = Daemon("mesos-master", metrics=metrics)
+    bodies = Bodies(daemon.start, daemon.cpu)
+    operator = OperatorApi(node, metrics, bodies)
+    Routes(node, metrics, SchedulerApi(node), LinkApi(node, 1000), operator, bodies).add_to(made)
     return made
 
 

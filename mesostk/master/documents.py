@@ -1,0 +1,340 @@
+"""The large answers (/state and its like, GET_STATE and its like) as pieces of JSON.
+
+::
+
+    state() ─▶ b'{"version":…' ─▶ b',"slaves":[' ─▶ 25 agents ─▶ … ─▶ b'}'
+    bodies.py takes the pieces one by one, and lets the loop go on in between
+
+A generator here takes a copy of each list before it gives out the first of it, so that nothing is
+changed under it while the loop goes on; a document is therefore true of the time at which it was
+made, list by list, not of one instant.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from mesostk.master import legacy, views
+from mesostk.master.fragments import Fragments, chunks
+from mesostk.master.state import Framework
+from mesostk.resources.resources import Resources
+from mesostk.wire import json
+from mesostk.wire.mesos import Task
+
+if TYPE_CHECKING:
+    from mesostk.master.core import Master
+
+Pieces = Iterator[bytes]
+View = dict[str, Any]
+
+
+# -- JSON in pieces -----------------------------------------------------------------------------
+
+
+def _object(head: Mapping[str, Any], parts: Mapping[str, Iterable[bytes]]) -> Pieces:
+    """`head` as it is, then each of `parts`, which is JSON in pieces."""
+    opening = json.encode(head)[:-1]
+    yield opening
+    comma = b"" if opening == b"{" else b","
+    for name, pieces in parts.items():
+        yield comma + b'"' + name.encode() + b'":'
+        yield from pieces
+        comma = b","
+    yield b"}"
+
+
+def _array(groups: Iterable[bytes]) -> Pieces:
+    """An array of pieces that are whole elements, or several with commas."""
+    comma = b"["
+    for group in groups:
+        yield comma + group
+        comma = b","
+    yield b"[]" if comma == b"[" else b"]"
+
+
+def _array_of(elements: Iterable[Pieces]) -> Pieces:
+    """An array of elements that are in pieces themselves."""
+    comma = b"["
+    for element in elements:
+        yield comma
+        yield from element
+        comma = b","
+    yield b"[]" if comma == b"[" else b"]"
+
+
+def _encoded(values: Sequence[Any]) -> Pieces:
+    for some in chunks(values):
+        yield b",".join([json.encode(value) for value in some])
+
+
+# -- legacy -------------------------------------------------------------------------------------
+
+
+def state(master: Master, fragments: Fragments, head: View) -> Pieces:
+    """/state; `head` is what stands before the lists."""
+    fragments.prune()
+    parts = {
+        "slaves": _array(_agents(master, fragments, "state")),
+        "recovered_slaves": _array(_encoded(legacy.recovered(master))),
+        "frameworks": _array_of(_frameworks(master, fragments, master.frameworks)),
+        "completed_frameworks": _array_of(
+            _frameworks(master, fragments, master.completed_frameworks)
+        ),
+        "orphan_tasks": (b"[]",),
+        "unregistered_frameworks": (b"[]",),
+    }
+    yield from _object(head, parts)
+
+
+def slaves(master: Master, fragments: Fragments, agent_id: str | None) -> Pieces:
+    """/slaves; only the one named, if one is."""
+    fragments.prune()
+    parts = {
+        "slaves": _array(_agents(master, fragments, "slaves", agent_id)),
+        "recovered_slaves": _array(_encoded(legacy.recovered(master, agent_id))),
+    }
+    yield from _object({}, parts)
+
+
+def frameworks(master: Master, fragments: Fragments, framework_id: str | None) -> Pieces:
+    """/frameworks; only the one named, if one is."""
+    fragments.prune()
+    live, completed = master.frameworks, master.completed_frameworks
+    parts = {
+        "frameworks": _array_of(_frameworks(master, fragments, live, framework_id)),
+        "completed_frameworks": _array_of(_frameworks(master, fragments, completed, framework_id)),
+        "unregistered_frameworks": (b"[]",),
+    }
+    yield from _object({}, parts)
+
+
+def _agents(master: Master, fragments: Fragments, form: str, agent_id: str | None = None) -> Pieces:
+    for some in chunks(list(master.agents.values())):
+        shown = [
+            fragments.agent(item, form) for item in some if agent_id is None or item.id == agent_id
+        ]
+        if shown:
+            yield b",".join(shown)
+
+
+def _frameworks(
+    master: Master,
+    fragments: Fragments,
+    listed: Mapping[str, Framework],
+    framework_id: str | None = None,
+) -> Iterator[Pieces]:
+    for item in list(listed.values()):
+        if framework_id is None or item.id == framework_id:
+            yield _framework(master, fragments, item)
+
+
+def _framework(master: Master, fragments: Fragments, item: Framework) -> Pieces:
+    """A framework with its tasks, offers and executors."""
+    used = Resources()
+    for part in fragments.used_by(item):
+        used += part
+        yield b""
+    tasks = [task.wire for task in item.tasks.values()]
+    unreachable, completed = list(item.unreachable_tasks.values()), list(item.completed_tasks)
+    parts = {
+        "tasks": _array(fragments.tasks(tasks, "state")),
+        "unreachable_tasks": _array(fragments.tasks(unreachable, "state")),
+        "completed_tasks": _array(fragments.tasks(completed, "state")),
+        "offers": _array(_encoded(legacy.offers(master, item))),
+        "executors": _array(_encoded(legacy.executors(item))),
+    }
+    yield from _object(legacy.framework(master, item, used), parts)
+
+
+def tasks(
+    master: Master,
+    fragments: Fragments,
+    *,
+    framework_id: str | None,
+    task_id: str | None,
+    limit: int,
+    offset: int,
+    ascending: bool,
+) -> Pieces:
+    """/tasks: live, unreachable and completed ones, by the time of their first status."""
+    fragments.prune()
+    # Sorted in runs, which are merged for as far as they are wanted: one sort of all would block.
+    runs: list[list[Task]] = []
+    for item in list(views.every_framework(master)):
+        if framework_id is not None and item.id != framework_id:
+            continue
+        for some in chunks(views.tasks_of(item)):
+            run = [task for task in some if task_id is None or task.task_id.value == task_id]
+            run.sort(key=_first_at, reverse=not ascending)
+            runs.append(run)
+            yield b""
+    merged = heapq.merge(*runs, key=_first_at, reverse=not ascending)
+    chosen = list(islice(merged, offset, offset + limit))
+    yield from _object({}, {"tasks": _array(fragments.tasks(chosen, "state"))})
+
+
+def _first_at(task: Task) -> tuple[float, str]:
+    first = task.statuses[0].timestamp if task.statuses else None
+    return (0.0 if first is None else first, task.task_id.value)
+
+
+def state_summary(master: Master, fragments: Fragments, cluster: str | None) -> Pieces:
+    """/state-summary: no tasks, but how many there are in which state."""
+    fragments.prune()
+    counts = _Counts()
+    for item in list(views.every_framework(master)):
+        for some in chunks(views.tasks_of(item)):
+            for task in some:
+                counts.add(item.id, task)
+            yield b""
+    head: View = {"hostname": master.info.hostname}
+    if cluster is not None:
+        head["cluster"] = cluster
+    parts = {
+        "slaves": _array_of(_summed_agents(master, fragments, counts)),
+        "frameworks": _array_of(_summed_frameworks(master, fragments, counts)),
+    }
+    yield from _object(head, parts)
+
+
+class _Counts:
+    """Tasks by state, of each agent and of each framework."""
+
+    def __init__(self) -> None:
+        self.by_agent: dict[str, Counter[str]] = {}
+        self.by_framework: dict[str, Counter[str]] = {}
+        self.members: dict[str, set[str]] = {}
+        self.places: dict[str, set[str]] = {}
+
+    def add(self, framework_id: str, task: Task) -> None:
+        agent_id = task.agent_id.value
+        self.by_agent.setdefault(agent_id, Counter())[task.state] += 1
+        self.by_framework.setdefault(framework_id, Counter())[task.state] += 1
+        self.members.setdefault(agent_id, set()).add(framework_id)
+        self.places.setdefault(framework_id, set()).add(agent_id)
+
+
+def _summed_agents(master: Master, fragments: Fragments, counts: _Counts) -> Iterator[Pieces]:
+    for item in list(master.agents.values()):
+        more = legacy.counts(counts.by_agent.get(item.id, Counter()))
+        more["framework_ids"] = sorted(counts.members.get(item.id, ()))
+        # One object of two: the agent's own, and what is counted here.
+        yield iter((fragments.agent(item, "state")[:-1], b"," + json.encode(more)[1:]))
+
+
+def _summed_frameworks(master: Master, fragments: Fragments, counts: _Counts) -> Iterator[Pieces]:
+    for item in list(master.frameworks.values()):
+        yield _summed_framework(master, fragments, counts, item)
+
+
+def _summed_framework(
+    master: Master, fragments: Fragments, counts: _Counts, item: Framework
+) -> Pieces:
+    used = Resources()
+    for part in fragments.used_by(item):
+        used += part
+        yield b""
+    summary = legacy.framework_summary(item, used, views.offered_to(master, item))
+    more = legacy.counts(counts.by_framework.get(item.id, Counter()))
+    more["slave_ids"] = sorted(counts.places.get(item.id, ()))
+    yield json.encode({**summary, **more})
+
+
+# -- the operator API ---------------------------------------------------------------------------
+
+
+def get_state(master: Master, fragments: Fragments) -> Pieces:
+    fragments.prune()
+    yield from _answer("GET_STATE", _v1_state(master, fragments))
+
+
+def _v1_state(master: Master, fragments: Fragments) -> Pieces:
+    yield from _object(
+        {},
+        {
+            "get_tasks": _v1_tasks(master, fragments),
+            "get_executors": _v1_executors(master),
+            "get_frameworks": _v1_frameworks(master, fragments),
+            "get_agents": _v1_agents(master, fragments),
+        },
+    )
+
+
+def get_tasks(master: Master, fragments: Fragments) -> Pieces:
+    fragments.prune()
+    yield from _answer("GET_TASKS", _v1_tasks(master, fragments))
+
+
+def get_agents(master: Master, fragments: Fragments) -> Pieces:
+    fragments.prune()
+    yield from _answer("GET_AGENTS", _v1_agents(master, fragments))
+
+
+def get_frameworks(master: Master, fragments: Fragments) -> Pieces:
+    fragments.prune()
+    yield from _answer("GET_FRAMEWORKS", _v1_frameworks(master, fragments))
+
+
+def get_executors(master: Master, fragments: Fragments) -> Pieces:
+    fragments.prune()
+    yield from _answer("GET_EXECUTORS", _v1_executors(master))
+
+
+def _answer(kind: str, body: Pieces) -> Pieces:
+    yield from _object({"type": kind}, {kind.lower(): body})
+
+
+def _v1_tasks(master: Master, fragments: Fragments) -> Pieces:
+    def of(which: str) -> Pieces:
+        for item in list(views.every_framework(master)):
+            yield from fragments.tasks(views.TASK_LISTS[which](item), "v1")
+
+    return _lists({name: of(name) for name in views.TASK_LISTS})
+
+
+def _v1_executors(master: Master) -> Pieces:
+    return _lists({"executors": _encoded(views.executors(master).executors)})
+
+
+def _v1_agents(master: Master, fragments: Fragments) -> Pieces:
+    infos = [record.info for record in master.recovered.values()]
+    return _lists({"agents": _agents(master, fragments, "v1"), "recovered_agents": _encoded(infos)})
+
+
+def _v1_frameworks(master: Master, fragments: Fragments) -> Pieces:
+    def of(listed: Mapping[str, Framework], *, with_offers: bool) -> Pieces:
+        for item in list(listed.values()):
+            used = Resources()
+            for part in fragments.used_by(item):
+                used += part
+                yield b""
+            yield json.encode(views.framework(master, item, used, with_offers=with_offers))
+
+    return _lists(
+        {
+            "frameworks": of(master.frameworks, with_offers=True),
+            "completed_frameworks": of(master.completed_frameworks, with_offers=False),
+        }
+    )
+
+
+def _lists(lists: Mapping[str, Pieces]) -> Pieces:
+    """An object of arrays without the empty ones, which protobuf's JSON leaves out."""
+    comma = b"{"
+    for name, groups in lists.items():
+        is_empty = True
+        for group in groups:
+            if not group:
+                yield b""
+            elif is_empty:
+                yield comma + b'"' + name.encode() + b'":[' + group
+                is_empty, comma = False, b","
+            else:
+                yield b"," + group
+        if not is_empty:
+            yield b"]"
+    yield b"{}" if comma == b"{" else b"}"
