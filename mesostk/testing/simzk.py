@@ -344,8 +344,7 @@ class Zk:
     def _arrive(self, answer: Answer, apply: Callable[[], Any], *, write: bool) -> None:
         # What a process sent before it was paused or died does arrive.
         if self.is_cut or not self._has_servers():
-            if self.state is not SessionState.CONNECTED:
-                self._finish(answer, lambda: answer.fail(_LOST))
+            self._finish(answer, lambda: answer.fail(_LOST))
             return
         rolled = write and self._ground.faults.roll(Kind.LOST_ANSWER, self.process.name)
         if rolled and self._ground.rng.random() < 0.5:
