@@ -6,7 +6,7 @@ Order of the checks (spec/mesos.md §1.3): leader (307 to it, 503 if there is no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from aiohttp import web
@@ -17,7 +17,7 @@ from mesostk.base.stream import Stream
 from mesostk.errors import Rejected, WireError
 from mesostk.master.core import Master
 from mesostk.master.fragments import Fragments
-from mesostk.wire import json
+from mesostk.wire import json, protobuf
 from mesostk.wire.mesos import MasterInfo
 
 T = TypeVar("T")
@@ -108,25 +108,31 @@ def wrong_method(request: web.Request, allowed: str = "POST") -> web.Response | 
     return web.Response(status=405, text=text, headers={"Allow": allowed})
 
 
-def require_json(request: web.Request) -> None:
-    """Rejected: 400 without Content-Type, 415 for another one."""
+def require_type(request: web.Request, allowed: Collection[str] = (JSON_TYPE,)) -> str:
+    """The type of the body. Rejected: 400 without Content-Type, 415 for one not in `allowed`."""
     given = request.headers.get("Content-Type")
     if given is None:
         raise Rejected(400, "Expecting 'Content-Type' to be present")
     kind = given.partition(";")[0].strip().lower()
+    if kind in allowed:
+        return kind
     if kind == PROTOBUF_TYPE:
-        raise Rejected(415, f"{PROTOBUF_TYPE} is not supported by this master; use {JSON_TYPE}")
-    if kind != JSON_TYPE:
-        raise Rejected(415, f"Expecting 'Content-Type' of {_TYPES}")
+        raise Rejected(415, f"{PROTOBUF_TYPE} is not supported here; use {JSON_TYPE}")
+    raise Rejected(415, f"Expecting 'Content-Type' of {_TYPES}")
 
 
-async def read_call(request: web.Request, call: type[T]) -> T:
-    """The body as a call. Rejected (400) says whether it is no JSON or no call."""
+async def read_call(request: web.Request, call: type[T], kind: str = JSON_TYPE) -> T:
+    """The body, of type `kind`, as a call. Rejected (400) says whether it is unreadable or no
+    call."""
     body = await request.read()
     try:
+        if kind == PROTOBUF_TYPE:
+            return protobuf.decode(body, call)
         return json.decode(body, call)
     except WireError as error:
         text = str(error)
+        if kind == PROTOBUF_TYPE:
+            raise Rejected(400, f"Failed to parse body into Call protobuf: {text}") from error
         if text.startswith("syntax error"):
             raise Rejected(400, f"Failed to parse body into JSON: {text}") from error
         raise Rejected(400, f"Failed to convert JSON into Call protobuf: {text}") from error

@@ -22,9 +22,9 @@ from mesostk.master.core import Master
 from mesostk.master.entry import (
     Node,
     read_call,
-    require_json,
     require_leader,
     require_recovered,
+    require_type,
     wrong_method,
 )
 from mesostk.master.events import (
@@ -93,7 +93,7 @@ class OperatorApi:
         refused = wrong_method(request)
         if refused is not None:
             return refused
-        require_json(request)
+        require_type(request)
         call = await read_call(request, operator.Call)
         why = call_error(call)
         if why is not None:

@@ -13,9 +13,9 @@ from mesostk.master import frameworks, validation
 from mesostk.master.entry import (
     Node,
     read_call,
-    require_json,
     require_leader,
     require_recovered,
+    require_type,
     wrong_method,
 )
 from mesostk.master.events import (
@@ -25,10 +25,12 @@ from mesostk.master.events import (
     SchedulerSubscribed,
     SendToScheduler,
 )
-from mesostk.wire import json, scheduler
+from mesostk.wire import json, protobuf, scheduler
 from mesostk.wire.recordio import encode_record
 
 STREAM_ID_HEADER = "Mesos-Stream-Id"
+
+_TYPES = (JSON_TYPE, PROTOBUF_TYPE)
 
 
 class SchedulerApi:
@@ -36,9 +38,12 @@ class SchedulerApi:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        #: Streams that are spoken to in protobuf.
+        self._binary: set[str] = set()
 
     def send(self, effect: SendToScheduler) -> None:
-        self._node.send(effect.stream, encode_record(json.encode(effect.event)))
+        encode = protobuf.encode if effect.stream in self._binary else json.encode
+        self._node.send(effect.stream, encode_record(encode(effect.event)))
 
     def close(self, effect: CloseSchedulerStream) -> None:
         self._node.close(effect.stream)
@@ -49,35 +54,39 @@ class SchedulerApi:
         refused = wrong_method(request)
         if refused is not None:
             return refused
-        require_json(request)
-        call = await read_call(request, scheduler.Call)
+        kind = require_type(request, _TYPES)
+        call = await read_call(request, scheduler.Call, kind)
         why = validation.call_error(call)
         if why is not None:
             raise Rejected(400, f"Failed to validate scheduler::Call: {why}")
+        answer_type = JSON_TYPE
         if call.type in {"SUBSCRIBE", "RECONCILE_OPERATIONS"}:
-            _require_accept(request)
+            answer_type = _require_accept(request)
         stream_id = request.headers.get(STREAM_ID_HEADER)
         if call.type == "SUBSCRIBE":
             if stream_id is not None:
                 text = f"Subscribe calls should not include the '{STREAM_ID_HEADER}' header"
                 raise Rejected(400, text)
-            return await self._subscribe(request, call)
+            return await self._subscribe(request, call, answer_type)
         rejected = frameworks.refusal(self._node.master, call, stream_id, None)
         if rejected is not None:
             raise rejected
         driver.feed(SchedulerCalled(call))
         return web.Response(status=200 if call.type == "UPDATE_FRAMEWORK" else 202)
 
-    async def _subscribe(self, request: web.Request, call: scheduler.Call) -> web.StreamResponse:
+    async def _subscribe(
+        self, request: web.Request, call: scheduler.Call, answer_type: str
+    ) -> web.StreamResponse:
         node = self._node
         stream_id = str(uuid.uuid4())
 
         def closed(_reason: str) -> None:
             node.streams.pop(stream_id, None)
+            self._binary.discard(stream_id)
             node.feed(SchedulerStreamClosed(stream_id))
 
         stream = Stream(
-            JSON_TYPE,
+            answer_type,
             closed,
             OPERATOR_LIMIT_BYTES,
             {STREAM_ID_HEADER: stream_id, "Cache-Control": "no-store"},
@@ -85,13 +94,16 @@ class SchedulerApi:
         await stream.open(request)
         node.streams[stream_id] = stream
         if stream.is_open:
+            if answer_type == PROTOBUF_TYPE:
+                self._binary.add(stream_id)
             node.feed(SchedulerSubscribed(stream_id, call))
         return await stream.wait()
 
 
-def _require_accept(request: web.Request) -> None:
+def _require_accept(request: web.Request) -> str:
+    """The type to answer in: JSON if that is allowed, as the original."""
     try:
-        accepted_type_of(request, (JSON_TYPE,))
+        return accepted_type_of(request, _TYPES)
     except Rejected as error:
         text = f"Expecting 'Accept' to allow '{PROTOBUF_TYPE}' or '{JSON_TYPE}'"
         raise Rejected(406, text) from error

@@ -18,8 +18,8 @@ import pytest
 
 from mesostk import __version__
 from mesostk.ops.zookeeper import Ensemble
-from mesostk.wire import link
-from mesostk.wire.mesos import AgentInfo, FrameworkID, TaskID, TaskStatus
+from mesostk.wire import json, link, protobuf, scheduler
+from mesostk.wire.mesos import AgentInfo, FrameworkID, FrameworkInfo, TaskID, TaskStatus
 from mesostk.wire.recordio import Decoder, encode_record
 
 JSON = {"Content-Type": "application/json"}
@@ -331,6 +331,44 @@ async def test_a_refused_subscription_is_an_error_on_a_200_stream(
     stream = await subscribe(http, master.url, role="a//b")
     assert (await stream.next())["type"] == "ERROR"
     assert await stream.ended()
+
+
+async def test_a_scheduler_may_speak_protobuf_in_one_direction_or_both(
+    master: Process, http: aiohttp.ClientSession
+) -> None:
+    await master.wait(http)
+    agent = await join(http, master.url)
+    await agent.of("REGISTERED")
+    url, kind = f"{master.url}/api/v1/scheduler", "application/x-protobuf"
+    info = FrameworkInfo(user="nobody", name="binary", failover_timeout=60.0)
+    call = scheduler.Call(type="SUBSCRIBE", subscribe=scheduler.Subscribe(framework_info=info))
+    body, headers = protobuf.encode(call), {"Content-Type": kind, "Accept": kind}
+    async with http.post(url, data=body, headers={"Content-Type": kind}) as answer:
+        # Without Accept JSON wins.
+        assert answer.content_type == "application/json"
+    async with http.post(url, data=b"\xff", headers=headers) as answer:
+        assert answer.status == 400
+        assert (await answer.text()).startswith("Failed to parse body into Call protobuf: ")
+    stream = await http.post(url, data=body, headers=headers)
+    assert (stream.status, stream.content_type) == (200, kind)
+    OPENED.append(stream)
+    decoder = Decoder()
+    events: list[scheduler.Event] = []
+    while not any(event.type == "OFFERS" for event in events):
+        chunk = await asyncio.wait_for(stream.content.readany(), 10)
+        records = decoder.feed(chunk)
+        events += [protobuf.decode(record, scheduler.Event) for record in records]
+    greeting = events[0].subscribed
+    assert greeting is not None
+    assert greeting.master_info is not None
+    assert greeting.master_info.port == master.port
+    headers = {"Content-Type": kind, "Mesos-Stream-Id": stream.headers["Mesos-Stream-Id"]}
+    decline = scheduler.Call(type="SUPPRESS", framework_id=greeting.framework_id)
+    async with http.post(url, data=protobuf.encode(decline), headers=headers) as answer:
+        assert answer.status == 202
+    said = json.encode(decline)
+    async with http.post(url, data=said, headers={**headers, **JSON}) as answer:
+        assert answer.status == 202
 
 
 async def test_legacy_documents_and_their_aliases(
