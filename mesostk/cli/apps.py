@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mesostk.cli import contexts
-from mesostk.cli.clients import Marathon
+from mesostk.cli.clients import EventStream, Marathon
 from mesostk.cli.contexts import ContextOption
 from mesostk.cli.output import (
     INTERRUPTED,
@@ -132,7 +134,7 @@ def _why_stuck(marathon: Marathon, app_ids: Sequence[str]) -> str:
 
 def wait(
     marathon: Marathon,
-    events: Iterator[dict[str, Any]],
+    events: EventStream,
     deployment: str,
     app_ids: Sequence[str],
     shown: Progress,
@@ -140,32 +142,47 @@ def wait(
 ) -> None:
     """Return when the deployment has succeeded.
 
-    `events` were opened before it was asked for. Raises MesostkError if it is cancelled or not
-    done after `timeout_s`, with what is known of the reason.
+    `events` were opened before it was asked for, and are closed here. Raises MesostkError if it is
+    cancelled or not done after `timeout_s`, with what is known of the reason.
     """
-    import time
-
     end = time.monotonic() + timeout_s
+    view = _View(marathon, app_ids, shown)
     while True:
-        running = {one["id"] for one in marathon.deployments()}
-        if deployment not in running:
-            return
-        shown.detail("; ".join(_where(marathon, app_id) for app_id in app_ids))
+        with closing(events):
+            if deployment not in {one["id"] for one in marathon.deployments()}:
+                return
+            view.show()
+            for event in events:
+                if _ended(event, deployment):
+                    return
+                if event.get("eventType") == "status_update_event":
+                    view.show()
+                if time.monotonic() > end:
+                    break
         if time.monotonic() > end:
-            where = "; ".join(_where(marathon, app_id) for app_id in app_ids)
             why = _why_stuck(marathon, app_ids)
             raise MesostkError(
-                f"not done after {timeout_s:g} s ({where}{'; ' + why if why else ''}). "
+                f"not done after {timeout_s:g} s ({view.where}{'; ' + why if why else ''}). "
                 f"The deployment {deployment} goes on; see `mesostk apps` and `mesostk tasks`"
             )
-        for event in events:
-            if _ended(event, deployment):
-                return
-            if event.get("eventType") == "status_update_event":
-                shown.detail("; ".join(_where(marathon, app_id) for app_id in app_ids))
-            if time.monotonic() > end:
-                break
-        events = marathon.events(_SILENCE_S)
+        events = marathon.events(min(_SILENCE_S, timeout_s))
+
+
+class _View:
+    """What is shown of the apps while they change; the same words are not said twice."""
+
+    def __init__(self, marathon: Marathon, app_ids: Sequence[str], shown: Progress) -> None:
+        self._marathon = marathon
+        self._app_ids = app_ids
+        self._shown = shown
+        self.where = ""
+
+    def show(self) -> None:
+        """Say how far the apps are now."""
+        where = "; ".join(_where(self._marathon, app_id) for app_id in self._app_ids)
+        if where != self.where:
+            self._shown.detail(where)
+            self.where = where
 
 
 def _ended(event: Mapping[str, Any], deployment: str) -> bool:
@@ -193,14 +210,17 @@ def change(
     deployments = []
     with progress(output) as shown:
         shown.step(what)
-        events = marathon.events(_SILENCE_S) if wanted else iter(())
-        deployments += [call()["deploymentId"] for call in calls]
+        streams = [marathon.events(_SILENCE_S) for _ in calls] if wanted else []
         try:
-            for deployment in deployments if wanted else ():
+            deployments += [call()["deploymentId"] for call in calls]
+            for events, deployment in zip(streams, deployments, strict=False):
                 wait(marathon, events, deployment, app_ids, shown, timeout_s)
         except KeyboardInterrupt:
             say(f"detached; the deployment goes on: see `mesostk apps`, {', '.join(deployments)}")
             raise typer.Exit(INTERRUPTED) from None
+        finally:
+            for events in streams:
+                events.close()
     return deployments
 
 

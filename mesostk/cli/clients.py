@@ -6,6 +6,7 @@ leader are followed. What goes wrong is one sentence: what, where, why, what to 
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -44,9 +45,6 @@ class Members:
     def __init__(self, what: str, urls: Sequence[str]) -> None:
         self.what = what
         self.urls = list(urls)
-        self._session = requests.Session()
-        # A proxy for the web has no business between an operator and the cluster.
-        self._session.trust_env = False
 
     def request(
         self,
@@ -62,20 +60,13 @@ class Members:
         reasons = []
         for url in list(self.urls):
             try:
-                answer = self._session.request(
-                    method,
-                    url + path,
-                    json=body,
-                    params=query,
-                    headers={"Accept": accept},
-                    stream=accept == EVENT_STREAM,
-                    timeout=timeout_s,
-                )
+                answer = _ask(method, url + path, body, query, accept, timeout_s)
             except requests.RequestException as error:
                 reasons.append(f"{url}: {_reason(error)}")
                 continue
             if answer.status_code in (502, 503):
                 reasons.append(f"{url}: {message_of(answer)}")
+                answer.close()
                 continue
             # What answered once is asked first from now on.
             self.urls.remove(url)
@@ -92,6 +83,28 @@ class Members:
         if answer.status_code >= 400:
             raise Rejected(answer.status_code, message_of(answer))
         return answer.json() if answer.content else None
+
+
+def _ask(
+    method: str,
+    url: str,
+    body: object,
+    query: Mapping[str, str] | None,
+    accept: str,
+    timeout_s: tuple[float, float],
+) -> requests.Response:
+    with requests.Session() as session:
+        # A proxy for the web has no business between an operator and the cluster.
+        session.trust_env = False
+        return session.request(
+            method,
+            url,
+            json=body,
+            params=query,
+            headers={"Accept": accept},
+            stream=accept == EVENT_STREAM,
+            timeout=timeout_s,
+        )
 
 
 def _reason(error: requests.RequestException) -> str:
@@ -144,21 +157,24 @@ class Marathon(Members):
         """What waits to be launched, with the reasons."""
         return list(self.call("GET", "/v2/queue")["queue"])
 
-    def events(self, silence_s: float) -> Iterator[dict[str, Any]]:
-        """Events from now on, as they come; ends with the stream, or after `silence_s` of silence.
-
-        The stream is open when this returns, so that nothing done afterwards goes unseen.
-        """
+    def events(self, silence_s: float) -> EventStream:
+        """Events from now on; the stream is open when this returns, so that nothing is missed."""
         answer = self.request("GET", "/v2/events", accept=EVENT_STREAM, timeout_s=(3.0, silence_s))
         if answer.status_code != 200:
-            raise Rejected(answer.status_code, message_of(answer))
-        return _server_sent(answer)
+            with answer:
+                raise Rejected(answer.status_code, message_of(answer))
+        return EventStream(answer)
 
 
-def _server_sent(answer: requests.Response) -> Iterator[dict[str, Any]]:
-    with answer:
+class EventStream:
+    """Server-sent events as they come; ends with the stream, or after too long a silence."""
+
+    def __init__(self, answer: requests.Response) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         try:
-            for line in answer.iter_lines(chunk_size=1, decode_unicode=True):
+            for line in self._answer.iter_lines(chunk_size=1, decode_unicode=True):
                 if line.startswith("data:"):
                     yield json.loads(line[5:])
         except requests.RequestException:
@@ -166,6 +182,10 @@ def _server_sent(answer: requests.Response) -> Iterator[dict[str, Any]]:
             return
         except ValueError as error:
             raise MesostkError(f"Marathon's event is no JSON: {error}") from error
+
+    def close(self) -> None:
+        """Hang up."""
+        self._answer.close()
 
 
 class Masters(Members):
@@ -195,18 +215,16 @@ class Sandbox:
         self._agent = Members(f"agent {agent}", [f"http://{agent}"])
         self._base = f"/frameworks/{framework_id}/executors/{executor_id}/runs/latest"
 
-    def read(self, name: str, offset: int, length: int = 65536) -> tuple[int, str]:
-        """(offset, text) from `offset` on; with offset -1, (size of the file, "")."""
-        body = self._agent.call(
-            "GET",
-            "/files/read",
-            query={
-                "path": f"{self._base}/{name}",
-                "offset": str(offset),
-                "length": str(length),
-            },
-        )
-        return int(body["offset"]), str(body["data"])
+    def read(self, name: str, offset: int, length: int) -> tuple[int, bytes]:
+        """(size of the file, up to `length` bytes from `offset` on).
+
+        By the operator API: `/files/read` answers in text, which no longer tells how many bytes
+        a character had that was cut or is no UTF-8.
+        """
+        call = {"path": f"{self._base}/{name}", "offset": offset, "length": length}
+        body = self._agent.call("POST", "/api/v1", body={"type": "READ_FILE", "read_file": call})
+        found = body["read_file"]
+        return int(found["size"]), base64.b64decode(found.get("data", ""))
 
 
 def sandbox_of(masters: Masters, task_id: str) -> Sandbox:

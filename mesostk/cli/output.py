@@ -208,7 +208,7 @@ def progress(output: Format = Format.TABLE) -> Iterator[Progress]:
     if output is not Format.TABLE:
         yield Silent()
     elif not sys.stderr.isatty():
-        yield Lines()
+        yield Lines(sys.stderr)
     else:
         spinner = Spinner()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 import time
 from collections.abc import Mapping
@@ -16,9 +17,9 @@ from mesostk.cli.contexts import ContextOption
 from mesostk.cli.output import Format, FormatOption, JsonOption, Table, chosen, errors, say
 from mesostk.errors import ConfigError, MesostkError, Rejected
 
-#: The agents' /files/read has no events; `tail -f` looks once a second, too.
+#: READ_FILE has no events; `tail -f` of a file without inotify looks once a second, too.
 _FOLLOW_S = 0.5
-#: What /files/read gives at most in one answer (spec: 16 memory pages).
+#: What READ_FILE gives at most in one answer (spec/mesos §4.2: 16 memory pages).
 _CHUNK = 65536
 
 _COLOURS = (36, 33, 32, 35, 34, 31)
@@ -80,38 +81,41 @@ class _Reader:
         self._prefix = prefix
         self._offset = 0
         self._partial = ""
+        # A character may be cut by the end of a piece; it is put together with the next one.
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def skip_to_last(self, lines: int) -> None:
         """Print the last `lines` lines that are there; later reads go on behind them."""
-        size, _ = self._sandbox.read(self._name, -1)
-        text, start = "", size
-        while start > 0 and text.count("\n") <= lines:
+        size, _ = self._sandbox.read(self._name, 0, 0)
+        data, start = b"", size
+        while start > 0 and data.count(b"\n") <= lines:
             begin = max(0, start - _CHUNK)
-            text = self._sandbox.read(self._name, begin, start - begin)[1] + text
+            data = self._sandbox.read(self._name, begin, start - begin)[1] + data
             start = begin
-        kept = text.split("\n")[-(lines + 1) :] if lines else [""]
         self._offset = size
-        self._print("\n".join(kept))
+        *whole, partial = data.split(b"\n")
+        kept = whole[-lines:] if lines else []
+        self._print(b"".join(line + b"\n" for line in kept) + partial)
 
     def read_on(self) -> bool:
         """Print what has come; False when there was nothing new."""
-        _, text = self._sandbox.read(self._name, self._offset)
-        # The agent counts bytes, and a character may be several.
-        self._offset += len(text.encode())
-        self._print(text)
-        return bool(text)
+        _, data = self._sandbox.read(self._name, self._offset, _CHUNK)
+        self._offset += len(data)
+        self._print(data)
+        return bool(data)
 
-    def _print(self, text: str) -> None:
-        *whole, self._partial = (self._partial + text).split("\n")
+    def _print(self, data: bytes) -> None:
+        *whole, self._partial = (self._partial + self._decoder.decode(data)).split("\n")
         for line in whole:
             sys.stdout.write(f"{self._prefix}{line}\n")
         sys.stdout.flush()
 
     def finish(self) -> None:
         """Print a last line that has no end."""
-        if self._partial:
-            sys.stdout.write(f"{self._prefix}{self._partial}\n")
-            self._partial = ""
+        last = self._partial + self._decoder.decode(b"", final=True)
+        if last:
+            sys.stdout.write(f"{self._prefix}{last}\n")
+        self._partial = ""
 
 
 def _prefix(index: int, task_id: str, *, many: bool) -> str:

@@ -1,0 +1,373 @@
+"""The command as its user types it, against a Marathon, a master and an agent that are scripted."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mesostk.cli.app import WORDS, app
+
+APP = {
+    "id": "/hello2",
+    "cmd": "echo hello; sleep 10",
+    "instances": 2,
+    "cpus": 0.1,
+    "mem": 16,
+    "version": "2016-06-21T14:21:31.665Z",
+    "tasksRunning": 2,
+    "tasksHealthy": 0,
+    "tasksUnhealthy": 0,
+    "deployments": [],
+    "healthChecks": [],
+}
+TASK = {
+    "id": "hello2.1",
+    "appId": "/hello2",
+    "state": "TASK_RUNNING",
+    "host": "10.0.3.51",
+    "ports": [31000],
+    "startedAt": "2016-06-21T14:21:32.000Z",
+}
+
+
+class Cluster:
+    """Answers by (method, path); the whole cluster on one port."""
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[str, str], tuple[int, object]] = {}
+        self.asked: list[tuple[str, str, object]] = []
+        self.files: dict[str, bytes] = {}
+        self.events: list[dict[str, object]] = []
+        cluster = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _answer(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                body: Any = json.loads(self.rfile.read(length)) if length else None
+                url = urlsplit(self.path)
+                cluster.asked.append((self.command, url.path, body))
+                if url.path == "/v2/events":
+                    self._stream()
+                elif url.path == "/api/v1":
+                    assert body["type"] == "READ_FILE"
+                    self._read_file(body["read_file"])
+                else:
+                    status, found = cluster.answers.get(
+                        (self.command, url.path), (404, {"message": f"no {url.path}"})
+                    )
+                    self._send(status, json.dumps(found).encode(), "application/json")
+
+            do_GET = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815 # the library's names
+
+            def _send(self, status: int, data: bytes, kind: str) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def _stream(self) -> None:
+                assert self.headers["Accept"] == "text/event-stream"
+                text = "".join(f"data: {json.dumps(one)}\n\n" for one in cluster.events)
+                self._send(200, text.encode(), "text/event-stream")
+
+            def _read_file(self, call: dict[str, Any]) -> None:
+                data = cluster.files[call["path"].rsplit("/", 1)[1]]
+                part = data[call["offset"] : call["offset"] + min(call["length"], 65536)]
+                found = {"size": len(data), "data": base64.b64encode(part).decode()}
+                answer = {"type": "READ_FILE", "read_file": found}
+                self._send(200, json.dumps(answer).encode(), "application/json")
+
+            def log_message(self, *_args: object) -> None:
+                """Nothing: the test says what went wrong."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"127.0.0.1:{self.server.server_port}"
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.setenv("MESOSTK_CONFIG", str(tmp_path / "contexts.json"))
+    monkeypatch.delenv("MESOSTK_CONTEXT", raising=False)
+    one = Cluster()
+    url = f"http://{one.address}"
+    assert run("context", "add", "here", "--marathon", url, "--master", url).exit_code == 0
+    yield one
+    one.close()
+
+
+def run(*words: str, input: str | None = None) -> Result:
+    return CliRunner().invoke(app, list(words), input=input)
+
+
+# -- words ----------------------------------------------------------------------------------------
+
+
+def test_every_word_of_the_help_leads_to_a_command() -> None:
+    listing = run("--help").stdout
+    for word in WORDS:
+        assert word in listing
+        assert run(word, "--help").exit_code == 0, word
+
+
+def test_unknown_word_is_a_usage_error() -> None:
+    assert run("deplyo").exit_code == 2
+
+
+def test_every_listing_has_the_json_option() -> None:
+    for word in ("status", "apps", "app", "tasks", "deploy"):
+        assert "--json" in run(word, "--help").stdout, word
+
+
+# -- contexts -------------------------------------------------------------------------------------
+
+
+def test_without_a_cluster_the_remedy_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MESOSTK_CONFIG", str(tmp_path / "none.json"))
+    result = run("apps")
+    assert result.exit_code == 2
+    assert "mesostk lab up" in result.stderr
+
+
+def test_contexts_are_chosen_by_name(cluster: Cluster) -> None:
+    run("context", "add", "there", "--marathon", "http://127.0.0.1:1", "--master", "http://a:1")
+    assert json.loads(run("context", "list", "--json").stdout)[1]["current"] is True
+    assert run("context", "use", "here").exit_code == 0
+    cluster.answers["GET", "/v2/apps"] = (200, {"apps": []})
+    assert run("apps").exit_code == 0
+    assert run("apps", "--context", "there").exit_code == 1
+    missing = run("apps", "--context", "nowhere")
+    assert missing.exit_code == 2
+    assert "known: here, there" in missing.stderr
+
+
+def test_address_that_is_no_url_is_refused(cluster: Cluster) -> None:
+    result = run("context", "add", "x", "--marathon", "10.0.3.11:8080", "--master", "http://a:1")
+    assert result.exit_code == 2
+    assert "write http://HOST:PORT" in result.stderr
+
+
+def test_garbage_in_the_contexts_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "contexts.json"
+    path.write_text('{"contexts": 3}')
+    monkeypatch.setenv("MESOSTK_CONFIG", str(path))
+    result = run("apps")
+    assert result.exit_code == 2
+    assert str(path) in result.stderr.replace("\n", "")
+
+
+# -- apps -----------------------------------------------------------------------------------------
+
+
+def test_apps_are_a_table_for_people_and_whole_records_for_programs(cluster: Cluster) -> None:
+    cluster.answers["GET", "/v2/apps"] = (200, {"apps": [APP]})
+    text = run("apps").stdout
+    assert "/hello2" in text
+    assert "2/2" in text
+    assert json.loads(run("apps", "--json").stdout) == [APP]
+    assert run("apps", "-o", "name").stdout == "/hello2\n"
+    assert "cmd: echo hello" in run("apps", "-o", "yaml").stdout
+
+
+def deployable(cluster: Cluster, running: list[dict[str, str]]) -> None:
+    cluster.answers["PUT", "/v2/apps/hello2"] = (200, {"version": "v", "deploymentId": "d-1"})
+    cluster.answers["GET", "/v2/apps/hello2"] = (200, {"app": APP})
+    cluster.answers["GET", "/v2/deployments"] = (200, running)
+    cluster.answers["GET", "/v2/queue"] = (200, {"queue": []})
+
+
+def test_deploy_sends_the_file_and_waits_for_the_deployments_event(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    deployable(cluster, [{"id": "d-1"}])
+    cluster.events = [
+        {"eventType": "status_update_event"},
+        {"eventType": "deployment_success", "id": "other"},
+        {"eventType": "deployment_success", "id": "d-1"},
+    ]
+    path = tmp_path / "hello2.json"
+    path.write_text('{"id": "hello2", "cmd": "sleep 1"}')
+    result = run("deploy", str(path))
+    assert result.exit_code == 0, result.stderr
+    assert ("PUT", "/v2/apps/hello2", {"id": "hello2", "cmd": "sleep 1"}) in cluster.asked
+    # The stream was open before the app was sent, so no event can be missed.
+    asked = [path for _, path, _ in cluster.asked]
+    assert asked.index("/v2/events") < asked.index("/v2/apps/hello2")
+
+
+def test_cancelled_deployment_is_a_failure(cluster: Cluster) -> None:
+    deployable(cluster, [{"id": "d-1"}])
+    cluster.events = [{"eventType": "deployment_failed", "id": "d-1", "reason": "cancelled"}]
+    result = run("scale", "hello2", "3")
+    assert result.exit_code == 1
+    assert "d-1 was cancelled" in result.stderr
+
+
+def test_deployment_that_goes_nowhere_says_why(cluster: Cluster) -> None:
+    deployable(cluster, [{"id": "d-1"}])
+    rejects = [{"reason": "InsufficientMemory", "declined": 3, "processed": 3}]
+    item = {
+        "app": {"id": "/hello2"},
+        "delay": {"overdue": True, "timeLeftSeconds": 0},
+        "processedOffersSummary": {"rejectSummaryLastOffers": rejects},
+    }
+    cluster.answers["GET", "/v2/queue"] = (200, {"queue": [item]})
+    result = run("scale", "hello2", "3", "--timeout", "1")
+    assert result.exit_code == 1
+    assert "InsufficientMemory: 3 of 3" in result.stderr
+    assert "d-1 goes on" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"id": "a",', ":1:12: not JSON"),
+        ("[1]", 'an app is an object with "id"'),
+        ('{"cmd": "x"}', 'an app is an object with "id"'),
+        ('{"id": 3}', 'an app is an object with "id"'),
+    ],
+)
+def test_bad_definition_is_refused_before_anything_is_sent(
+    cluster: Cluster, tmp_path: Path, text: str, words: str
+) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    result = run("deploy", str(path))
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert [one for one in cluster.asked if one[0] != "GET"] == []
+
+
+def test_missing_file_is_named(cluster: Cluster) -> None:
+    result = run("deploy", "/no/such.json")
+    assert result.exit_code == 2
+    assert "/no/such.json: No such file or directory" in result.stderr
+
+
+def test_what_marathon_refuses_is_said_with_the_field(cluster: Cluster) -> None:
+    deployable(cluster, [])
+    details = [{"path": "/mem", "errors": ["must be positive"]}]
+    cluster.answers["PUT", "/v2/apps/hello2"] = (
+        422,
+        {"message": "Object is not valid", "details": details},
+    )
+    result = run("scale", "hello2", "3")
+    assert result.exit_code == 1
+    assert "Object is not valid; /mem: must be positive" in result.stderr
+
+
+def test_nobody_there_is_one_sentence(cluster: Cluster) -> None:
+    run(
+        "context",
+        "add",
+        "dead",
+        "--marathon",
+        "http://127.0.0.1:1",
+        "--master",
+        "http://127.0.0.1:1",
+    )
+    result = run("apps")
+    assert result.exit_code == 1
+    assert "Marathon cannot be reached (http://127.0.0.1:1: connection refused)" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_destroy_asks_only_on_a_terminal(cluster: Cluster) -> None:
+    deployable(cluster, [])
+    cluster.answers["DELETE", "/v2/apps/hello2"] = (200, {"version": "v", "deploymentId": "d-1"})
+    assert run("destroy", "hello2").exit_code == 0
+    assert ("DELETE", "/v2/apps/hello2", None) in cluster.asked
+
+
+# -- tasks and logs -------------------------------------------------------------------------------
+
+
+def with_task(cluster: Cluster, text: bytes) -> None:
+    cluster.answers["GET", "/v2/apps/hello2/tasks"] = (200, {"tasks": [TASK]})
+    mesos_task = {"id": "hello2.1", "slave_id": "S0", "framework_id": "F", "executor_id": ""}
+    cluster.answers["GET", "/tasks"] = (200, {"tasks": [mesos_task]})
+    agent = {"id": "S0", "pid": f"slave(1)@{cluster.address}"}
+    cluster.answers["GET", "/slaves"] = (200, {"slaves": [agent]})
+    cluster.files["stdout"] = text
+
+
+def test_tasks_show_host_ports_and_state(cluster: Cluster) -> None:
+    cluster.answers["GET", "/v2/tasks"] = (200, {"tasks": [TASK]})
+    text = run("tasks").stdout
+    assert all(word in text for word in ("hello2.1", "running", "10.0.3.51", "31000"))
+    assert json.loads(run("tasks", "--json").stdout) == [TASK]
+
+
+@pytest.mark.parametrize("lines", [0, 1, 3, 100_000])
+def test_logs_print_the_last_lines_whole(cluster: Cluster, lines: int) -> None:
+    every = [f"line {number} ü" for number in range(20_000)]
+    with_task(cluster, ("\n".join(every) + "\n").encode())
+    result = run("logs", "hello2", "-n", str(lines))
+    assert result.exit_code == 0, result.stderr
+    expected = every[-lines:] if lines else []
+    assert result.stdout.splitlines() == [f"hello2.1 | {line}" for line in expected]
+
+
+def test_last_line_without_an_end_is_printed(cluster: Cluster) -> None:
+    with_task(cluster, b"whole\nhalf")
+    assert run("logs", "hello2").stdout == "hello2.1 | whole\nhello2.1 | half\n"
+
+
+def test_logs_of_what_is_neither_app_nor_task_says_so(cluster: Cluster) -> None:
+    cluster.answers["GET", "/tasks"] = (200, {"tasks": []})
+    result = run("logs", "nope")
+    assert result.exit_code == 1
+    assert "neither an app nor a task 'nope'" in result.stderr
+
+
+# -- status ---------------------------------------------------------------------------------------
+
+
+def state(cluster: Cluster) -> None:
+    answers: dict[str, Any] = {
+        "/metrics/snapshot": {"master/elected": 1.0},
+        "/v2/leader": {"leader": cluster.address},
+        "/slaves": {"slaves": []},
+        "/frameworks": {"frameworks": []},
+        "/v2/apps": {"apps": [APP]},
+        "/v2/deployments": [],
+    }
+    for path, answer in answers.items():
+        cluster.answers["GET", path] = (200, answer)
+
+
+def test_status_shows_who_leads(cluster: Cluster) -> None:
+    state(cluster)
+    result = run("status")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.count("leading") == 2
+    document = json.loads(run("status", "--json").stdout)
+    assert {one["state"] for one in document["members"]} == {"leading"}
+    assert document["problems"] == []
+
+
+def test_status_of_half_a_cluster_shows_what_there_is_and_fails(cluster: Cluster) -> None:
+    state(cluster)
+    cluster.answers["GET", "/v2/apps"] = (503, {"message": "no leader"})
+    result = run("status", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["apps"] == []
+    assert "no leader" in result.stderr
