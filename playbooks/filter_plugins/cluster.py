@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 
 #: Groups that the playbooks know; a host must be in one at least.
-GROUPS = ("zookeeper", "mesos_masters", "mesos_agents", "marathon")
+GROUPS = ("zookeeper", "mesos_masters", "mesos_agents", "marathon", "mesos_dns")
 
 #: Variables of other toolkits or older releases, and what they are called here.
 RENAMED = {
