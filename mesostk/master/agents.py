@@ -161,6 +161,11 @@ def _readmitted(
         master.links.pop(stream, None)
         _turn_away(master, stream, "Agent is leaving", shutdown=agent_id in master.registry.gone)
         return
+    decided = master.registry.agents.get(agent_id)
+    if decided is not None and decided.deactivated != record.deactivated:
+        # An operator decided while this was being saved, and must not be forgotten.
+        record = replace(record, deactivated=decided.deactivated, drain_info=decided.drain_info)
+        master.save(registry.update(agent_id, record), _kept_decision)
     master.registry.agents[agent_id] = record
     was_unreachable = master.registry.unreachable.pop(agent_id, None) is not None
     master.recovered.pop(agent_id, None)
@@ -171,6 +176,10 @@ def _readmitted(
         return
     arrival.register(master, now, still_open, message, record, was_unreachable=was_unreachable)
     master.agents[agent_id].reregistered_at = master.wall(now)
+
+
+def _kept_decision(_master: Master, _now: float) -> None:
+    """The record says again what it said before it was overtaken."""
 
 
 # -- calls --------------------------------------------------------------------------------------

@@ -276,7 +276,7 @@ class Allocator:
         if why is not None:
             return None, why
         resources = offers.usable_by(framework, free.allocatable_to(role))
-        if not self._is_worth_it(resources):
+        if not self._is_worth_it(framework, role, resources):
             return None, "less than min_allocatable_resources is free"
         refusals = self.refusals.get((framework.id, role))
         if refusals is not None:
@@ -285,10 +285,11 @@ class Allocator:
                     return None, f"refused by the framework for {refused.until - now:.1f} s more"
         return resources, ""
 
-    def _is_worth_it(self, resources: Resources) -> bool:
+    def _is_worth_it(self, framework: Framework, role: str, resources: Resources) -> bool:
         if not resources:
             return False
-        least = self._config.min_allocatable
+        own = framework.min_allocatable.get(role)
+        least = self._config.min_allocatable if own is None else own
         if not least:
             return True
         amounts = resources.quantities()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from mesostk.master import frameworks, offers, registry, tasks, views
+from mesostk.master import draining, frameworks, offers, registry, tasks, views
 from mesostk.master.events import CloseAgentStream
 from mesostk.master.state import Agent, Executor, Framework, TaskRecord
 from mesostk.resources.resources import Resources
@@ -282,6 +282,7 @@ def _greet(
         if framework is not None and framework.info != info:
             update = link.UpdateFramework(framework=framework.info)
             tasks.agents_send(master, agent, update)
+    draining.remind(master, agent)
     kills, agent.kills = agent.kills, {}
     for key, policy in kills.items():
         task = agent.tasks.get(key)

@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from mesostk.base.core import Effect, Event, Op, Save, Saved, Tick, WallClock, note
-from mesostk.master import agents, departure, frameworks, operators, registry
+from mesostk.master import agents, departure, draining, frameworks, operators, registry
 from mesostk.master.allocator import Allocator
 from mesostk.master.events import (
     AgentCalled,
@@ -62,6 +62,8 @@ class Master:
         self.links: dict[str, str | None] = {}
         #: Agents whose leaving is being saved, and what they become.
         self.leaving: dict[str, str] = {}
+        #: Draining agents that lost a task or an executor, to be looked at after the event.
+        self.maybe_drained: dict[str, None] = {}
         self.heartbeats = departure.HeartbeatWheel()
         self.removals = departure.RemovalQueue()
 
@@ -89,6 +91,8 @@ class Master:
             self._refuse_early(event)
         else:
             HANDLERS[type(event)](self, now, event)
+            if self.maybe_drained:
+                draining.finish(self, now)
         out, self._out = self._out, []
         return out
 

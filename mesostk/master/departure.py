@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from mesostk.base.core import Exit
 from mesostk.master import offers, registry, tasks
-from mesostk.master.events import AgentStreamClosed, CloseAgentStream
+from mesostk.master.events import AgentStreamClosed, CloseAgentStream, Reply
 from mesostk.master.state import Agent, TaskRecord
 from mesostk.resources.resources import Resources
 from mesostk.wire import link, scheduler
@@ -286,6 +286,52 @@ def remove(
         tasks.end_by_master(master, now, task, state if aware else "TASK_LOST", reason, why)
     _detach(master, agent)
     tell_lost(master, agent_id)
+
+
+def marked_gone(
+    master: Master, now: float, record: registry.GoneRecord, request: int | None
+) -> None:
+    """The agent is saved as gone: it ends, with all it runs. `request` is answered, if any."""
+    agent_id = record.id.value
+    del master.leaving[agent_id]
+    master.registry.gone[agent_id] = record
+    master.registry.agents.pop(agent_id, None)
+    master.registry.unreachable.pop(agent_id, None)
+    master.recovered.pop(agent_id, None)
+    master.note("Marked agent gone", level="WARNING", agent=agent_id)
+    why = "Agent has been marked gone"
+    agent = master.agents.get(agent_id)
+    if agent is not None:
+        tasks.agents_send(master, agent, link.Shutdown(message=why))
+        remove(
+            master,
+            now,
+            agent_id,
+            "TASK_GONE_BY_OPERATOR",
+            "REASON_AGENT_REMOVED_BY_OPERATOR",
+            why,
+        )
+    else:
+        _end_unreachable(master, now, agent_id, why)
+    if request is not None:
+        master.emit(Reply(request, 200))
+
+
+def _end_unreachable(master: Master, now: float, agent_id: str, why: str) -> None:
+    """Tasks that might have come back with the agent never will."""
+    for framework_id, task_id in master.unreachable_on.pop(agent_id, {}):
+        framework = master.frameworks[framework_id]
+        status = tasks.master_status(
+            master,
+            now,
+            task_id,
+            agent_id,
+            "TASK_GONE_BY_OPERATOR" if framework.is_partition_aware else "TASK_LOST",
+            "REASON_AGENT_REMOVED_BY_OPERATOR",
+            why,
+        )
+        tasks.complete_unreachable(master, framework, status)
+        tasks.send_update(master, framework, status)
 
 
 # -- the registry's old age ---------------------------------------------------------------------

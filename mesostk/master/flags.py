@@ -194,7 +194,8 @@ def _agents() -> list[Flag]:
               minimum=0.1),
         _flag("max_agent_ping_timeouts", int, 5, "Missed pings after which one is unreachable.",
               minimum=1),
-        _flag("max_executors_per_agent", int, None, _UNUSED),
+        _flag("max_executors_per_agent", int, None,
+              "An agent that runs so many executors is not offered.", minimum=1),
     ]  # fmt: skip
 
 
@@ -300,6 +301,7 @@ def config_of(values: Values, *, ip: str, port: int, hostname: str) -> Config:
         agent_ping_timeout_s=values.agent_ping_timeout,
         max_agent_ping_timeouts=values.max_agent_ping_timeouts,
         agent_reregister_timeout_s=values.agent_reregister_timeout,
+        max_executors_per_agent=values.max_executors_per_agent,
         agent_removal_rate=values.agent_removal_rate_limit,
         recovery_agent_removal_limit=values.recovery_agent_removal_limit,
         registry_gc_interval_s=values.registry_gc_interval,

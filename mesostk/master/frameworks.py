@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from mesostk.errors import Rejected
-from mesostk.master import offers, tasks, validation, views
+from mesostk.master import constraints, offers, tasks, validation, views
 from mesostk.master.events import (
     CloseSchedulerStream,
     SchedulerCalled,
@@ -26,7 +26,7 @@ from mesostk.master.events import (
     SchedulerSubscribed,
     SendToScheduler,
 )
-from mesostk.master.state import Framework, capabilities_of, roles_of
+from mesostk.master.state import Framework, capabilities_of, min_allocatable_of, roles_of
 from mesostk.wire import link, scheduler
 from mesostk.wire.mesos import FrameworkID, FrameworkInfo
 
@@ -85,8 +85,9 @@ def _subscribe_error(
         return why
     if framework_id in master.completed_frameworks:
         return "Framework has been removed"
-    if subscribe.offer_constraints is not None and subscribe.offer_constraints.role_constraints:
-        return "Offer constraints are not supported by this master"
+    why = constraints.error(subscribe.offer_constraints, roles_of(info))
+    if why is not None:
+        return why
     if known is not None and not known.recovered:
         return validation.change_error(known.info, info, strict=False)
     return None
@@ -99,6 +100,7 @@ def _add(master: Master, now: float, info: FrameworkInfo, stream: str | None) ->
         info=info,
         roles=roles_of(info),
         capabilities=capabilities_of(info),
+        min_allocatable=min_allocatable_of(info),
         stream=stream,
         registered_at=master.wall(now),
         reregistered_at=master.wall(now),
@@ -144,6 +146,7 @@ def _update_info(master: Master, framework: Framework, info: FrameworkInfo) -> N
     framework.info = info
     framework.roles = roles_of(info)
     framework.capabilities = capabilities_of(info)
+    framework.min_allocatable = min_allocatable_of(info)
     if info != old:
         for agent_id in _agents_of(framework):
             update = link.UpdateFramework(framework=info)
@@ -304,11 +307,7 @@ def _update_refusal(master: Master, framework: Framework, call: scheduler.Call) 
     why = (
         validation.framework_error(info, update.suppressed_roles, master.config)
         or validation.change_error(framework.info, info, strict=True)
-        or (
-            "Offer constraints are not supported by this master"
-            if update.offer_constraints is not None and update.offer_constraints.role_constraints
-            else None
-        )
+        or constraints.error(update.offer_constraints, roles_of(info))
     )
     return None if why is None else Rejected(400, why)
 
@@ -405,6 +404,7 @@ def _update(
     before = framework.roles
     _update_info(master, framework, call.framework_info)
     framework.suppressed = set(call.suppressed_roles)
+    framework.offer_constraints = call.offer_constraints
     lost = before - framework.roles
     gone = [item for item in framework.offers if master.offers[item].role in lost]
     offers.end_all(master, now, gone, rescind=True)

@@ -74,6 +74,8 @@ def agent(master: Master, item: Agent) -> View:
     view["capabilities"] = sorted(item.capabilities)
     if item.drain_info is not None:
         view["drain_info"] = item.drain_info
+    if item.drain_started_at is not None:
+        view["estimated_drain_start_time_seconds"] = item.drain_started_at
     return view
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mesostk.master import operations
+from mesostk.master import constraints, operations
 from mesostk.master.state import Agent, Config, Framework, OfferRecord
 from mesostk.resources.resources import Resources
 from mesostk.wire import scheduler
@@ -112,6 +112,12 @@ def usable_by(framework: Framework, resources: Resources) -> Resources:
 
 def why_not_agent(framework: Framework, role: str, agent: Agent, config: Config) -> str | None:
     """Why nothing of the agent is ever offered to the framework in the role; None if it may be."""
+    why = constraints.why_not(framework.offer_constraints, role, agent)
+    if why is not None:
+        return why
+    limit = config.max_executors_per_agent
+    if limit is not None and _executors_on(agent) >= limit:
+        return f"the agent runs {limit} executors, as many as max_executors_per_agent allows"
     if framework.is_multi_role and "MULTI_ROLE" not in agent.capabilities:
         return "the agent lacks the capability MULTI_ROLE"
     if "/" in role and "HIERARCHICAL_ROLE" not in agent.capabilities:
@@ -125,6 +131,16 @@ def why_not_agent(framework: Framework, role: str, agent: Agent, config: Config)
     if "REGION_AWARE" not in framework.capabilities and _is_remote(agent, config):
         return "the agent is in another region and the framework lacks REGION_AWARE"
     return None
+
+
+def _executors_on(agent: Agent) -> int:
+    """Those of their own, and one for each command task."""
+    commands = (
+        task
+        for task in agent.tasks.values()
+        if not task.is_terminal and task.wire.executor_id is None
+    )
+    return len(agent.executors) + sum(1 for _ in commands)
 
 
 def _is_remote(agent: Agent, config: Config) -> bool:

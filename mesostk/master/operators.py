@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from mesostk.master import departure, frameworks, offers, registry, tasks, views
+from mesostk.master import departure, draining, frameworks, offers, registry, views
 from mesostk.master.events import (
     CloseOperatorStream,
     OperatorCalled,
@@ -20,7 +20,7 @@ from mesostk.master.events import (
     Reply,
     SendToOperator,
 )
-from mesostk.wire import link, operator
+from mesostk.wire import operator
 from mesostk.wire.mesos import AgentID, TimeInfo
 
 if TYPE_CHECKING:
@@ -92,49 +92,7 @@ def _mark_gone(master: Master, now: float, request: int, call: operator.AgentRef
         id=AgentID(agent_id), time=TimeInfo(nanoseconds=int(master.wall(now) * 1e9))
     )
     master.leaving[agent_id] = "gone"
-    master.save(registry.mark_gone(record), _marked_gone, record, request)
-
-
-def _marked_gone(master: Master, now: float, record: registry.GoneRecord, request: int) -> None:
-    agent_id = record.id.value
-    del master.leaving[agent_id]
-    master.registry.gone[agent_id] = record
-    master.registry.agents.pop(agent_id, None)
-    master.registry.unreachable.pop(agent_id, None)
-    master.recovered.pop(agent_id, None)
-    master.note("Marked agent gone", level="WARNING", agent=agent_id)
-    why = "Agent has been marked gone"
-    agent = master.agents.get(agent_id)
-    if agent is not None:
-        tasks.agents_send(master, agent, link.Shutdown(message=why))
-        departure.remove(
-            master,
-            now,
-            agent_id,
-            "TASK_GONE_BY_OPERATOR",
-            "REASON_AGENT_REMOVED_BY_OPERATOR",
-            why,
-        )
-    else:
-        _end_unreachable(master, now, agent_id, why)
-    master.emit(Reply(request, 200))
-
-
-def _end_unreachable(master: Master, now: float, agent_id: str, why: str) -> None:
-    """Tasks that might have come back with the agent never will."""
-    for framework_id, task_id in master.unreachable_on.pop(agent_id, {}):
-        framework = master.frameworks[framework_id]
-        status = tasks.master_status(
-            master,
-            now,
-            task_id,
-            agent_id,
-            "TASK_GONE_BY_OPERATOR" if framework.is_partition_aware else "TASK_LOST",
-            "REASON_AGENT_REMOVED_BY_OPERATOR",
-            why,
-        )
-        tasks.complete_unreachable(master, framework, status)
-        tasks.send_update(master, framework, status)
+    master.save(registry.mark_gone(record), departure.marked_gone, record, request)
 
 
 def _set_deactivated(
@@ -203,4 +161,5 @@ CALLS: dict[str, Callable[[Master, float, int, Any], None]] = {
     "MARK_AGENT_GONE": _mark_gone,
     "DEACTIVATE_AGENT": _deactivate,
     "REACTIVATE_AGENT": _reactivate,
+    "DRAIN_AGENT": draining.drain,
 }

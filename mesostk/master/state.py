@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from mesostk.resources import scalar
 from mesostk.resources.resources import Resources
 from mesostk.wire.mesos import (
     TERMINAL_STATES,
@@ -133,6 +134,8 @@ class Agent(msgspec.Struct, kw_only=True, eq=False):
     reregistered_at: float | None = None
     deactivated: bool = False
     drain_info: DrainInfo | None = None
+    #: When this master ordered it; unknown after a failover.
+    drain_started_at: float | None = None
     resource_version: str | None = None
     tasks: dict[tuple[str, str], TaskRecord] = msgspec.field(default_factory=dict)
     executors: dict[tuple[str, str], Executor] = msgspec.field(default_factory=dict)
@@ -179,6 +182,10 @@ class Framework(msgspec.Struct, kw_only=True, eq=False):
     unregistered_at: float = 0.0
     subscription: int = 0
     suppressed: set[str] = msgspec.field(default_factory=set)
+    #: What an offer must hold at least, in thousandths, by role; instead of the master's.
+    min_allocatable: Mapping[str, tuple[Mapping[str, int], ...]] = msgspec.field(
+        default_factory=dict
+    )
     offer_constraints: OfferConstraints | None = None
     tasks: dict[str, TaskRecord] = msgspec.field(default_factory=dict)
     #: Oldest first.
@@ -213,6 +220,18 @@ def roles_of(info: FrameworkInfo) -> frozenset[str]:
     if any(item.type == "MULTI_ROLE" for item in info.capabilities):
         return frozenset(info.roles)
     return frozenset({info.role if info.role is not None else "*"})
+
+
+def min_allocatable_of(info: FrameworkInfo) -> Mapping[str, tuple[Mapping[str, int], ...]]:
+    """The framework's own least offers: sets of thousandths by role."""
+    return {
+        role: tuple(
+            {name: scalar.from_float(item.value) for name, item in each.quantities.items()}
+            for each in filters.min_allocatable_resources.quantities
+        )
+        for role, filters in info.offer_filters.items()
+        if filters.min_allocatable_resources is not None
+    }
 
 
 def capabilities_of(info: FrameworkInfo) -> frozenset[str]:

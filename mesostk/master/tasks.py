@@ -109,6 +109,8 @@ def remove_executor(
     if executor is None:
         return False
     del master.frameworks[framework_id].executors[agent.id, executor_id]
+    if agent.drain_info is not None and not agent.tasks:
+        master.maybe_drained[agent.id] = None
     master.allocator.give_back(agent, framework_id, executor.role, executor.held, now)
     return True
 
@@ -198,7 +200,10 @@ def complete_unreachable(master: Master, framework: Framework, status: TaskStatu
 
 
 def _unlist(master: Master, task: TaskRecord) -> None:
-    del master.agents[task.agent_id].tasks[task.framework_id, task.task_id]
+    agent = master.agents[task.agent_id]
+    del agent.tasks[task.framework_id, task.task_id]
+    if agent.drain_info is not None and not agent.tasks:
+        master.maybe_drained[agent.id] = None
     del master.frameworks[task.framework_id].tasks[task.task_id]
 
 

@@ -9,7 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from mesostk.master.state import Agent, Config, Framework, capabilities_of
+from mesostk.errors import WireError
+from mesostk.master.state import (
+    Agent,
+    Config,
+    Framework,
+    capabilities_of,
+    min_allocatable_of,
+)
 from mesostk.resources import validity
 from mesostk.resources.resources import Resources
 from mesostk.resources.roles import why_not_role
@@ -95,6 +102,10 @@ def framework_error(info: FrameworkInfo, suppressed: Iterable[str], config: Conf
         )
     if info.user == "root" and not config.root_submissions:
         return "User 'root' is not allowed to run frameworks without root submissions"
+    try:
+        min_allocatable_of(info)
+    except WireError as error:
+        return f"FrameworkInfo.offer_filters is invalid: {error}"
     strange = sorted(set(suppressed) - _roles(info))
     if strange:
         return f"Suppressed role '{strange[0]}' is not contained in the list of roles"

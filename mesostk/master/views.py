@@ -80,6 +80,7 @@ def agent(master: Master, agent: Agent) -> operator.Agent:
             for name in sorted(agent.capabilities)
         ),
         drain_info=agent.drain_info,
+        estimated_drain_start_time=_time(agent.drain_started_at),
     )
 
 

@@ -87,7 +87,9 @@ class Bench:
                     self.store[op.path] = op.data
                 elif isinstance(op, Delete):
                     self.store.pop(op.path, None)
-            out += list(self.master.handle(self.now, Saved(save.token)))
+            effects = list(self.master.handle(self.now, Saved(save.token)))
+            self.held += [effect for effect in effects if isinstance(effect, Save)]
+            out += effects
             self.master.check()
         return out
 
