@@ -72,6 +72,8 @@ def _global(settings: HeadSettings) -> str:
         "  spread-checks 5",
         "  max-spread-checks 15000",
         "  maxconn 50000",
+        # Where the host allows fewer files, fewer connections are better than no start at all.
+        "  no strict-limits",
         "  tune.ssl.default-dh-param 2048",
         f"  ssl-default-bind-ciphers {_CIPHERS}",
         f"  ssl-default-bind-options {_TLS}",

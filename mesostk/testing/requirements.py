@@ -68,3 +68,15 @@ def _give_up(reason: str) -> NoReturn:
     if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
         pytest.fail(f"in CI every test must run: {reason}")
     pytest.skip(reason)
+
+
+def haproxy_missing() -> str | None:
+    """Why no HAProxy can be started here, or None if one can."""
+    if shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
+        return "there is no haproxy; `apt-get install haproxy` brings it"
+    return None
+
+
+def require_haproxy() -> None:
+    """Skip, or fail in CI, unless HAProxy can be started."""
+    _require(haproxy_missing())

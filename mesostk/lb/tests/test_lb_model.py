@@ -12,8 +12,7 @@ from mesostk.errors import WireError
 from mesostk.lb import labels, model
 from mesostk.lb.model import PortAssigner, Server
 from mesostk.lb.templates import LABELLED
-
-from .conftest import app, body, build, config, task
+from mesostk.testing.lb import app, body, build, config, task
 
 UNKNOWN_HOST = "nobody.example"
 

@@ -12,8 +12,7 @@ from mesostk.lb import labels, templates
 from mesostk.lb.head import HeadSettings, head
 from mesostk.lb.render import server_id
 from mesostk.lb.templates import BUILT_IN, LABELLED, PLAIN, Templates
-
-from .conftest import app, body, config, task
+from mesostk.testing.lb import app, body, config, task
 
 HTTP_IN = "\nfrontend marathon_http_in\n  bind *:80\n  mode http\n"
 APPID_IN = "\nfrontend marathon_http_appid_in\n  bind *:9091\n  mode http\n"

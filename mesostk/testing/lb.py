@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-import pytest
 
 from mesostk.lb import bluegreen, model, render
 from mesostk.lb.head import HeadSettings, head
 from mesostk.lb.render import Config
 from mesostk.lb.templates import Templates
-
-Make = Callable[..., Config]
 
 ADDRESSES = {"agent1": "10.0.3.51", "agent2": "10.0.3.52"}
 
@@ -72,9 +68,3 @@ def body(made: Config) -> str:
     text = made.text()
     assert text.startswith(start)
     return text[len(start) :]
-
-
-@pytest.fixture
-def make() -> Make:
-    """Makes the file for apps."""
-    return config
