@@ -377,9 +377,11 @@ class Cluster:
 
     # who leads, and what it knows
 
-    def leader(self) -> Unit | None:
-        """The master that serves the cluster now."""
+    def leader(self, *, but: Unit | None = None) -> Unit | None:
+        """The master that serves the cluster now; `but` is not asked."""
         for master in self.masters:
+            if master is but:
+                continue
             answer = master.get("/slaves")
             if answer is not None and answer.status_code == requests.codes.ok:
                 return master
