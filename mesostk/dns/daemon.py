@@ -30,10 +30,10 @@ from mesostk.base.systemd import Notifier as Systemd
 from mesostk.base.zk import Zk, ZkUrl
 from mesostk.dns import config as configuration
 from mesostk.dns import flags
+from mesostk.dns.assembly import make_core
 from mesostk.dns.auth import Authorizer, tls_of
 from mesostk.dns.config import Config
 from mesostk.dns.forward import read_system_resolvers
-from mesostk.dns.graph import make_core
 from mesostk.dns.http import Api, make_application
 from mesostk.dns.members import Members
 from mesostk.dns.naming import Batch

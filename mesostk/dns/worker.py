@@ -24,8 +24,8 @@ import msgspec
 
 from mesostk.base.daemon import Daemon
 from mesostk.base.log import Log
+from mesostk.dns.assembly import Core, make_core
 from mesostk.dns.config import Config
-from mesostk.dns.graph import Core, make_core
 from mesostk.dns.naming import Batch
 from mesostk.dns.server import UdpSocket
 from mesostk.errors import MesostkError

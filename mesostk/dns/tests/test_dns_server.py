@@ -20,10 +20,10 @@ import pytest_asyncio
 
 from mesostk.base.clock import RealClock
 from mesostk.dns import facts
+from mesostk.dns.assembly import Core, make_core
 from mesostk.dns.config import Config
 from mesostk.dns.facts import Agent, Framework, Task
 from mesostk.dns.forward import is_reply_to, system_resolvers
-from mesostk.dns.graph import Core, make_core
 from mesostk.dns.server import TcpServer, UdpSocket, open_sockets
 from mesostk.dns.transfer import Allowed
 from mesostk.errors import ConfigError
