@@ -337,11 +337,17 @@ class Api:
         return json_response(planviews.group_info(state, group, everything, frozenset()))
 
     async def _change_group(self, request: web.Request) -> web.StreamResponse:
+        parts = paths.segments(request.match_info.get("tail", ""))
+        body: dict[str, object]
+        if request.method == "PUT" and parts[-2:-1] == ["versions"]:
+            parts, body = parts[:-2], {"version": parts[-1]}  # as clients of 0.7 roll back
+        else:
+            body = await json_object(request)
         return await self._ask(
             request,
             ChangeGroup,
-            group_id=paths.absolute(request.match_info.get("tail", "")),
-            body=await json_object(request),
+            group_id=absolute(parts),
+            body=body,
             create=request.method == "POST",
             dry_run=flag(request, "dryRun"),
         )

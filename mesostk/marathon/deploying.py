@@ -36,6 +36,7 @@ from mesostk.wire.marathon import (
     DeploymentStepSuccess,
     DeploymentSuccess,
     GroupChangeSuccess,
+    PlanGroup,
     Step,
     StreamEvent,
 )
@@ -91,6 +92,7 @@ def change_root(
         before={id: _version(change.before) for id, change in changed.items()},
         after={id: _version(change.after) for id, change in changed.items()},
         reverts=reverts,
+        original=state.root.version,
     )
     if root is not state.root:
         _store_root(state, turn, root, [c.after for c in changed.values() if c.after is not None])
@@ -406,7 +408,13 @@ def _tell_step(state: State, turn: Turn, deployment: Deployment) -> None:
 
 def plan_view(deployment: Deployment) -> DeploymentPlanView:
     """The plan as events carry it."""
-    return DeploymentPlanView(id=deployment.id, version=deployment.version, steps=deployment.steps)
+    return DeploymentPlanView(
+        id=deployment.id,
+        version=deployment.version,
+        original=PlanGroup(version=deployment.original),
+        target=PlanGroup(version=deployment.version),
+        steps=deployment.steps,
+    )
 
 
 def current_step(state: State, deployment: Deployment) -> Step:

@@ -99,7 +99,7 @@ def _item(state: State, want: Want, *, with_offers: bool) -> QueueItem:
             )
             for unused in (reasons.last_unused.values() if with_offers else ())
         ),
-        role=app.role if app.role is not None else state.settings.role,
+        role=app.role,  # clients from before 1.9 do not know the key
     )
 
 

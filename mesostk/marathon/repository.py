@@ -48,7 +48,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """A running deployment; each step is recomputed from the instances, so no progress is kept.
 
     `before` and `after` are the versions of the affected apps on both sides, None where there is no
-    app. `reverts` names the deployment that this one takes back; `created_at` is in wall seconds.
+    app; `original` is the version that the root had. `reverts` names the deployment that this one
+    takes back; `created_at` is in wall seconds.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     before: dict[str, str | None]
     after: dict[str, str | None]
     reverts: str | None = None
+    original: str | None = None
 
 
 class Records(msgspec.Struct, kw_only=True):

@@ -355,11 +355,23 @@ class DeploymentInfo(Json, frozen=True, kw_only=True):
     total_steps: int
 
 
+class PlanGroup(Json, frozen=True, kw_only=True):
+    """The root group before or after a deployment, by its version alone, as in `plan-format=light`.
+
+    Clients from before 1.8 cannot read a plan without it.
+    """
+
+    id: str = shown("/")
+    version: str | None = shown(None)
+
+
 class DeploymentPlanView(Json, frozen=True, kw_only=True):
     """The plan inside events."""
 
     id: str
     version: str
+    original: PlanGroup = shown(PlanGroup())
+    target: PlanGroup = shown(PlanGroup())
     steps: tuple[Step, ...] = shown(())
 
 
