@@ -25,6 +25,8 @@ WORDS: dict[str, tuple[str, str, str]] = {
     "apps": ("apps", "apps", "List the apps."),
     "app": ("apps", "show_app", "Show one app: definition, tasks, last failure."),
     "destroy": ("apps", "destroy", "Kill all tasks of an app and forget it."),
+    "agents": ("nodes", "agents", "List the agents."),
+    "explain-offers": ("nodes", "explain_offers", "Say why a framework is offered nothing."),
     "tasks": ("tasks", "tasks", "List tasks, of one app or of all."),
     "logs": ("tasks", "logs", "Print what tasks write."),
 }

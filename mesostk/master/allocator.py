@@ -247,10 +247,7 @@ class Allocator:
         agent: Agent,
         granted: dict[str, list[offers.Grant]],
     ) -> None:
-        whitelist = self._config.whitelist
-        if agent.is_overcommitted or not agent.free:
-            return
-        if whitelist is not None and agent.info.hostname not in whitelist:
+        if self.why_not_served(agent) is not None:
             return
         free = agent.free
         grants: list[tuple[str, offers.Grant]] = []
@@ -267,6 +264,23 @@ class Allocator:
         for framework_id, grant in grants:
             self.hold(agent, framework_id, grant.role, grant.resources.allocate(grant.role))
             granted.setdefault(framework_id, []).append(grant)
+
+    def why_not_served(self, agent: Agent) -> str | None:
+        """Why nobody is offered anything of the agent; None if somebody may be."""
+        if agent.stream is None:
+            return "the agent is not connected"
+        if agent.drain_info is not None:
+            return f"the agent is {agent.drain_info.state}; reactivate it"
+        if agent.deactivated:
+            return "the agent is deactivated; reactivate it"
+        if agent.is_overcommitted:
+            return "the agent's tasks hold more than it has"
+        if not agent.free:
+            return "nothing of the agent is free"
+        whitelist = self._config.whitelist
+        if whitelist is not None and agent.info.hostname not in whitelist:
+            return "the agent's hostname is not in --whitelist"
+        return None
 
     def offerable(
         self, framework: Framework, role: str, agent: Agent, free: Resources, now: float

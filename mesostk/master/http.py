@@ -7,6 +7,7 @@ is answered by the leader only; about this process by any master (spec/mesos.md 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from importlib import resources
 from pathlib import PurePosixPath
@@ -20,7 +21,7 @@ from mesostk import MESOS_VERSION
 from mesostk.base.http import add_routes, json_answer
 from mesostk.base.metrics import Metrics
 from mesostk.errors import Rejected
-from mesostk.master import documents, legacy
+from mesostk.master import documents, explain, legacy
 from mesostk.master.bodies import Bodies
 from mesostk.master.entry import (
     Node,
@@ -103,6 +104,7 @@ class Routes:
             "/api/v1": self._operator.handle,
             "/api/v1/scheduler": self._scheduler.handle,
             "/api/link": self._link.handle,
+            "/explain-offers": self.explain_offers,
             "/health": self.health,
             "/metrics": self.prometheus,
             "/redirect": self.redirect,
@@ -167,6 +169,25 @@ class Routes:
     async def roles(self, request: web.Request) -> web.Response:
         require_leader(self._node, request)
         return json_answer(legacy.roles(self._node.master), request=request)
+
+    async def explain_offers(self, request: web.Request) -> web.Response:
+        """GET with `framework`, an id or a name, and perhaps `role`: why agents are not offered."""
+        require_leader(self._node, request)
+        require_recovered(self._node)
+        wanted = request.query.get("framework")
+        if not wanted:
+            raise Rejected(400, "Expecting 'framework=ID' in query; /frameworks lists them")
+        master = self._node.master
+        found = [item for item in master.frameworks.values() if wanted in {item.id, item.info.name}]
+        if not found:
+            raise Rejected(
+                404, f"No framework has the id or name '{wanted}'; /frameworks lists them"
+            )
+        if len(found) > 1:
+            ids = ", ".join(item.id for item in found)
+            raise Rejected(400, f"Several frameworks are called '{wanted}'; name one by id: {ids}")
+        role, now = request.query.get("role"), time.monotonic()
+        return json_answer(explain.offers(master, found[0], role, now), request=request)
 
     async def teardown(self, request: web.Request) -> web.StreamResponse:
         """POST with `frameworkId=…` as a form."""
