@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from mesostk.base.core import Driver, Save
 from mesostk.base.election import latch_prefix
 from mesostk.base.store import Epoch
-from mesostk.framework import core as framework
 from mesostk.marathon import events
 from mesostk.marathon.core import Marathon
 from mesostk.marathon.state import Settings
 from mesostk.testing import simstore
 from mesostk.testing.simhost import Checked, Ground, Host
-from mesostk.testing.simmaster import ELECTION as MASTERS
 from mesostk.testing.simmaster import SESSION_TIMEOUT_S, begin_store
-from mesostk.testing.simnet import Network, Request, Server, Stream
+from mesostk.testing.simnet import Network, Request, Server
+from mesostk.testing.simscheduler import SchedulerClient
 from mesostk.testing.simzk import Ensemble, Zk
 
 ELECTION = "/marathon/leader-curator"
@@ -40,10 +38,7 @@ class MarathonShell(Server):
         self.core: Marathon | None = None
         self.epoch: int | None = None
         self._driver: Driver[Checked[Marathon]] | None = None
-        self._scheduler: Driver[Checked[framework.SchedulerCore]] | None = None
-        self._stream: Stream | None = None
-        self._calls: deque[framework.Post] = deque()
-        self._is_posting = False
+        self._client: SchedulerClient | None = None
         self._requests: dict[int, Request] = {}
         self._request_numbers = 0
         #: Told each save when it is decided.
@@ -54,9 +49,7 @@ class MarathonShell(Server):
 
     def boot(self) -> None:
         """Stand for election."""
-        self.core = self.epoch = self._driver = self._scheduler = self._stream = None
-        self._calls.clear()
-        self._is_posting = False
+        self.core = self.epoch = self._driver = self._client = None
         self._requests = {}
         zk = Zk(self._ensemble, self, SESSION_TIMEOUT_S)
         store = simstore.store_on(zk, STORE)
@@ -104,32 +97,13 @@ class MarathonShell(Server):
             },
         )
         pipeline.feed = driver.feed
-        self._scheduler = self.drive(
-            framework.SchedulerCore(rng),
-            {
-                framework.OpenStream: ("", self._open_stream),
-                framework.CloseStream: ("", self._close_stream),
-                framework.Post: ("", self._queue_post),
-                framework.Deliver: ("", lambda e: self._deliver(e.event)),
-                framework.Connected: (
-                    "",
-                    lambda e: driver.feed(events.Connected(e.framework_id, e.master)),
-                ),
-                framework.Disconnected: (
-                    "",
-                    lambda e: driver.feed(events.Disconnected(e.reason)),
-                ),
-            },
-            has_clock=False,
-        )
+        client = self._client = SchedulerClient(self, self._net, rng)
+        client.on_connected = lambda own_id, master: driver.feed(events.Connected(own_id, master))
+        client.on_disconnected = lambda reason: driver.feed(events.Disconnected(reason))
+        client.on_event = self._deliver
         driver.feed(events.Loaded(records))
         if self.is_alive:
-            simstore.detect(self, zk, MASTERS, self._master_detected)
-
-    def _master_detected(self, data: bytes | None) -> None:
-        assert self._scheduler is not None
-        address = None if data is None else framework.leader_address(data)
-        self._scheduler.feed(framework.LeaderKnown(address))
+            client.follow_leader(zk)
 
     def _save(self, pipeline: simstore.Pipeline, effect: Save) -> None:
         for fn in self.on_save:
@@ -137,64 +111,20 @@ class MarathonShell(Server):
         pipeline.save(effect)
 
     def _subscribe(self, effect: events.Subscribe) -> None:
-        assert self._scheduler is not None
-        self._scheduler.feed(framework.SubscribeAsked(effect.framework_info))
+        assert self._client is not None
+        self._client.subscribe(effect.framework_info)
 
     def _send(self, effect: events.Send) -> None:
-        assert self._scheduler is not None
+        assert self._client is not None
         for fn in self.on_call:
             fn(self, effect.call)
-        self._scheduler.feed(framework.CallMade(effect.call))
+        self._client.send(effect.call)
 
     def _deliver(self, event: Any) -> None:
         assert self._driver is not None
         for fn in self.on_heard:
             fn(self, event)
         self._driver.feed(events.FromMaster(event))
-
-    # -- the scheduler API (as framework.driver) ------------------------------------------------
-
-    def _open_stream(self, effect: framework.OpenStream) -> None:
-        scheduler = self._scheduler
-        assert scheduler is not None
-        attempt = effect.attempt
-        stream = self._stream = self._net.open(self, effect.address, "scheduler", effect.call)
-        assert stream is not None
-        stream.on_begin = lambda stream_id: scheduler.feed(
-            framework.StreamOpened(attempt, stream_id)
-        )
-        stream.on_refused = lambda status, text: scheduler.feed(
-            framework.StreamRefused(attempt, status, text, f"//{text}" if status == 307 else None)
-        )
-        stream.on_client_end = lambda reason: scheduler.feed(framework.StreamEnded(attempt, reason))
-        stream.on_record = lambda record: scheduler.feed(framework.Received(attempt, record))
-
-    def _close_stream(self, _effect: framework.CloseStream) -> None:
-        self._calls.clear()
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
-
-    def _queue_post(self, effect: framework.Post) -> None:
-        self._calls.append(effect)
-        self._post()
-
-    def _post(self) -> None:
-        if self._is_posting or not self._calls:
-            return
-        self._is_posting = True
-        post = self._calls.popleft()
-
-        def answered(status: int, text: str) -> None:
-            self._is_posting = False
-            scheduler = self._scheduler
-            assert scheduler is not None
-            if status not in (200, 202):
-                type_ = str(post.call.type)
-                scheduler.feed(framework.CallRefused(post.attempt, type_, status, text))
-            self._post()
-
-        self._net.post(self, post.address, "scheduler", post.call, post.stream_id, answered)
 
     # -- the API --------------------------------------------------------------------------------
 

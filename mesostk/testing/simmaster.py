@@ -48,6 +48,8 @@ class MasterShell(Server):
         self._stream_ids = 0
         #: Told when this master begins to lead.
         self.on_lead: list[Callable[[MasterShell], None]] = []
+        #: Told when a stream is closed, by its id.
+        self.on_close: list[Callable[[MasterShell, str], None]] = []
         #: Told whenever an agent's calls are taken, by its link.
         self.on_agent: list[Callable[[MasterShell, str], None]] = []
         #: Told each message to an agent or scheduler, and each call, before it is acted upon.
@@ -131,7 +133,12 @@ class MasterShell(Server):
     def _close(self, stream_id: str) -> None:
         stream = self._streams.pop(stream_id, None)
         if stream is not None:
+            self._tell_closed(stream_id)
             stream.end("the master closed the stream")
+
+    def _tell_closed(self, stream_id: str) -> None:
+        for fn in self.on_close:
+            fn(self, stream_id)
 
     # -- calls ----------------------------------------------------------------------------------
 
@@ -199,6 +206,7 @@ class MasterShell(Server):
 
         def ended() -> None:
             if self._streams.pop(stream_id, None) is not None:
+                self._tell_closed(stream_id)
                 driver.feed(closed(stream_id))
 
         stream.on_server_end = ended

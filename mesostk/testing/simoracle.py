@@ -17,6 +17,7 @@ from mesostk.marathon import repository, taskinfo
 from mesostk.marathon.instances import Condition, Goal, Instance
 from mesostk.resources.resources import Resources
 from mesostk.testing.simagent import AgentShell
+from mesostk.testing.simhost import Process
 from mesostk.testing.simmarathon import STORE, MarathonShell
 from mesostk.testing.simmaster import REGISTRY, MasterShell
 from mesostk.testing.simproc import Run
@@ -66,7 +67,7 @@ class Oracle:
         self._back_at: dict[tuple[str, int, str], float] = {}
         #: State that each update carried, as Marathons heard it, by its uuid.
         self._heard: dict[bytes, TaskStatus] = {}
-        #: What some Marathon heard of the end of each task, from its agent or from the master.
+        #: What schedulers heard of the end of each task, from its agent or from the master.
         self._ends: dict[str, set[str]] = {}
         #: Every run that was ever started, with its agent.
         self.started: list[tuple[AgentShell, Run]] = []
@@ -74,6 +75,7 @@ class Oracle:
         for master in world.masters:
             master.on_send.append(self._master_sends)
             master.on_call.append(self._master_called)
+            master.on_close.append(self._stream_closed)
             master.on_agent.append(self._agent_heard)
         for agent in world.agents:
             agent.on_event.append(self._agent_changed)
@@ -82,7 +84,9 @@ class Oracle:
         for marathon in world.marathons:
             marathon.on_save.append(self._marathon_saves)
             marathon.on_call.append(self._marathon_calls)
-            marathon.on_heard.append(self._marathon_hears)
+            marathon.on_heard.append(self._scheduler_hears)
+        if world.framework is not None:
+            world.framework.on_heard.append(self._scheduler_hears)
 
     def _run_started(self, agent: AgentShell, run: Run) -> None:
         self.started.append((agent, run))
@@ -160,11 +164,14 @@ class Oracle:
                 books[offer.id.value] = (offer.agent_id.value, resources, stream)
         elif record.rescind is not None:
             books.pop(record.rescind.offer_id.value, None)
-        elif record.subscribed is not None:
-            # A scheduler that (re-)subscribes holds no offers of former streams.
-            books.clear()
         elif record.update is not None:
             self._update_sent(master, record.update.status)
+
+    def _stream_closed(self, master: MasterShell, stream: str) -> None:
+        """Whoever held offers over it holds them no more."""
+        life = f"{master.name}.{master.life}"
+        books = self._offers.get(life, {})
+        self._offers[life] = {id: item for id, item in books.items() if item[2] != stream}
 
     def _check_offer(
         self,
@@ -231,7 +238,7 @@ class Oracle:
             return False
         return now - self._back_at.get(key, float("-inf")) > GRACE_S
 
-    def _marathon_hears(self, _marathon: MarathonShell, event: scheduler.Event) -> None:
+    def _scheduler_hears(self, _scheduler: Process, event: scheduler.Event) -> None:
         if event.update is None:
             return
         status = event.update.status

@@ -322,7 +322,7 @@ class Zk:
     def _lose_answers(self) -> None:
         waiting, self._waiting = self._waiting, []
         for answer in waiting:
-            self.process.later(0.0, lambda answer=answer: answer.fail(_LOST))  # type: ignore[misc] # mypy cannot infer a lambda with a default
+            self.process.later(0.0, lambda answer=answer: answer.fail(_LostAnswer()))  # type: ignore[misc] # mypy cannot infer a lambda with a default
 
     # -- requests -------------------------------------------------------------------------------
 
@@ -344,11 +344,11 @@ class Zk:
     def _arrive(self, answer: Answer, apply: Callable[[], Any], *, write: bool) -> None:
         # What a process sent before it was paused or died does arrive.
         if self.is_cut or not self._has_servers():
-            self._finish(answer, lambda: answer.fail(_LOST))
+            self._finish(answer, lambda: answer.fail(_LostAnswer()))
             return
         rolled = write and self._ground.faults.roll(Kind.LOST_ANSWER, self.process.name)
         if rolled and self._ground.rng.random() < 0.5:
-            self._finish(answer, lambda: answer.fail(_LOST))
+            self._finish(answer, lambda: answer.fail(_LostAnswer()))
             return
         try:
             result = apply()
@@ -358,7 +358,7 @@ class Zk:
         else:
             outcome = lambda: answer.give(result)  # noqa: E731 - one of two
         if rolled:
-            outcome = lambda: answer.fail(_LOST)  # noqa: E731 - nobody hears of it
+            outcome = lambda: answer.fail(_LostAnswer())  # noqa: E731 - nobody hears of it
         self._finish(answer, outcome)
 
     def _finish(self, answer: Answer, outcome: Callable[[], None]) -> None:
@@ -447,7 +447,7 @@ class Zk:
 
         def apply() -> str:
             if ephemeral and session not in self.ensemble.sessions:
-                raise _LOST
+                raise _LostAnswer
             owner = session if ephemeral and session is not None else 0
             return self.ensemble.create(path, data, owner, sequence=sequence)
 
@@ -484,8 +484,6 @@ class Zk:
 class _LostAnswer(Exception):
     """The connection broke before the answer, or the session had ended."""
 
-
-_LOST = _LostAnswer()
 
 #: What the servers may find wrong with a request.
 _VERDICTS = (BadVersionError, NodeExistsError, NoNodeError, NotEmptyError, _LostAnswer)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from mesostk.testing.faults import Kind
 from mesostk.testing.simagent import AgentShell
+from mesostk.testing.simframework import FrameworkShell
 from mesostk.testing.simhost import Ground, Host, Process
 from mesostk.testing.simmarathon import MarathonShell
 from mesostk.testing.simmaster import MasterShell
@@ -51,6 +52,7 @@ class World:
         agents: int | None = None,
         marathons: int | None = None,
         apps: int | None = None,
+        framework: bool | None = None,
     ) -> None:
         self.seed = seed
         ground = self.ground = Ground(seed)
@@ -60,6 +62,7 @@ class World:
         agents = self.rng.randint(2, 4) if agents is None else agents
         marathons = self.rng.randint(1, 3) if marathons is None else marathons
         apps = self.rng.randint(1, 3) if apps is None else apps
+        framework = self.rng.random() < 0.5 if framework is None else framework
         control = [Host(f"m{n}", f"10.0.3.{10 + n}") for n in range(1, max(masters, marathons) + 1)]
         self.masters = [
             MasterShell(ground, f"master{n}", host, self.ensemble, self.net)
@@ -75,6 +78,12 @@ class World:
             )
             for n in range(1, agents + 1)
         ]
+        #: A second framework, in half of the worlds.
+        self.framework = (
+            FrameworkShell(ground, "jobs", control[-1], self.ensemble, self.net)
+            if framework
+            else None
+        )
         self.hosts = control + [agent.host for agent in self.agents]
         self.user = User(ground, Host("u", "10.0.3.9"), self.net, self.marathons, 2 * agents)
         first = self.rng.randrange(len(COMMANDS))
@@ -93,7 +102,8 @@ class World:
 
     def processes(self) -> list[Process]:
         """All daemons of the project."""
-        return [*self.masters, *self.marathons, *self.agents]
+        others = [] if self.framework is None else [self.framework]
+        return [*self.masters, *self.marathons, *self.agents, *others]
 
     def _electable(self) -> list[MasterShell | MarathonShell]:
         return [*self.masters, *self.marathons]
@@ -173,6 +183,8 @@ class World:
         for process in self.processes():
             process.resume()
         self.user.rest()
+        if self.framework is not None:
+            self.framework.is_resting = True
 
     def _until(self, seconds: float, repair: Callable[[], None]) -> None:
         """Have `repair` done after `seconds`, or when the world heals."""

@@ -247,6 +247,7 @@ def _without_check(patch: Patch, core: type[Any]) -> None:
     patch.setattr(core, "check", lambda _self: None)
 
 
+@pytest.mark.timeout(400)  # the last bugs to be seen need some tens of worlds
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught(name: str, monkeypatch: Patch) -> None:
     BUGS[name](monkeypatch)

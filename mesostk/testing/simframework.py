@@ -1,0 +1,152 @@
+"""A scripted framework beside Marathon: jobs that run once, and one that lets agents be lost.
+
+It is not partition-aware, so it is told TASK_LOST where Marathon is told TASK_UNREACHABLE. What it
+decides it remembers across its lives, as if each of its records were written at once.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import msgspec
+
+from mesostk.resources.resources import Resources
+from mesostk.testing.simhost import Ground, Host, Process
+from mesostk.testing.simmaster import SESSION_TIMEOUT_S
+from mesostk.testing.simnet import Network
+from mesostk.testing.simscheduler import SchedulerClient
+from mesostk.testing.simzk import Ensemble, Zk
+from mesostk.wire import scheduler
+from mesostk.wire.mesos import (
+    TERMINAL_STATES,
+    AgentID,
+    CommandInfo,
+    Filters,
+    FrameworkID,
+    FrameworkInfo,
+    MasterInfo,
+    Offer,
+    OfferOperation,
+    TaskID,
+    TaskInfo,
+    TaskStatus,
+)
+from mesostk.wire.mesos import Launch as LaunchTasks
+
+#: Jobs that run at a time, at most.
+JOBS = 3
+COMMANDS = ("exit 0", "exit 1", "run")
+#: How often open jobs are asked for, and surplus ones killed; seconds.
+RECONCILE_S = 30.0
+
+
+class FrameworkShell(Process):
+    """One scheduler of one framework."""
+
+    def __init__(
+        self, ground: Ground, name: str, host: Host, ensemble: Ensemble, net: Network
+    ) -> None:
+        super().__init__(ground, name, host)
+        self._ensemble = ensemble
+        self._net = net
+        self._client: SchedulerClient | None = None
+        self.info = FrameworkInfo(
+            user="root", name="jobs", checkpoint=True, failover_timeout=100_000.0
+        )
+        #: Open jobs with the agent each was sent to.
+        self.jobs: dict[str, AgentID] = {}
+        self.made = 0
+        self.is_resting = False
+        #: Told each event of the master.
+        self.on_heard: list[Callable[[FrameworkShell, scheduler.Event], None]] = []
+
+    def boot(self) -> None:
+        """Subscribe as who it was before."""
+        client = self._client = SchedulerClient(
+            self, self._net, random.Random(self.ground.rng.random())
+        )
+        client.on_connected = self._connected
+        client.on_event = self._heard
+        zk = Zk(self._ensemble, self, SESSION_TIMEOUT_S)
+        client.follow_leader(zk)
+        zk.start()
+        client.subscribe(self.info)
+        self.later(RECONCILE_S, self._look_after)
+
+    def _send(self, call: scheduler.Call) -> None:
+        assert self._client is not None
+        self._client.send(call)
+
+    def _connected(self, id: FrameworkID, _master: MasterInfo | None) -> None:
+        self.info = msgspec.structs.replace(self.info, id=id)
+        self._reconcile()
+
+    def _look_after(self) -> None:
+        """Ask for open jobs; at rest, end those that run for ever."""
+        self._reconcile()
+        if self.is_resting:
+            for job, agent_id in sorted(self.jobs.items()):
+                self._kill(job, agent_id)
+        self.later(RECONCILE_S, self._look_after)
+
+    def _reconcile(self) -> None:
+        tasks = tuple(
+            scheduler.ReconcileTask(task_id=TaskID(job), agent_id=agent_id)
+            for job, agent_id in self.jobs.items()
+        )
+        if tasks:
+            self._send(scheduler.Call(type="RECONCILE", reconcile=scheduler.Reconcile(tasks=tasks)))
+        self._send(scheduler.Call(type="RECONCILE", reconcile=scheduler.Reconcile()))
+
+    def _kill(self, job: str, agent_id: AgentID | None) -> None:
+        kill = scheduler.Kill(task_id=TaskID(job), agent_id=agent_id)
+        self._send(scheduler.Call(type="KILL", kill=kill))
+
+    def _heard(self, event: scheduler.Event) -> None:
+        for fn in self.on_heard:
+            fn(self, event)
+        if event.offers is not None:
+            for offer in event.offers.offers:
+                self._answer(offer)
+        elif event.update is not None:
+            self._updated(event.update.status)
+
+    def _answer(self, offer: Offer) -> None:
+        filters = Filters(refuse_seconds=self.ground.rng.choice((1.0, 5.0, 20.0)))
+        wanted = 0 if self.is_resting else JOBS - len(self.jobs)
+        cpus = Resources.of(offer.resources).unallocate().quantities().get("cpus", 0)
+        count = min(wanted, cpus // 500, 2)
+        if count <= 0:
+            decline = scheduler.Decline(offer_ids=(offer.id,), filters=filters)
+            self._send(scheduler.Call(type="DECLINE", decline=decline))
+            return
+        tasks = tuple(self._new_job(offer.agent_id) for _ in range(count))
+        launch = OfferOperation(type="LAUNCH", launch=LaunchTasks(task_infos=tasks))
+        accept = scheduler.Accept(offer_ids=(offer.id,), operations=(launch,), filters=filters)
+        self._send(scheduler.Call(type="ACCEPT", accept=accept))
+
+    def _new_job(self, agent_id: AgentID) -> TaskInfo:
+        self.made += 1
+        job = f"job-{self.made}"
+        self.jobs[job] = agent_id
+        return TaskInfo(
+            name=job,
+            task_id=TaskID(job),
+            agent_id=agent_id,
+            resources=Resources.scalars(cpus=0.5, mem=16).to_wire(),
+            command=CommandInfo(value=self.ground.rng.choice(COMMANDS)),
+        )
+
+    def _updated(self, status: TaskStatus) -> None:
+        job = status.task_id.value
+        if status.state in TERMINAL_STATES or status.state == "TASK_LOST":
+            self.jobs.pop(job, None)
+        elif job not in self.jobs:
+            # It was given up for lost, and is back.
+            self._kill(job, status.agent_id)
+        if status.uuid is not None and status.agent_id is not None:
+            ack = scheduler.Acknowledge(
+                agent_id=status.agent_id, task_id=status.task_id, uuid=status.uuid
+            )
+            self._send(scheduler.Call(type="ACKNOWLEDGE", acknowledge=ack))
