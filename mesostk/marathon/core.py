@@ -108,7 +108,7 @@ class Marathon:
         """When the core wants its next `Tick`."""
         times = [self.housekeep_at, self.reconcile_at, self.state.settle_at]
         if self.state.connected:
-            times.append(launching.deadline(self.state))
+            times += [launching.deadline(self.state), tracking.deadline(self.state)]
         return min((time for time in times if time is not None), default=None)
 
     def check(self) -> None:

@@ -118,6 +118,14 @@ def _scheduling() -> list[Flag]:
         Flag("reconciliation_interval", float, 600_000.0, "ask for all tasks every", unit="ms"),
         Flag("kill_chunk_size", int, 100, "unconfirmed kills at once", minimum=1),
         Flag("kill_retry_timeout", float, 30_000.0, "repeat a kill after", unit="ms"),
+        Flag(
+            "kill_drain_seconds",
+            float,
+            2.0,
+            "time for balancers between an instance's Killing and its kill, with HAPROXY_GROUP",
+            unit="s",
+            minimum=0,
+        ),
         Flag("max_concurrent_marathon_health_checks", int, 256, "probes at once", minimum=1),
     ]
 
@@ -219,6 +227,7 @@ def settings_of(values: Values) -> Settings:
         reconciliation_interval_s=values.reconciliation_interval / 1000,
         kill_chunk_size=values.kill_chunk_size,
         kill_retry_s=values.kill_retry_timeout / 1000,
+        kill_drain_s=values.kill_drain_seconds,
         max_running_deployments=values.max_running_deployments,
         max_versions=values.zk_max_versions,
         draining_s=values.draining_seconds,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mesostk.marathon import deploying, groups, paths, probing, repository
+from mesostk.marathon import deploying, groups, paths, probing, repository, tracking
 from mesostk.marathon.groups import EMPTY, Group
 from mesostk.marathon.instances import Goal
 from mesostk.marathon.repository import Deployment, Records
-from mesostk.marathon.state import Kill, State, Turn
+from mesostk.marathon.state import State, Turn
 from mesostk.wire.marathon import AppDefinition, GroupNode
 from mesostk.wire.mesos import FrameworkId
 
@@ -63,7 +63,7 @@ def _take_instances(state: State, turn: Turn, records: Records) -> None:
         state.entered[instance.id] = turn.now - max(0.0, turn.wall_s - instance.since)
         state.dirty.add(instance.app_id)
         if instance.goal is not Goal.RUNNING:
-            state.kills[instance.id] = Kill()
+            state.kills[instance.id] = tracking.resumed_kill(state, turn, instance)
         elif instance.is_running:
             probing.start(state, turn, instance)
     state.dirty.update(state.apps)

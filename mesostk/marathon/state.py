@@ -6,6 +6,7 @@ instances and deployments each time; the indices by app and by task are checked 
 
 from __future__ import annotations
 
+import math
 import random
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reconciliation_interval_s: float = 600.0
     kill_chunk_size: int = 100
     kill_retry_s: float = 30.0
+    kill_drain_s: float = 2.0
     max_running_deployments: int = 100
     max_versions: int = 50
     draining_s: float = 0.0
@@ -84,9 +86,10 @@ class Want(msgspec.Struct, kw_only=True):
 
 
 class Kill(msgspec.Struct, gc=False):
-    """A kill under way; `sent` is the monotonic time of the last KILL, None if it is still due."""
+    """A kill under way; monotonic times: no KILL before `due_at`, the last one was at `sent`."""
 
     sent: float | None = None
+    due_at: float = -math.inf
 
 
 class Turn:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mesostk.marathon import probing, taskinfo
+from mesostk.marathon import draining, probing, taskinfo
 from mesostk.marathon.instances import (
     RAISES_BACK_OFF,
     TERMINAL,
@@ -253,9 +253,39 @@ def decommission(state: State, turn: Turn, instance: Instance, reason: str) -> N
         # Nobody is there to confirm the kill; if the task comes back it is unknown and killed.
         finish(state, turn, gone)
         return
+    drain_s = _drain_s(state, instance)
+    if drain_s > 0:
+        gone = msgspec.structs.replace(
+            gone, condition=Condition.KILLING, state="TASK_KILLING", since=turn.wall_s
+        )
+        _tell(turn, gone)
     state.put_instance(turn, gone)
     probing.stop(state, turn, gone)
-    state.kills[gone.id] = Kill()
+    state.kills[gone.id] = Kill(due_at=turn.now + drain_s)
+
+
+def _drain_s(state: State, instance: Instance) -> float:
+    """Seconds for balancers; none for what serves nobody."""
+    app = state.app_of(instance)
+    if app is None or not instance.is_running or state.health_of(instance) is False:
+        return 0.0
+    return draining.seconds(app, state.settings.kill_drain_s)
+
+
+def resumed_kill(state: State, turn: Turn, instance: Instance) -> Kill:
+    """A kill that was decided by an earlier leader, due when the draining it began is over."""
+    app = state.app_of(instance)
+    if app is None or instance.condition is not Condition.KILLING:
+        return Kill()
+    drain_s = draining.seconds(app, state.settings.kill_drain_s)
+    left_s = min(drain_s, instance.since + drain_s - turn.wall_s)
+    return Kill(due_at=turn.now + left_s)
+
+
+def deadline(state: State) -> float | None:
+    """When the next draining ends."""
+    ends = (kill.due_at for kill in state.kills.values() if kill.due_at > state.now)
+    return min(ends, default=None)
 
 
 def send_kills(state: State, turn: Turn) -> None:
@@ -265,6 +295,8 @@ def send_kills(state: State, turn: Turn) -> None:
     settings = state.settings
     in_flight = sum(1 for kill in state.kills.values() if kill.sent is not None)
     for id, kill in state.kills.items():
+        if turn.now < kill.due_at:
+            continue
         if kill.sent is None:
             if in_flight >= settings.kill_chunk_size:
                 continue

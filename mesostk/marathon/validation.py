@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from mesostk.marathon import constraints, paths
+from mesostk.marathon import constraints, draining, paths
 from mesostk.marathon.apps import (
     DEFAULT_SETTINGS,
     SINGLE_INSTANCE_LABEL,
@@ -117,6 +117,12 @@ def _quantities(app: AppDefinition) -> Violations:
         for name, limit, request in (("cpus", limits.cpus, app.cpus), ("mem", limits.mem, app.mem)):
             if limit is not None and limit != "unlimited":
                 yield from _at_least(f"/resourceLimits/{name}", limit, request)
+
+
+def _labels(app: AppDefinition) -> Violations:
+    why = draining.why_invalid(app)
+    if why is not None:
+        yield violation("/labels", why)
 
 
 def _executor(app: AppDefinition) -> Violations:
@@ -427,6 +433,7 @@ _RULES: tuple[Callable[[AppDefinition], Violations], ...] = (
     _command,
     _quantities,
     _executor,
+    _labels,
     _fetch,
     _networks,
     _ports,
