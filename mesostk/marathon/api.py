@@ -32,6 +32,7 @@ from mesostk.marathon.events import (
     DeleteApp,
     DeleteDeployment,
     DeleteGroup,
+    Evacuate,
     KillTasks,
     PutApps,
     Reply,
@@ -88,6 +89,9 @@ class Api:
         add("DELETE", "/v2/deployments/{id}", self._delete_deployment)
         get("/v2/queue", self._get_queue)
         add("DELETE", "/v2/queue/{id:.+}/delay", self._reset_delay)
+        get("/v2/agents/{id}/evacuate", self._get_evacuation)
+        add("POST", "/v2/agents/{id}/evacuate", self._evacuate)
+        add("DELETE", "/v2/agents/{id}/evacuate", self._evacuate)
         get("/v2/groups", self._get_group)
         get("/v2/groups/{tail:.*}", self._get_group)
         for method in ("POST", "PUT"):
@@ -306,6 +310,13 @@ class Api:
     async def _reset_delay(self, request: web.Request) -> web.StreamResponse:
         app_id = paths.absolute(request.match_info["id"])
         return await self._ask(request, ResetDelay, app_id=app_id)
+
+    async def _get_evacuation(self, request: web.Request) -> web.StreamResponse:
+        return json_response(views.agent_view(self._state(), request.match_info["id"]))
+
+    async def _evacuate(self, request: web.Request) -> web.StreamResponse:
+        agent_id, cancel = request.match_info["id"], request.method == "DELETE"
+        return await self._ask(request, Evacuate, agent_id=agent_id, cancel=cancel)
 
     async def _get_group(self, request: web.Request) -> web.StreamResponse:
         state = self._state()

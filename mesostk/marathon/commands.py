@@ -21,6 +21,7 @@ from mesostk.marathon.events import (
     DeleteApp,
     DeleteDeployment,
     DeleteGroup,
+    Evacuate,
     KillTasks,
     PutApps,
     ResetDelay,
@@ -33,7 +34,7 @@ from mesostk.marathon.repository import Deployment
 from mesostk.marathon.state import State, Turn
 from mesostk.marathon.timestamps import next_version
 from mesostk.marathon.tracking import decommission
-from mesostk.marathon.views import task_view
+from mesostk.marathon.views import agent_view, task_view
 from mesostk.wire.marathon import ApiPostEvent, AppDefinition, DeploymentResult, DryRun, TaskCounts
 
 
@@ -305,6 +306,18 @@ def _scale_down(
     return deployment
 
 
+def _evacuate(state: State, turn: Turn, command: Evacuate) -> None:
+    wanted = not command.cancel
+    for instance in state.on_agent(command.agent_id):
+        app = state.app_of(instance)
+        if instance.is_leaving == wanted or (app is not None and apps.is_resident(app)):
+            continue  # a resident's volumes cannot follow it
+        state.put_instance(turn, msgspec.structs.replace(instance, is_leaving=wanted))
+        state.dirty.add(instance.app_id)
+    turn.note("Evacuating" if wanted else "No longer evacuating", agent=command.agent_id)
+    turn.reply(command.request, 200, agent_view(state, command.agent_id))
+
+
 # -- deployments ------------------------------------------------------------------------------
 
 
@@ -358,4 +371,5 @@ HANDLERS: dict[type[Command], Callable[[State, Turn, Any], None]] = {
     DeleteGroup: _delete_group,
     DeleteDeployment: _delete_deployment,
     ResetDelay: _reset_delay,
+    Evacuate: _evacuate,
 }

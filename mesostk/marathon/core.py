@@ -35,6 +35,7 @@ from mesostk.marathon.events import (
     DeleteDeployment,
     DeleteGroup,
     Disconnected,
+    Evacuate,
     FromMaster,
     KillTasks,
     Loaded,
@@ -291,6 +292,7 @@ HANDLERS: dict[type[Event], Callable[[Marathon, Turn, Any], None]] = {
     DeleteGroup: _on_command,
     DeleteDeployment: _on_command,
     ResetDelay: _on_command,
+    Evacuate: _on_command,
 }
 
 #: Events that are not here (heartbeats, rescinded offers, failures of agents and executors) change

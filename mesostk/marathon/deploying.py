@@ -7,13 +7,16 @@
             all actions of the step done ─▶ next step … ─▶ deployment removed
 
 Nothing is counted along the way: after a failover each deployment begins at its first step again
-and passes what is done already. An app that no deployment holds is kept at its wanted number.
+and passes what is done already. An app that no deployment holds is kept at its wanted number, and
+is moved off agents that are evacuated.
 Source: spec/marathon §1.11, §3.1-3.3; order of writes: ARCHITECTURE §5.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+
+import msgspec
 
 from mesostk.base.core import Put
 from mesostk.marathon import groups, plan, repository, rollout
@@ -305,8 +308,19 @@ def _keep(state: State, app_id: str, app: AppDefinition | None) -> Decision:
     """What keeps an app as it is: its wanted number, or none of it."""
     if app is None:
         return rollout.stop(members(state, app_id, None))
+    if app.instances > 0 and any(instance.is_leaving for instance in state.of_app(app_id)):
+        return rollout.restart(app, _stayers_first(state, app_id, app))
     seen = members(state, app_id, app)
     return _within(app, seen, rollout.scale(app, seen))
+
+
+def _stayers_first(state: State, app_id: str, app: AppDefinition) -> list[Member]:
+    """The members as an evacuation sees them: only those that leave their agent are replaced."""
+    leaving = {instance.id for instance in state.of_app(app_id) if instance.is_leaving}
+    return [
+        msgspec.structs.replace(member, is_current=member.id not in leaving)
+        for member in members(state, app_id, app)
+    ]
 
 
 def _within(app: AppDefinition, seen: list[Member], decision: Decision) -> Decision:
@@ -349,7 +363,7 @@ def _member(
     waits_ready = launched_as is not None and bool(launched_as.readiness_checks)
     return Member(
         id=instance.id,
-        is_current=instance.config_version == current,
+        is_current=instance.config_version == current and not instance.is_leaving,
         is_wanted=instance.goal is Goal.RUNNING and condition is not Condition.KILLING,
         life=_LIVES[condition],
         healthy=state.health_of(instance) if is_checked else condition is Condition.RUNNING or None,

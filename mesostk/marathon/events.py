@@ -140,6 +140,13 @@ class DeleteDeployment(Command, frozen=True, kw_only=True):
     deployment_id: str
 
 
+class Evacuate(Command, frozen=True, kw_only=True):
+    """Replace every instance of an agent elsewhere, the replacement first; `cancel`: no longer."""
+
+    agent_id: str
+    cancel: bool = False
+
+
 class ResetDelay(Command, frozen=True, kw_only=True):
     """`DELETE /v2/queue/{id}/delay`."""
 

@@ -112,6 +112,7 @@ _RANK = {
 class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One launched task and what was decided about it; times are wall seconds.
 
+    `is_leaving`: its agent is being evacuated, so it goes once a replacement is up elsewhere.
     `version` is the app version it was launched with, `config_version` the one whose instances need
     no replacement by it; `state` is the last Mesos task state, None until the first update.
     """
@@ -140,6 +141,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     agent_health: bool | None = None
     message: str | None = None
     kill_reason: str | None = None
+    is_leaving: bool = False
 
     @property
     def is_terminal(self) -> bool:

@@ -61,7 +61,12 @@ def _is_hungry(state: State, want: Want, now: float) -> bool:
 def on_offers(state: State, turn: Turn, offers: Sequence[Offer]) -> None:
     """Use what suits, decline the rest in one call."""
     declined = []
+    leaving = {each.agent_id for each in state.instances.values() if each.is_leaving}
     for offer in offers:
+        if offer.agent_id.value in leaving:
+            _refuse_evacuated(state, turn, offer)
+            declined.append(offer.id)
+            continue
         tasks = _launches(state, turn, offer)
         if tasks:
             _accept(state, turn, offer, tasks)
@@ -77,6 +82,12 @@ def on_offers(state: State, turn: Turn, offers: Sequence[Offer]) -> None:
                 ),
             )
         )
+
+
+def _refuse_evacuated(state: State, turn: Turn, offer: Offer) -> None:
+    why = NoMatch(reason="AgentMaintenance", detail=f"{offer.hostname} is being evacuated")
+    for app_id in hungry(state, turn.now):
+        reasons_of(state, app_id).refused(offer, why, turn.at)
 
 
 def _accept(state: State, turn: Turn, offer: Offer, tasks: Sequence[TaskInfo]) -> None:

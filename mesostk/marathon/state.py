@@ -257,6 +257,10 @@ class State:
         """The instances of an app, oldest record first."""
         return [self.instances[id] for id in self.by_app.get(app_id, ())]
 
+    def on_agent(self, agent_id: str) -> list[Instance]:
+        """The instances on an agent, oldest record first."""
+        return [each for each in self.instances.values() if each.agent_id == agent_id]
+
     def app_of(self, instance: Instance) -> AppDefinition | None:
         """The definition an instance was launched with; None if that version is gone."""
         return self.versions.get(instance.app_id, {}).get(instance.version)

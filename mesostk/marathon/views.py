@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from mesostk.marathon import selector
 from mesostk.marathon.apps import service_ports
 from mesostk.marathon.appview import app_view
-from mesostk.marathon.instances import Condition, Instance
+from mesostk.marathon.instances import Condition, Goal, Instance
 from mesostk.marathon.paths import safe
 from mesostk.marathon.state import State
 from mesostk.marathon.timestamps import iso
@@ -242,3 +242,21 @@ def _stat(state: State, instances: list[Instance]) -> StatGroup | None:
             else None,
         )
     )
+
+
+def agent_view(state: State, agent_id: str) -> Json:
+    """What is on an agent and whether it is to leave: `GET /v2/agents/{id}/evacuate`, our own."""
+    return {
+        "agentId": agent_id,
+        "instances": [
+            {
+                "id": instance.id,
+                "app": instance.app_id,
+                "taskId": instance.task_id,
+                "host": instance.host,
+                "condition": instance.condition,
+                "leaving": instance.is_leaving or instance.goal is not Goal.RUNNING,
+            }
+            for instance in state.on_agent(agent_id)
+        ],
+    }

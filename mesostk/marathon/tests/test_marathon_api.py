@@ -436,3 +436,10 @@ async def test_an_unreachable_leader_is_502(standby: Rig) -> None:
     assert status == 502
     assert isinstance(document, dict)
     assert "127.0.0.1:1" in document["message"]
+
+
+async def test_an_agent_is_evacuated_and_no_longer(rig: Rig, client: aiohttp.ClientSession) -> None:
+    nothing = {"agentId": "S9", "instances": []}
+    for method in ("POST", "GET", "DELETE"):
+        response = await client.request(method, "/v2/agents/S9/evacuate")
+        assert await answer(response) == (200, nothing)
