@@ -27,6 +27,8 @@ ELECTION = "/mesos"
 REGISTRY = "/mesos/mesostk"
 PORT = 5050
 SESSION_TIMEOUT_S = 10.0
+#: Time that agents have to come back to a new leader; seconds.
+REREGISTER_S = 60.0
 
 
 class MasterShell(Server):
@@ -66,7 +68,7 @@ class MasterShell(Server):
             version="0",
             agent_ping_timeout_s=5.0,
             max_agent_ping_timeouts=4,
-            agent_reregister_timeout_s=60.0,
+            agent_reregister_timeout_s=REREGISTER_S,
         )
         self.core = Master(config, random.Random(self.ground.rng.random()))
         zk = Zk(self._ensemble, self, SESSION_TIMEOUT_S)

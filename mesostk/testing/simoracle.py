@@ -19,7 +19,7 @@ from mesostk.resources.resources import Resources
 from mesostk.testing.simagent import AgentShell
 from mesostk.testing.simhost import Process
 from mesostk.testing.simmarathon import STORE, MarathonShell
-from mesostk.testing.simmaster import REGISTRY, MasterShell
+from mesostk.testing.simmaster import REGISTRY, REREGISTER_S, MasterShell
 from mesostk.testing.simproc import Run
 from mesostk.testing.simuser import NO_APP, Wish
 from mesostk.testing.simzk import Zk
@@ -199,8 +199,7 @@ class Oracle:
         self._agent_heard(master, agent_id)
         if not self._owns(REGISTRY, master):
             return
-        nodes = self._world.ensemble.nodes
-        if not any(p.startswith(f"{REGISTRY}/agents/") and p.endswith(agent_id) for p in nodes):
+        if not self._is_member(agent_id):
             raise Broken(f"{master.name} greets {agent_id}, which is not in the registry")
 
     def _owns(self, root: str, process: MasterShell | MarathonShell) -> bool:
@@ -229,14 +228,22 @@ class Oracle:
         self._heard_at[key] = now
 
     def _is_reachable(self, master: MasterShell, agent: AgentShell) -> bool:
-        """Whether the master has heard of the agent all the time since it registered."""
+        """Whether the master has no reason to give the agent up."""
         assert agent.core is not None
-        id = agent.core.state.agent_id
-        key = (master.name, master.life, "" if id is None else id.value)
+        known_as = agent.core.state.agent_id
+        id = "" if known_as is None else known_as.value
+        key = (master.name, master.life, id)
         now = self._world.loop.now
-        if now - self._heard_at.get(key, float("-inf")) >= SILENCE_S:
-            return False
-        return now - self._back_at.get(key, float("-inf")) > GRACE_S
+        heard_at = self._heard_at.get(key)
+        if heard_at is None:
+            # A member has time to come back to a new leader, whatever went on before.
+            led_s = now - self._world.led_at[f"{master.name}.{master.life}"]
+            return led_s < REREGISTER_S and self._is_member(id)
+        return now - heard_at < SILENCE_S and now - self._back_at.get(key, -GRACE_S) > GRACE_S
+
+    def _is_member(self, agent_id: str) -> bool:
+        nodes = self._world.ensemble.nodes
+        return any(p.startswith(f"{REGISTRY}/agents/") and p.endswith(agent_id) for p in nodes)
 
     def _scheduler_hears(self, _scheduler: Process, event: scheduler.Event) -> None:
         if event.update is None:

@@ -90,8 +90,9 @@ class World:
         for n in range(apps):
             command = "run" if n == 0 else COMMANDS[(first + n) % len(COMMANDS)]
             self.user.apps[f"/app{n}"] = AppUser(self.user, f"/app{n}", command)
-        #: Which epoch each master's life leads, by `name.life`.
+        #: Which epoch each master's life leads, and since when, by `name.life`.
         self.epoch_of_life: dict[str, int] = {}
+        self.led_at: dict[str, float] = {}
         self._repairs: dict[int, Callable[[], None]] = {}
         self.oracle = Oracle(self)
         for shell in self.masters:
@@ -114,7 +115,9 @@ class World:
 
     def _led(self, shell: MasterShell) -> None:
         if shell.epoch is not None:
-            self.epoch_of_life[f"{shell.name}.{shell.life}"] = shell.epoch
+            life = f"{shell.name}.{shell.life}"
+            self.epoch_of_life[life] = shell.epoch
+            self.led_at[life] = self.loop.now
 
     # -- a whole run ----------------------------------------------------------------------------
 

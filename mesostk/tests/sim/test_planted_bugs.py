@@ -114,9 +114,7 @@ def a_broken_link_loses_the_tasks(patch: Patch) -> None:
 
 
 @bug
-def a_master_in_doubt_of_the_recovered_says_unknown(patch: Patch) -> None:
-    """It answers for tasks of agents that are still to come back."""
-
+def tasks_of_agents_still_to_come_back_are_called_unknown(patch: Patch) -> None:
     def forget(master: Any, now: float) -> None:
         recover(master, now)
         master.recovered.clear()
