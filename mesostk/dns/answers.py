@@ -81,7 +81,7 @@ class Answers:
         self._hot: dict[bytes, Kept] = {}
         self._passing: dict[bytes, Kept] = {}
         self._kept: dict[Ask, Kept] = {}
-        self._keys: dict[str, set[bytes | Ask]] = {}
+        self._keys: dict[str, list[bytes | Ask]] = {}
         self._fleeting: set[Ask] = set()
 
     @property
@@ -155,32 +155,25 @@ class Answers:
         if kept is None:
             maker = Maker(self.writer, self._zone, lowered, self._rng)
             kept = Kept(maker.orders(), maker)
-        self._keep(query, message, lowered, kept, tcp=tcp)
+            self._keep(lowered, kept, None if tcp else _hot_key(query, message))
         head, tail = kept.next()
         size = len(question.name.to_wire() or b"") + 4
         return query[:2] + head + query[12 : 12 + size] + tail
 
-    def _keep(
-        self, query: bytes, message: dns.message.Message, ask: Ask, kept: Kept, *, tcp: bool
-    ) -> None:
-        if len(self._kept) + len(self._hot) + len(self._passing) > MAX_KEPT:
+    def _keep(self, ask: Ask, kept: Kept, key: bytes | None) -> None:
+        """Under `key`, the query's bytes, for the hot way; else under what the reply depends on."""
+        if len(self._kept) + len(self._hot) + len(self._passing) >= MAX_KEPT:
             self.forget()
-        self._kept[ask] = kept
         is_steady = self._is_steady(ask)
-        if not is_steady:
-            self._fleeting.add(ask)
-        keys = self._keys.setdefault(ask.key, set())
-        keys.add(ask)
-        # A cookie or the like makes each query different; keeping those would help nobody.
-        if tcp or message.options or message.answer or message.authority or message.additional:
-            return
-        end = query.find(b"\0", HEADER_BYTES)
-        if any(b"\0" in part for part in ask.name.labels[:-1]):
-            return
-        key = query[2:12] + query[12:end].lower() + query[end:]
-        if is_steady:
+        if key is None:
+            self._kept[ask] = kept
+            if is_steady:
+                self._keys.setdefault(ask.key, []).append(ask)
+            else:
+                self._fleeting.add(ask)
+        elif is_steady:
             self._hot[key] = kept
-            keys.add(key)
+            self._keys.setdefault(ask.key, []).append(key)
         else:
             self._passing[key] = kept
 
@@ -258,6 +251,19 @@ class Answers:
         writer.add_edns(0, dns.rcode.to_flags(dns.rcode.BADVERS)[1], EDNS_BYTES)
         writer.write_header()
         return bytes(writer.get_wire())
+
+
+def _hot_key(query: bytes, message: dns.message.Message) -> bytes | None:
+    """What `Answers.hot` finds the reply by; None if it cannot.
+
+    A cookie or the like makes each query another one, and a NUL in a label hides where it ends.
+    """
+    if message.options or message.answer or message.authority or message.additional:
+        return None
+    end = query.find(b"\0", HEADER_BYTES)
+    if any(b"\0" in part for part in message.question[0].name.labels[:-1]):
+        return None
+    return query[2:12] + query[12:end].lower() + query[end:]
 
 
 def without_stars(text: str) -> str:

@@ -236,7 +236,7 @@ class MesosDns:
         metrics.gauge("mesos_dns/is_usable", lambda: float(answers.is_usable))
         metrics.gauge("mesos_dns/following_stream", lambda: float(source.mode == "stream"))
         metrics.gauge("mesos_dns/serial", lambda: float(answers.serial))
-        metrics.gauge("mesos_dns/names", lambda: float(len(zone)))
+        metrics.gauge("mesos_dns/rrsets", lambda: float(len(zone)))
         metrics.gauge("mesos_dns/tasks", lambda: float(len(zone.tasks)))
         metrics.gauge("mesos_dns/agents", lambda: float(len(zone.agents)))
         metrics.gauge("mesos_dns/frameworks", lambda: float(len(zone.frameworks)))

@@ -125,7 +125,7 @@ class Api:
             "Domain": style.domain,
             "Records": {"As": tables[A], "AAAAs": tables[AAAA], "SRVs": tables[SRV]},
         }
-        for count, name in enumerate(list(self._zone.names())):
+        for count, name in enumerate(self._zone.names()):
             if count % _PIECE == 0:
                 await asyncio.sleep(0)
             for kind, table in tables.items():

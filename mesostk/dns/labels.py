@@ -64,8 +64,9 @@ def domain_part(text: str, rfc952: bool = False) -> str:
 
 
 def underscored(text: str) -> str:
-    """`_text`, cut so that it is a label: the underscore counts, which the original forgets."""
-    return "_" + text[: MAX_LABEL - 1].rstrip("-")
+    """`_text`, its first label cut to fit: the underscore counts, which the original forgets."""
+    first, dot, others = text.partition(".")
+    return "_" + first[: MAX_LABEL - 1].rstrip("-") + dot + others
 
 
 def task_hash(task_id: str) -> str:

@@ -14,13 +14,24 @@ from typing import Final, NamedTuple
 import msgspec
 
 from mesostk.dns.facts import Agent, Framework, Masters, Port, Task
-from mesostk.dns.labels import canonical, domain_part, is_name, label, underscored
+from mesostk.dns.labels import (
+    MAX_NAME,
+    canonical,
+    domain_part,
+    is_name,
+    label,
+    underscored,
+)
 
 A: Final = "A"
 AAAA: Final = "AAAA"
 SRV: Final = "SRV"
 
 BOTH: Final = ("tcp", "udp")
+
+#: What records add at most to the names of task, framework and domain: a port's name, a protocol,
+#: the hash and tail of a task's own name, `slave`, and dots.
+_MOST_ADDED: Final = 64 + 64 + 63 + 10
 
 
 class Record(NamedTuple):
@@ -60,19 +71,10 @@ def _addresses(name: str, ips: Iterable[str]) -> Iterator[Record]:
 
 def _usable(records: Iterable[Record]) -> list[Record]:
     """Without doubles and without names that no question can hold."""
-    known: dict[str, bool] = {}
-
-    def can_be_asked(name: str) -> bool:
-        found = known.get(name)
-        if found is None:
-            found = known[name] = is_name(name)
-        return found
-
     return [
         record
         for record in dict.fromkeys(records)
-        if can_be_asked(record.name)
-        and (record.type != SRV or can_be_asked(record.value.rpartition(":")[0]))
+        if is_name(record.name) and (record.type != SRV or is_name(record.value.rpartition(":")[0]))
     ]
 
 
@@ -158,8 +160,12 @@ def task_records(
     ips = task_ips(task, agent_ips, rules)
     found: list[Record] = []
     for name in dict.fromkeys(names):
-        found += _named(task, name, framework, ips, agent_ips, rules)
-    return _usable(found)
+        if not name or is_name(name):
+            found += _named(task, name, framework, ips, agent_ips, rules)
+    # All parts are labels, so only the whole can be too long, and that only if these are.
+    if len(said) + len(framework) + len(rules.domain) + _MOST_ADDED > MAX_NAME:
+        return _usable(found)
+    return found
 
 
 def _named(
@@ -181,23 +187,27 @@ def _named(
     yield from _addresses(f"{own}.{on_agent}", agent_ips)
     if not name:
         return
-    service = underscored(name)
+    service, target = underscored(name), f"{own}.{on_agent}"
     for port in task.ports:
         for protocol in BOTH:
-            target = f"{own}.{on_agent}:{port}"
-            yield Record(f"{service}._{protocol}.{on_agent}", SRV, target)
+            yield Record(f"{service}._{protocol}.{on_agent}", SRV, f"{target}:{port}")
             if not task.discovery_name:
-                yield Record(f"{service}._{protocol}.{inside}", SRV, target)
-    if not task.discovery_name:
-        return
+                yield Record(f"{service}._{protocol}.{inside}", SRV, f"{target}:{port}")
+    if task.discovery_name:
+        yield from _discovered(task, service, inside, f"{own}.{inside}", rules)
+
+
+def _discovered(
+    task: Task, service: str, inside: str, target: str, rules: Rules
+) -> Iterator[Record]:
+    """SRV records of the ports that a task's DiscoveryInfo names."""
     for wanted in task.discovery_ports:
+        port_name = label(wanted.name, rules.rfc952)
         for protocol in protocols(wanted):
-            target = f"{own}.{inside}:{wanted.number}"
-            yield Record(f"{service}._{protocol}.{inside}", SRV, target)
-            port_name = label(wanted.name, rules.rfc952)
+            full, value = f"{service}._{protocol}.{inside}", f"{target}:{wanted.number}"
+            yield Record(full, SRV, value)
             if port_name:
-                full = f"{underscored(port_name)}.{service}._{protocol}.{inside}"
-                yield Record(full, SRV, target)
+                yield Record(f"{underscored(port_name)}.{full}", SRV, value)
 
 
 def protocols(port: Port) -> tuple[str, ...]:

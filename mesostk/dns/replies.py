@@ -92,10 +92,10 @@ class Kept:
     __slots__ = ("make", "replies", "turn")
 
     def __init__(self, count: int, make: Callable[[int], Reply]) -> None:
-        self.make = make
-        # The first is there always: a reply without other orders needs no turn.
+        # The first is there always: a reply without other orders needs no turn, and no maker.
         self.replies: list[Reply | None] = [None] * count
         self.replies[0] = make(0)
+        self.make = make if count > 1 else None
         self.turn = 0
 
     def next(self) -> Reply:
@@ -103,6 +103,7 @@ class Kept:
         self.turn = turn = (self.turn + 1) % len(self.replies)
         reply = self.replies[turn]
         if reply is None:
+            assert self.make is not None
             reply = self.replies[turn] = self.make(turn)
         return reply
 

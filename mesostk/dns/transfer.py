@@ -58,7 +58,7 @@ async def messages(query: bytes, answers: Answers, zone: Zone) -> AsyncIterator[
     writer = _Writer(query, asked)
     for record in (soa, answers.writer.ns()):
         writer.add(record)
-    for name in list(zone.names()):
+    for name in zone.names():
         if not name.endswith(suffix) and name != answers.style.domain:
             continue
         owner = name_of(name)

@@ -6,7 +6,7 @@
                          └─▶ changed: the names whose answers are different now
 
 Nothing is kept of a record but its place below its name: what a fact made is worked out again when
-it goes. So 10,000 tasks with a dozen records each fit into some 60 MB. Several facts may make the
+it goes. So 10,000 tasks with a dozen records each fit into some 50 MB. Several facts may make the
 same record; it is there as long as one of them is.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from mesostk.dns import facts
 from mesostk.dns.facts import Agent, Change, Framework, Task
@@ -32,14 +32,8 @@ from mesostk.dns.records import (
     task_records,
 )
 
-#: Where the values of a type are in a name's row.
-_PLACE: Final[Mapping[str, int]] = {A: 0, AAAA: 1, SRV: 2}
-
 #: One value as it is, or several with how many facts made each.
-_Values = str | dict[str, int] | None
-
-#: Values of A, AAAA and SRV.
-_Row = list[_Values]
+_Values = str | dict[str, int]
 
 _TaskKey = tuple[str, str]
 
@@ -56,9 +50,10 @@ class Zone:
         #: Names whose answers may be different since the owner of this set cleared it.
         self.changed: set[str] = set()
         self._hosts: dict[str, tuple[str, ...]] = {}
-        self._rows: dict[str, _Row] = {}
-        #: SRV names by target: their answers carry the target's addresses.
-        self._pointers: dict[str, dict[str, int]] = {}
+        #: By type and name.
+        self._tables: dict[str, dict[str, _Values]] = {A: {}, AAAA: {}, SRV: {}}
+        #: SRV names by target, one for each record: their answers carry the target's addresses.
+        self._pointers: dict[str, tuple[str, ...]] = {}
         self._on_agent: dict[str, set[_TaskKey]] = {}
         self._of_framework: dict[str, set[_TaskKey]] = {}
         self._add(master_records(self.masters, rules))
@@ -66,22 +61,22 @@ class Zone:
     # -- asking ----------------------------------------------------------------------------------
 
     def __contains__(self, name: str) -> bool:
-        return name in self._rows
+        return any(name in table for table in self._tables.values())
 
     def values(self, name: str, kind: str) -> list[str]:
         """Values of a name, which is in lower case and without its last dot; in order of coming."""
-        row = self._rows.get(name)
-        values = None if row is None else row[_PLACE[kind]]
+        values = self._tables[kind].get(name)
         if values is None:
             return []
         return [values] if isinstance(values, str) else list(values)
 
-    def names(self) -> Iterator[str]:
+    def names(self) -> list[str]:
         """Every name, in no order."""
-        return iter(self._rows)
+        return list({name for table in self._tables.values() for name in table})
 
     def __len__(self) -> int:
-        return len(self._rows)
+        """How many sets of records of one name and type there are."""
+        return sum(map(len, self._tables.values()))
 
     def by_task(self) -> Iterator[tuple[Framework, Task, list[Record]]]:
         """Each running task with what it makes, frameworks in order."""
@@ -266,42 +261,39 @@ class Zone:
         self._add((coming - leaving).elements())
 
     def _add(self, records: Iterable[Record]) -> None:
-        rows = self._rows
+        tables, pointers, changed = self._tables, self._pointers, self.changed
         for name, kind, value in records:
-            row = rows.get(name)
-            if row is None:
-                row = rows[name] = [None, None, None]
-            place = _PLACE[kind]
-            row[place] = _with(row[place], value)
-            self._touch(name, kind)
-            if kind == SRV:
-                names = self._pointers.setdefault(value.rpartition(":")[0], {})
-                names[name] = names.get(name, 0) + 1
-
-    def _remove(self, records: Iterable[Record]) -> None:
-        rows = self._rows
-        for name, kind, value in records:
-            row = rows[name]
-            place = _PLACE[kind]
-            row[place] = _without(row[place], value)
-            if row == [None, None, None]:
-                del rows[name]
-            self._touch(name, kind)
+            table = tables[kind]
+            values = table.get(name)
+            table[name] = value if values is None else _with(values, value)
+            changed.add(name)
             if kind == SRV:
                 target = value.rpartition(":")[0]
-                names = self._pointers[target]
-                names[name] -= 1
-                if not names[name]:
-                    del names[name]
-                if not names:
-                    del self._pointers[target]
+                pointers[target] = (*pointers.get(target, ()), name)
+            elif name in pointers:
+                changed.update(pointers[name])
 
-    def _touch(self, name: str, kind: str) -> None:
-        self.changed.add(name)
-        if kind != SRV:
-            pointers = self._pointers.get(name)
-            if pointers is not None:
-                self.changed.update(pointers)
+    def _remove(self, records: Iterable[Record]) -> None:
+        for name, kind, value in records:
+            table = self._tables[kind]
+            values = _without(table[name], value)
+            if values is None:
+                del table[name]
+            else:
+                table[name] = values
+            self.changed.add(name)
+            if kind == SRV:
+                self._unpoint(value.rpartition(":")[0], name)
+            else:
+                self.changed.update(self._pointers.get(name, ()))
+
+    def _unpoint(self, target: str, name: str) -> None:
+        names = list(self._pointers[target])
+        names.remove(name)
+        if names:
+            self._pointers[target] = tuple(names)
+        else:
+            del self._pointers[target]
 
     def check(self) -> None:
         """Assert that the index is what the facts make; for tests."""
@@ -314,32 +306,29 @@ class Zone:
             made += self._of_task(task)
         wanted = Counter(made)
         found: Counter[Record] = Counter()
-        for name, row in self._rows.items():
-            for kind, place in _PLACE.items():
-                values = row[place]
+        for kind, table in self._tables.items():
+            for name, values in table.items():
                 counts = {values: 1} if isinstance(values, str) else values
-                for value, count in (counts if counts is not None else {}).items():
+                for value, count in counts.items():
                     found[Record(name, kind, value)] += count
         assert found == wanted, f"missing {wanted - found}, left over {found - wanted}"
-        pointing: Counter[tuple[str, str]] = Counter()
-        for record in wanted.elements():
-            if record.type == SRV:
-                pointing[(record.value.rpartition(":")[0], record.name)] += 1
-        kept = {(t, n): c for t, names in self._pointers.items() for n, c in names.items()}
-        assert kept == dict(pointing)
+        pointing = Counter(
+            (record.value.rpartition(":")[0], record.name)
+            for record in wanted.elements()
+            if record.type == SRV
+        )
+        kept = Counter((target, name) for target, all in self._pointers.items() for name in all)
+        assert kept == pointing
 
 
 def _with(values: _Values, value: str) -> _Values:
-    if values is None:
-        return value
     if isinstance(values, str):
         values = {values: 1}
     values[value] = values.get(value, 0) + 1
     return values
 
 
-def _without(values: _Values, value: str) -> _Values:
-    assert values is not None
+def _without(values: _Values, value: str) -> _Values | None:
     if isinstance(values, str):
         assert values == value
         return None

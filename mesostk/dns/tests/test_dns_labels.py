@@ -65,6 +65,7 @@ def test_a_canonical_label_fits_into_a_label() -> None:
 
 def test_the_underscore_counts() -> None:
     assert underscored(63 * "x") == "_" + 62 * "x"
+    assert underscored(40 * "x" + "." + 40 * "y") == "_" + 40 * "x" + "." + 40 * "y"
 
 
 @given(st.text(max_size=200), st.booleans())

@@ -187,7 +187,7 @@ def test_the_http_interface_shows_the_same(cluster: Cluster, tmp_path: Path) -> 
         assert refused.status_code == 406
         assert requests.post(f"{url}/v1/version", timeout=5).status_code == 405
         assert requests.head(f"{url}/v1/version", timeout=5).status_code == 405
-        assert "mesos_dns_names" in get(f"{url}/metrics", timeout=5).text
+        assert "mesos_dns_rrsets" in get(f"{url}/metrics", timeout=5).text
     with Dns(tmp_path, masters=[cluster.master_url], enumerationOn=False) as server:
         for path in ("/v1/enumerate", "/v1/axfr"):
             assert requests.get(server.unit.url + path, timeout=5).status_code == 404
