@@ -166,7 +166,8 @@ class Api:
         return json_response(shown)
 
     async def _post_app(self, request: web.Request) -> web.StreamResponse:
-        return await self._ask(request, CreateApp, body=await json_object(request))
+        body, dry_run = await json_object(request), flag(request, "dryRun")
+        return await self._ask(request, CreateApp, body=body, dry_run=dry_run)
 
     async def _put_apps(self, request: web.Request) -> web.StreamResponse:
         raw = await json_body(request)
@@ -175,7 +176,13 @@ class Api:
         patch = request.method == "PATCH"
         partial = patch or flag(request, "partialUpdate", default=True)
         return await self._ask(
-            request, PutApps, bodies=tuple(raw), partial=partial, may_create=not patch
+            request,
+            PutApps,
+            bodies=tuple(raw),
+            partial=partial,
+            may_create=not patch,
+            dry_run=flag(request, "dryRun"),
+            may_restart=flag(request, "restart", default=True),
         )
 
     async def _get_app(self, request: web.Request, app_id: str) -> web.StreamResponse:
@@ -200,6 +207,8 @@ class Api:
             app_id=app_id,
             partial=partial,
             may_create=not patch,
+            dry_run=flag(request, "dryRun"),
+            may_restart=flag(request, "restart", default=True),
         )
 
     async def _delete_app(self, request: web.Request, app_id: str) -> web.StreamResponse:

@@ -29,6 +29,7 @@ from mesostk.marathon.events import (
 )
 from mesostk.marathon.groups import Group
 from mesostk.marathon.instances import Instance
+from mesostk.marathon.preview import preview
 from mesostk.marathon.refusal import Refused, malformed
 from mesostk.marathon.repository import Deployment
 from mesostk.marathon.state import State, Turn
@@ -79,6 +80,9 @@ def _create_app(state: State, turn: Turn, command: CreateApp) -> None:
     version = _next_version(state, turn)
     stamped = _stamped(state, [(None, app)], version)
     root = groups.put_apps(state.root, stamped, version)
+    if command.dry_run:
+        _tell_preview(state, turn, command, root)
+        return
     posts = _posts(turn, command, stamped)
     deployment = change_root(state, turn, root, version, force=command.force, posts=posts)
     view = app_view(stamped[0], counts=TaskCounts(), deployments=[deployment.id], tasks=())
@@ -95,14 +99,22 @@ def _put_apps(state: State, turn: Turn, command: PutApps) -> None:
     if len(set(ids)) != len(ids):
         raise malformed("/", "an app is named twice")
     version = _next_version(state, turn)
-    stamped = _stamped(state, pairs, version)
+    stamped = _stamped(state, pairs, version, may_restart=command.may_restart)
     changed = [new for (old, _), new in zip(pairs, stamped, strict=True) if new != old]
     root = groups.put_apps(state.root, changed, version) if changed else state.root
+    if command.dry_run:
+        _tell_preview(state, turn, command, root)
+        return
     posts = _posts(turn, command, stamped)
     deployment = change_root(state, turn, root, version, force=command.force, posts=posts)
     is_new = command.app_id is not None and pairs[0][0] is None
     location = _location(command, ids[0]) if is_new else ""
     _answer(turn, command, deployment, 201 if is_new else 200, location)
+
+
+def _tell_preview(state: State, turn: Turn, command: Command, root: Group) -> None:
+    groups.refuse_invalid(root)
+    turn.reply(command.request, 200, preview(state, root))
 
 
 def _merged(
@@ -135,7 +147,11 @@ def _stored(state: State, id: str, version: str) -> AppDefinition:
 
 
 def _stamped(
-    state: State, pairs: Sequence[tuple[AppDefinition | None, AppDefinition]], version: str
+    state: State,
+    pairs: Sequence[tuple[AppDefinition | None, AppDefinition]],
+    version: str,
+    *,
+    may_restart: bool = True,
 ) -> list[AppDefinition]:
     """The new definitions, valid, with service ports and versions."""
     new = sum(1 for before, _ in pairs if before is None)
@@ -152,7 +168,7 @@ def _stamped(
         settings.local_port_max,
     )
     return [
-        versions.stamped(before, app, version)
+        versions.stamped(before, app, version, may_restart=may_restart)
         for (before, _), app in zip(pairs, numbered, strict=True)
     ]
 

@@ -76,21 +76,25 @@ class Command(Event, frozen=True, kw_only=True):
 
 
 class CreateApp(Command, frozen=True, kw_only=True):
-    """`POST /v2/apps`: `body` is the decoded JSON object."""
+    """`POST /v2/apps`: `body` is the decoded JSON object; `dry_run` only tells what would be."""
 
     body: Mapping[str, object]
+    dry_run: bool = False
 
 
 class PutApps(Command, frozen=True, kw_only=True):
     """`PUT`/`PATCH` of one app (`app_id` from the path) or of an array of them.
 
-    `partial`: absent keys keep their value. `may_create` is False for PATCH.
+    `partial`: absent keys keep their value. `may_create` is False for PATCH. `dry_run` only tells
+    what would be. Without `may_restart`, a change that needs new instances is refused.
     """
 
     bodies: tuple[Mapping[str, object], ...]
     app_id: str | None = None
     partial: bool = True
     may_create: bool = True
+    dry_run: bool = False
+    may_restart: bool = True
 
 
 class DeleteApp(Command, frozen=True, kw_only=True):

@@ -69,7 +69,10 @@ def _action(before: AppDefinition | None, after: AppDefinition) -> Action:
 
 
 def _restarts(before: AppDefinition, after: AppDefinition) -> bool:
-    return needs_restart(before, after) or config_version(before) != config_version(after)
+    """By their stamps, which know of `restart=false`; by what they say where there are none."""
+    if config_version(before) != config_version(after):
+        return True
+    return not config_version(after) and needs_restart(before, after)
 
 
 def _differ(before: AppDefinition | None, after: AppDefinition | None) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from mesostk.marathon.refusal import invalid
 from mesostk.wire.marathon import AppDefinition, VersionInfo
 
 
@@ -24,10 +25,51 @@ def _comparable(app: AppDefinition, instances: int) -> AppDefinition:
     return msgspec.structs.replace(app, version=None, version_info=None, instances=instances)
 
 
-def stamped(old: AppDefinition | None, new: AppDefinition, now: str) -> AppDefinition:
-    """`new` with the version it gets when it takes the place of `old` at wall time `now` (§2.6)."""
-    if old is None or old.version_info is None or needs_restart(old, new):
+#: Fields that no running task knows of: changing them needs no new instances.
+METADATA = frozenset(
+    {
+        "labels",
+        "dependencies",
+        "upgradeStrategy",
+        "killSelection",
+        "unreachableStrategy",
+        "backoffSeconds",
+        "backoffFactor",
+        "maxLaunchDelaySeconds",
+    }
+)
+
+_NEVER_COMPARED = frozenset({"version", "versionInfo"})
+
+
+def changed_fields(old: AppDefinition, new: AppDefinition) -> tuple[str, ...]:
+    """Top-level fields that differ, in the spelling of JSON, sorted; versions do not count."""
+    names = zip(
+        AppDefinition.__struct_fields__, AppDefinition.__struct_encode_fields__, strict=True
+    )
+    return tuple(
+        sorted(
+            shown
+            for name, shown in names
+            if shown not in _NEVER_COMPARED and getattr(old, name) != getattr(new, name)
+        )
+    )
+
+
+def stamped(
+    old: AppDefinition | None, new: AppDefinition, now: str, *, may_restart: bool = True
+) -> AppDefinition:
+    """`new` with the version it gets when it takes the place of `old` at wall time `now` (§2.6).
+
+    Without `may_restart` its instances stay whatever changed; Refused (422) if tasks would have to
+    know of it.
+    """
+    if old is None or old.version_info is None or (may_restart and needs_restart(old, new)):
         return restarted(new, now)
+    if not may_restart:
+        needs = [name for name in changed_fields(old, new) if name not in METADATA | {"instances"}]
+        if needs:
+            raise invalid("/" + needs[0], f"cannot change with restart=false: {', '.join(needs)}")
     if is_same(old, new):
         return msgspec.structs.replace(new, version=old.version, version_info=old.version_info)
     info = msgspec.structs.replace(old.version_info, last_scaling_at=now)
