@@ -12,7 +12,7 @@ from mesostk.ops.lab import Host
 
 #: Parent groups of ARCHITECTURE §16; a group that no host is in is left out.
 _CONTROL_PLANE = ("zookeeper", "mesos_masters", "marathon")
-_CLUSTER = ("mesos_agents", "mesos_dns")
+_CLUSTER = ("mesos_agents", "mesos_dns", "marathon_lb")
 
 
 def render_inventory(hosts: Sequence[Host], variables: Mapping[str, str]) -> str:

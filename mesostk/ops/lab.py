@@ -29,7 +29,7 @@ HostState = Literal["running", "stopped", "missing", "partitioned", "broken"]
 #: The tutorial numbers masters from .11 and agents from .51.
 _FIRST_MASTER, _FIRST_AGENT, _MAX_MASTERS, _MAX_AGENTS = 11, 51, 7, 9
 DEFAULT_SUBNETS: dict[DriverName, str] = {"docker": "10.0.3.0/24", "local": "127.0.3.0/24"}
-MASTER_GROUPS = ("zookeeper", "mesos_masters", "marathon", "mesos_dns")
+MASTER_GROUPS = ("zookeeper", "mesos_masters", "marathon", "mesos_dns", "marathon_lb")
 AGENT_GROUPS = ("mesos_agents",)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 
 #: Groups that the playbooks know; a host must be in one at least.
-GROUPS = ("zookeeper", "mesos_masters", "mesos_agents", "marathon", "mesos_dns")
+GROUPS = ("zookeeper", "mesos_masters", "mesos_agents", "marathon", "mesos_dns", "marathon_lb")
 
 #: Variables of other toolkits or older releases, and what they are called here.
 RENAMED = {
@@ -41,6 +41,11 @@ def zk_url(hosts, hostvars, path, port=2181):
     """`zk://a:2181,b:2181/path`"""
     members = ",".join(f"{one}:{port}" for one in addresses(hosts, hostvars))
     return f"zk://{members}{path}"
+
+
+def template_files(templates, prefix):
+    """Name → text as files for the module host_files, each at `prefix` + name."""
+    return [{"path": prefix + name, "content": text} for name, text in sorted(templates.items())]
 
 
 def majority(hosts):
@@ -164,6 +169,7 @@ class FilterModule:
             "cluster_addresses": addresses,
             "cluster_findings": findings,
             "majority": majority,
+            "template_files": template_files,
             "zk_url": zk_url,
             "zookeeper_ids": zookeeper_ids,
         }

@@ -63,7 +63,7 @@ def test_host_in_no_group_is_found() -> None:
     hostvars["stray"] = {}
     assert problems(groups, hostvars) == [
         "host stray: it is in none of the groups zookeeper, mesos_masters, mesos_agents, marathon,"
-        " mesos_dns"
+        " mesos_dns, marathon_lb"
     ]
 
 
