@@ -13,6 +13,7 @@ made, list by list, not of one instant.
 from __future__ import annotations
 
 import heapq
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -173,7 +174,8 @@ def tasks(
             runs.append(run)
             yield b""
     merged = heapq.merge(*runs, key=_first_at, reverse=not ascending)
-    chosen = list(islice(merged, offset, offset + limit))
+    # The largest index that islice takes is that of any list.
+    chosen = list(islice(merged, min(offset, sys.maxsize), min(offset + limit, sys.maxsize)))
     yield from _object({}, {"tasks": _array(fragments.tasks(chosen, "state"))})
 
 

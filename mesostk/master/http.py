@@ -7,6 +7,8 @@ is answered by the leader only; about this process by any master (spec/mesos.md 
 from __future__ import annotations
 
 import os
+import re
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from importlib import resources
@@ -151,7 +153,7 @@ class Routes:
             documents.tasks,
             framework_id=request.query.get("framework_id"),
             task_id=request.query.get("task_id"),
-            limit=_number(request, "limit", _DEFAULT_TASKS),
+            limit=_limit(request),
             offset=_number(request, "offset", 0),
             ascending=request.query.get("order", "desc") == "asc",
         )
@@ -254,6 +256,13 @@ def _ui_file(name: str) -> web.Response:
     return web.Response(
         body=file.read_bytes(), content_type=kind, charset="utf-8", headers=_UI_HEADERS
     )
+
+
+def _limit(request: web.Request) -> int:
+    """How many tasks at most; any negative number means all, as clients of the original say."""
+    if re.fullmatch(r"-\d+", request.query.get("limit", "")) is not None:
+        return sys.maxsize
+    return _number(request, "limit", _DEFAULT_TASKS)
 
 
 def _number(request: web.Request, name: str, default: int) -> int:

@@ -398,6 +398,9 @@ async def test_legacy_documents_and_their_aliases(
     async with http.get(f"{master.url}/state?jsonp=go") as answer:
         assert answer.content_type == "text/javascript"
         assert (await answer.text()).startswith('go({"version"')
+    async with http.get(f"{master.url}/tasks?limit=-1") as answer:
+        # Clients of the original ask so for all.
+        assert (answer.status, await answer.json()) == (200, {"tasks": []})
     async with http.get(f"{master.url}/version") as answer:
         told = await answer.json()
     # Clients choose by it what they ask for; our own release is told beside it.

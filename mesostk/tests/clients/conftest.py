@@ -1,14 +1,76 @@
-"""Fixtures of the tests with strangers' clients."""
+"""Clients that others wrote for Apache Mesos, as they are on PyPI, and a cluster for them.
+
+Two of them bring a package of the same name, so each is installed into a directory of its own; what
+they import beside themselves comes from this environment, or is installed with them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from mesostk.testing.processes import Cluster, attach_logs
 
 pytest_runtest_makereport = attach_logs
+
+#: Client ↦ what is installed for it. Pinned: the tests are about these releases.
+PACKAGES = {
+    "avmesos": ("avmesos==0.4.2", "PyJWT==2.10.1"),
+    "mesoshttp": ("mesoshttp==0.4.2", "PyJWT==2.10.1"),
+    "avmesos-cli": ("avmesos-cli==1.0.0", "toml==0.10.2", "docopt==0.6.2", "tenacity==9.0.0",
+                    "ujson==5.10.0"),
+}  # fmt: skip
+
+#: Runs a program of a client: (client, arguments, more environment) → what it printed.
+Run = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    directory = tmp_path_factory.mktemp("strangers")
+
+    def run(client: str, *arguments: str, timeout_s: float = 60.0, **environ: str) -> str:
+        home = directory / client
+        if not home.exists():
+            _install(home, PACKAGES[client])
+        done = subprocess.run(
+            [sys.executable, "-P", "-W", "ignore", *(word.format(home=home) for word in arguments)],
+            env={**os.environ, "PYTHONPATH": str(home), **environ},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+def _install(home: Path, packages: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(home),
+         "--disable-pip-version-check", *packages],
+        capture_output=True,
+        text=True,
+        timeout=90.0,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One master and one agent."""
+    directory = tmp_path_factory.mktemp("cluster")
+    with Cluster(directory, masters=1, agents=1, marathons=0) as made:
+        made.start()
+        yield made
 
 
 @pytest.fixture(scope="module")
