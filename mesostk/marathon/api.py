@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -21,7 +22,7 @@ from aiohttp import web
 
 from mesostk.base.core import Event
 from mesostk.errors import Rejected
-from mesostk.marathon import groups, paths, planviews, views
+from mesostk.marathon import explaining, groups, paths, planviews, views
 from mesostk.marathon.commands import group_at, no_app
 from mesostk.marathon.edge import json_response
 from mesostk.marathon.events import (
@@ -71,6 +72,7 @@ class Api:
             ("GET", "versions"): self._get_versions,
             ("GET", "versions/"): self._get_version,
             ("GET", "tasks"): self._get_app_tasks,
+            ("GET", "why"): self._get_why,
             ("DELETE", "tasks"): self._kill_tasks,
             ("DELETE", "tasks/"): self._kill_task,
         }
@@ -122,6 +124,7 @@ class Api:
             request=number,
             caller=caller,
             force=flag(request, "force") if force is None else force,
+            timeout_s=seconds(request, "deploymentTimeoutSeconds"),
             **fields,
         )
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -234,6 +237,11 @@ class Api:
             raise Refused(404, f"App '{app_id}' does not exist in version '{version}'")
         return json_response(views.app_info(self._state(), app, frozenset()))
 
+    async def _get_why(self, _request: web.Request, app_id: str, _rest: str) -> web.StreamResponse:
+        if app_id not in self._state().waiting:  # also of an app that is being stopped
+            self._app(app_id)
+        return json_response(explaining.why(self._state(), app_id))
+
     def _app(self, app_id: str) -> AppDefinition:
         app = self._state().apps.get(app_id)
         if app is None:
@@ -306,8 +314,9 @@ class Api:
 
     # -- deployments, queue, groups -------------------------------------------------------------
 
-    async def _get_deployments(self, _request: web.Request) -> web.StreamResponse:
-        return json_response(planviews.deployments(self._state()))
+    async def _get_deployments(self, request: web.Request) -> web.StreamResponse:
+        with_waiting = "deployment.waiting" in request.query.getall("embed", [])
+        return json_response(planviews.deployments(self._state(), with_waiting=with_waiting))
 
     async def _delete_deployment(self, request: web.Request) -> web.StreamResponse:
         return await self._ask(request, DeleteDeployment, deployment_id=request.match_info["id"])
@@ -397,6 +406,20 @@ def flag(request: web.Request, name: str, *, default: bool = False) -> bool:
     if text.lower() in {"false", "0"}:
         return False
     raise Rejected(400, f"Query parameter '{name}' must be true or false, not '{text[:32]}'")
+
+
+def seconds(request: web.Request, name: str) -> float | None:
+    """A duration among the query parameters; Rejected (400) for anything but a number above 0."""
+    text = request.query.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise Rejected(400, f"Query parameter '{name}' must be seconds above 0, not '{text[:32]}'")
+    return value
 
 
 async def json_body(request: web.Request) -> object:

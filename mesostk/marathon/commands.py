@@ -11,9 +11,19 @@ from typing import Any
 
 import msgspec
 
-from mesostk.marathon import apps, groupchange, groups, paths, plan, ports, validation, versions
+from mesostk.marathon import (
+    apps,
+    groupchange,
+    groups,
+    paths,
+    plan,
+    ports,
+    repository,
+    validation,
+    versions,
+)
 from mesostk.marathon.appview import app_view
-from mesostk.marathon.deploying import cancel, change_root
+from mesostk.marathon.deploying import cancel, change_root, current_step
 from mesostk.marathon.events import (
     ChangeGroup,
     Command,
@@ -27,6 +37,7 @@ from mesostk.marathon.events import (
     ResetDelay,
     RestartApp,
 )
+from mesostk.marathon.explaining import of_step
 from mesostk.marathon.groups import Group
 from mesostk.marathon.instances import Instance
 from mesostk.marathon.preview import preview
@@ -66,6 +77,21 @@ def _answer(
     turn.reply(command.request, status, body, headers)
 
 
+def _deploy(
+    state: State,
+    turn: Turn,
+    command: Command,
+    root: Group,
+    version: str,
+    posts: Sequence[ApiPostEvent] = (),
+) -> Deployment:
+    """`change_root` with what every command may say about its deployment."""
+    timeout_s = command.timeout_s
+    return change_root(
+        state, turn, root, version, force=command.force, posts=posts, timeout_s=timeout_s
+    )
+
+
 def _location(command: Command, app_id: str) -> str:
     return f"{command.caller.base_url}/v2/apps{app_id}"
 
@@ -84,7 +110,7 @@ def _create_app(state: State, turn: Turn, command: CreateApp) -> None:
         _tell_preview(state, turn, command, root)
         return
     posts = _posts(turn, command, stamped)
-    deployment = change_root(state, turn, root, version, force=command.force, posts=posts)
+    deployment = _deploy(state, turn, command, root, version, posts)
     view = app_view(stamped[0], counts=TaskCounts(), deployments=[deployment.id], tasks=())
     headers = {
         "Location": _location(command, app.id),
@@ -106,7 +132,7 @@ def _put_apps(state: State, turn: Turn, command: PutApps) -> None:
         _tell_preview(state, turn, command, root)
         return
     posts = _posts(turn, command, stamped)
-    deployment = change_root(state, turn, root, version, force=command.force, posts=posts)
+    deployment = _deploy(state, turn, command, root, version, posts)
     is_new = command.app_id is not None and pairs[0][0] is None
     location = _location(command, ids[0]) if is_new else ""
     _answer(turn, command, deployment, 201 if is_new else 200, location)
@@ -192,7 +218,7 @@ def _delete_app(state: State, turn: Turn, command: DeleteApp) -> None:
         raise no_app(command.app_id)
     version = _next_version(state, turn)
     root = groups.delete_app(state.root, command.app_id, version)
-    _answer(turn, command, change_root(state, turn, root, version, force=command.force))
+    _answer(turn, command, _deploy(state, turn, command, root, version))
 
 
 def _restart_app(state: State, turn: Turn, command: RestartApp) -> None:
@@ -201,7 +227,7 @@ def _restart_app(state: State, turn: Turn, command: RestartApp) -> None:
         raise no_app(command.app_id)
     version = _next_version(state, turn)
     root = groups.put_app(state.root, versions.restarted(app, version), version)
-    _answer(turn, command, change_root(state, turn, root, version, force=command.force))
+    _answer(turn, command, _deploy(state, turn, command, root, version))
 
 
 def _reset_delay(state: State, turn: Turn, command: ResetDelay) -> None:
@@ -236,7 +262,7 @@ def _change_group(state: State, turn: Turn, command: ChangeGroup) -> None:
         turn.reply(command.request, 200, DryRun(steps=plan.steps(state.root, root)))
         return
     posts = _posts(turn, command, [app for old, app in pairs if old != stamped[app.id]])
-    deployment = change_root(state, turn, root, version, force=command.force, posts=posts)
+    deployment = _deploy(state, turn, command, root, version, posts)
     location = f"{command.caller.base_url}/v2/groups{id}" if command.create else ""
     _answer(turn, command, deployment, 201 if command.create else 200, location)
 
@@ -258,7 +284,7 @@ def _delete_group(state: State, turn: Turn, command: DeleteGroup) -> None:
         raise Refused(404, f"Group '{command.group_id}' does not exist")
     version = _next_version(state, turn)
     root = groups.delete_group(state.root, command.group_id, version)
-    _answer(turn, command, change_root(state, turn, root, version, force=command.force))
+    _answer(turn, command, _deploy(state, turn, command, root, version))
 
 
 # -- tasks ------------------------------------------------------------------------------------
@@ -316,7 +342,7 @@ def _scale_down(
         fewer = msgspec.structs.replace(app, instances=max(0, app.instances - count))
         changed.append(versions.stamped(app, fewer, version))
     root = groups.put_apps(state.root, changed, version) if changed else state.root
-    deployment = change_root(state, turn, root, version, force=command.force)
+    deployment = _deploy(state, turn, command, root, version)
     for instance in found:
         decommission(state, turn, instance, "killed and scaled down by an operator")
     return deployment
@@ -352,6 +378,31 @@ def _delete_deployment(state: State, turn: Turn, command: DeleteDeployment) -> N
         command,
         change_root(state, turn, root, version, force=True, reverts=deployment.id),
     )
+
+
+def roll_back_overdue(state: State, turn: Turn) -> None:
+    """Take back every deployment that is not done in the time it was given."""
+    for deployment in list(state.deployments.values()):
+        timeout_s = deployment.timeout_s
+        if timeout_s is None or turn.wall_s - deployment.created_at < timeout_s:
+            continue
+        if deployment.id not in state.deployments:
+            continue  # the roll-back of another one ended it
+        step = current_step(state, deployment)
+        waits = [f"{each.app}: {'; '.join(each.reasons)}" for each in of_step(state, step)]
+        reason = f"not done after {timeout_s:g} s, rolled back ({' | '.join(waits)})"
+        version = _next_version(state, turn)
+        try:
+            root = _reverted(state, deployment, version)
+            change_root(
+                state, turn, root, version, force=True, reverts=deployment.id, cancels=reason
+            )
+        except Refused as refused:
+            # Another change built upon it since; it goes on, and is not tried again.
+            turn.note("Cannot roll back", "ERROR", id=deployment.id, reason=str(refused.body()))
+            endless = msgspec.structs.replace(deployment, timeout_s=None)
+            state.deployments[deployment.id] = endless
+            turn.put(repository.deployment_path(deployment.id), repository.write(endless))
 
 
 def _reverted(state: State, deployment: Deployment, version: str) -> Group:

@@ -24,6 +24,7 @@ from mesostk.marathon import (
     probing,
     repository,
     rollout,
+    stalling,
     tracking,
 )
 from mesostk.marathon.events import (
@@ -261,6 +262,8 @@ def _on_tick(core: Marathon, turn: Turn, _event: Tick) -> None:
         core.housekeep_at = turn.now + HOUSEKEEPING_S
         tracking.expire_unreachable(state, turn)
         tracking.kill_overdue(state, turn)
+        commands.roll_back_overdue(state, turn)
+        stalling.tell(state, turn)
         if state.connected:
             tracking.ask_about_silent_launches(state, turn)
     if core.reconcile_at is not None and turn.now >= core.reconcile_at:

@@ -26,7 +26,7 @@ from mesostk.marathon.paths import safe
 from mesostk.marathon.refusal import Refused, locked
 from mesostk.marathon.repository import Deployment
 from mesostk.marathon.rollout import Decision, Member
-from mesostk.marathon.state import State, Turn, Want
+from mesostk.marathon.state import State, Turn, Waiting, Want
 from mesostk.marathon.tracking import decommission
 from mesostk.marathon.versions import config_version
 from mesostk.wire.marathon import (
@@ -67,10 +67,13 @@ def change_root(
     force: bool = False,
     reverts: str | None = None,
     posts: Sequence[StreamEvent] = (),
+    timeout_s: float | None = None,
+    cancels: str = "cancelled by a later, forced deployment",
 ) -> Deployment:
     """Put `root` in place of the present one, and begin the deployment that makes it true.
 
-    `posts` are the events that tell of the request itself; they come first. Raises `Refused`: 409
+    `posts` are the events that tell of the request itself; they come first. `cancels` is the reason
+    told of deployments that give way. Raises `Refused`: 409
     where another deployment holds an affected app and `force` is not given, 403 with too many
     deployments, 422 for an unsound tree. Nothing has changed then.
     """
@@ -86,7 +89,7 @@ def change_root(
     for post in posts:
         turn.emit(post)
     for id in sorted(blockers):
-        cancel(state, turn, state.deployments[id], "cancelled by a later, forced deployment")
+        cancel(state, turn, state.deployments[id], cancels)
     deployment = Deployment(
         id=state.new_uuid(),
         version=version,
@@ -96,6 +99,7 @@ def change_root(
         after={id: _version(change.after) for id, change in changed.items()},
         reverts=reverts,
         original=state.root.version,
+        timeout_s=timeout_s,
     )
     if root is not state.root:
         _store_root(state, turn, root, [c.after for c in changed.values() if c.after is not None])
@@ -272,10 +276,10 @@ def _settle_app(state: State, turn: Turn, app_id: str) -> None:
             state.wants[app_id] = Want(app=app, count=launch, since_at=turn.wall_s)
         else:
             want.count = launch
-    if app_id in state.locks and decision.waiting is not None:
-        state.waiting[app_id] = decision.waiting
-    else:
+    if app_id not in state.locks or decision.waiting is None:
         state.waiting.pop(app_id, None)
+    elif app_id not in state.waiting or state.waiting[app_id].reason != decision.waiting:
+        state.waiting[app_id] = Waiting(reason=decision.waiting, since_s=turn.now)
 
 
 def decide(state: State, app_id: str) -> tuple[AppDefinition | None, Decision]:

@@ -68,11 +68,15 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Command(Event, frozen=True, kw_only=True):
-    """Base of the commands; `request` names the waiting HTTP request."""
+    """Base of the commands; `request` names the waiting HTTP request.
+
+    A deployment that it begins and that is not done after `timeout_s` is rolled back.
+    """
 
     request: int
     caller: Caller = Caller()
     force: bool = False
+    timeout_s: float | None = None
 
 
 class CreateApp(Command, frozen=True, kw_only=True):

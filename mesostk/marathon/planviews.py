@@ -9,7 +9,7 @@ import math
 
 import msgspec
 
-from mesostk.marathon import deploying, groups
+from mesostk.marathon import deploying, explaining, groups
 from mesostk.marathon.groups import Group
 from mesostk.marathon.matcher import REASONS
 from mesostk.marathon.queue import Reasons
@@ -38,13 +38,16 @@ GROUP_PARTS = frozenset({"groups", "apps", "pods"})
 # -- deployments ------------------------------------------------------------------------------
 
 
-def deployments(state: State) -> list[DeploymentInfo]:
-    """All running deployments, oldest first."""
+def deployments(state: State, *, with_waiting: bool = False) -> list[DeploymentInfo]:
+    """All running deployments, oldest first; `with_waiting` says what they wait for.
+
+    Only who asks for that is told: clients of the original do not know the key.
+    """
     running = sorted(state.deployments.values(), key=lambda each: (each.created_at, each.id))
-    return [deployment(state, each) for each in running]
+    return [deployment(state, each, with_waiting=with_waiting) for each in running]
 
 
-def deployment(state: State, running: Deployment) -> DeploymentInfo:
+def deployment(state: State, running: Deployment, *, with_waiting: bool = False) -> DeploymentInfo:
     """One running deployment; only actions that are not done are current."""
     step = deploying.current_step(state, running)
     return DeploymentInfo(
@@ -62,6 +65,7 @@ def deployment(state: State, running: Deployment) -> DeploymentInfo:
         ),
         current_step=state.position[running.id] + 1,
         total_steps=len(running.steps),
+        waiting=explaining.of_step(state, step) if with_waiting else (),
     )
 
 

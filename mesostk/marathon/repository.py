@@ -49,7 +49,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
     `before` and `after` are the versions of the affected apps on both sides, None where there is no
     app; `original` is the version that the root had. `reverts` names the deployment that this one
-    takes back; `created_at` is in wall seconds.
+    takes back; `created_at` is in wall seconds. Not done after `timeout_s`, it is rolled back.
     """
 
     id: str
@@ -60,6 +60,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     after: dict[str, str | None]
     reverts: str | None = None
     original: str | None = None
+    timeout_s: float | None = None
 
 
 class Records(msgspec.Struct, kw_only=True):

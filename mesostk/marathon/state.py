@@ -85,6 +85,14 @@ class Want(msgspec.Struct, kw_only=True):
     since_at: float
 
 
+class Waiting(msgspec.Struct, kw_only=True):
+    """What an app's action waits for, unchanged since `since_s` (monotonic); `told`: as stalled."""
+
+    reason: str
+    since_s: float
+    told: bool = False
+
+
 class Kill(msgspec.Struct, gc=False):
     """A kill under way; monotonic times: no KILL before `due_at`, the last one was at `sent`."""
 
@@ -182,8 +190,8 @@ class State:
         self.position: dict[str, int] = {}
         #: Which deployment holds an app.
         self.locks: dict[str, str] = {}
-        #: Why an app's action is not done yet, in words; absent when it is.
-        self.waiting: dict[str, str] = {}
+        #: Why an app's action is not done yet; absent when it is.
+        self.waiting: dict[str, Waiting] = {}
         #: Safe paths of apps with unreadable records: their instances are left alone.
         self.quarantined: set[str] = set()
         self.instances: dict[InstanceId, Instance] = {}

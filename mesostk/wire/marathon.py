@@ -342,6 +342,14 @@ class CurrentAction(Json, frozen=True, kw_only=True):
     readiness_check_results: tuple[ReadinessCheckResult, ...] = shown(())
 
 
+class WaitingApp(Json, frozen=True, kw_only=True):
+    """Why an app is not done, in words, and since when: an addition of ours."""
+
+    app: str
+    since: str
+    reasons: tuple[str, ...] = shown(())
+
+
 class DeploymentInfo(Json, frozen=True, kw_only=True):
     """One element of `GET /v2/deployments`; `current_step` counts from 1, 0 = not begun."""
 
@@ -353,6 +361,7 @@ class DeploymentInfo(Json, frozen=True, kw_only=True):
     current_actions: tuple[CurrentAction, ...] = shown(())
     current_step: int
     total_steps: int
+    waiting: tuple[WaitingApp, ...] = ()
 
 
 class PlanGroup(Json, frozen=True, kw_only=True):
@@ -745,8 +754,11 @@ class GroupChangeFailed(StreamEvent, frozen=True, kw_only=True, tag="group_chang
 
 
 class DeploymentInfoEvent(StreamEvent, frozen=True, kw_only=True, tag="deployment_info"):
+    """`waiting` is an addition of ours: told when a step makes no progress."""
+
     plan: DeploymentPlanView
     current_step: Step
+    waiting: tuple[WaitingApp, ...] = ()
 
 
 class DeploymentStepSuccess(StreamEvent, frozen=True, kw_only=True, tag="deployment_step_success"):

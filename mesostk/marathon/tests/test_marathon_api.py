@@ -443,3 +443,40 @@ async def test_an_agent_is_evacuated_and_no_longer(rig: Rig, client: aiohttp.Cli
     for method in ("POST", "GET", "DELETE"):
         response = await client.request(method, "/v2/agents/S9/evacuate")
         assert await answer(response) == (200, nothing)
+
+
+async def test_what_an_app_waits_for_is_told_to_who_asks(
+    rig: Rig, client: aiohttp.ClientSession
+) -> None:
+    await client.post("/v2/apps", json=HELLO)
+    why = await (await client.get("/v2/apps/hello2/why")).json()
+    assert why["app"] == "/hello2"
+    assert why["reasons"][0] == "0 of 1 instances launched"
+    deployments = await (await client.get("/v2/deployments?embed=deployment.waiting")).json()
+    assert deployments[0]["waiting"] == [why]
+    plain = await (await client.get("/v2/deployments")).json()
+    assert "waiting" not in plain[0]
+    assert (await client.get("/v2/apps/none/why")).status == 404
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "soon", "inf", "nan"])
+async def test_a_deployment_timeout_that_is_no_time_is_refused(
+    client: aiohttp.ClientSession, text: str
+) -> None:
+    path = f"/v2/apps?deploymentTimeoutSeconds={text}"
+    response = await client.post(path, json=HELLO)
+    assert response.status == 400
+    assert "deploymentTimeoutSeconds" in (await response.json())["message"]
+
+
+async def test_a_dry_run_tells_the_plan_and_changes_nothing(client: aiohttp.ClientSession) -> None:
+    response = await client.post("/v2/apps?dryRun=true", json=HELLO)
+    assert response.status == 200
+    plan = await response.json()
+    assert plan["apps"][0]["change"] == "create"
+    assert plan["apps"][0]["launch"] == 1
+    assert (await client.get("/v2/apps/hello2")).status == 404
+    await client.post("/v2/apps", json=HELLO)
+    path = "/v2/apps/hello2?dryRun=true&force=true"
+    plan = await (await client.put(path, json={"instances": 3})).json()
+    assert (plan["apps"][0]["change"], plan["apps"][0]["fields"]) == ("scale", ["instances"])
