@@ -21,14 +21,20 @@ WORDS: dict[str, tuple[str, str, str]] = {
     "context": ("contexts", "commands", "Clusters that this command knows."),
     "status": ("status", "status", "Show masters, agents and apps."),
     "deploy": ("apps", "deploy", "Create or update apps, and wait until they run."),
+    "plan": ("apps", "plan", "Show what deploying would change, and change nothing."),
     "scale": ("apps", "scale", "Change the number of an app's instances."),
     "apps": ("apps", "apps", "List the apps."),
     "app": ("apps", "show_app", "Show one app: definition, tasks, last failure."),
+    "why": ("apps", "why", "Say why an app does not run as it should, and since when."),
+    "events": ("apps", "events", "Print Marathon's events as they come."),
     "destroy": ("apps", "destroy", "Kill all tasks of an app and forget it."),
     "agents": ("nodes", "agents", "List the agents."),
     "explain-offers": ("nodes", "explain_offers", "Say why a framework is offered nothing."),
     "tasks": ("tasks", "tasks", "List tasks, of one app or of all."),
     "logs": ("tasks", "logs", "Print what tasks write."),
+    "lb": ("lb", "commands", "Load balancers: what goes where."),
+    "zdd": ("lb", "zdd", "Replace an app without losing a request."),
+    "dns": ("dns", "dns", "Show what a name of the cluster stands for."),
 }
 
 
