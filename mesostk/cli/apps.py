@@ -33,6 +33,12 @@ from mesostk.ops.progress import Progress
 #: Seconds of silence after which the state is looked at again: an event may have been missed.
 _SILENCE_S = 3.0
 
+#: Marathon sends something every 10 s, so a stream that is silent for longer is dead.
+_DEAD_S = 30.0
+
+#: Exit code of `plan --exit-code` where something would change.
+CHANGES = 3
+
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Go on even if another deployment holds the app.")
 ]
@@ -257,6 +263,75 @@ def deploy(
             show_record([{"id": one, "deploymentId": by} for one, by in pairs], form)
         elif wait_for_it:
             show_apps([marathon.app(app_id) for app_id in ids], form)
+
+
+def plan(
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="JSON files, or - .")],
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="End with 3 if anything would change.")
+    ] = False,
+    context: ContextOption = None,
+    output: FormatOption = Format.TABLE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what `deploy` would do to each instance, and change nothing."""
+    with errors():
+        apps = [app for source in files for app in read_apps(source)]
+        marathon = Marathon(contexts.current(context))
+        changes = [one for app in apps for one in marathon.plan_app(app)["apps"]]
+        _show_plan(changes, chosen(output, as_json))
+        if exit_code and changes:
+            raise typer.Exit(CHANGES)
+
+
+def _show_plan(changes: Sequence[Mapping[str, Any]], output: Format) -> None:
+    table = Table(("APP", "CHANGE", "INSTANCE", "HOST", "ACTION"), "app")
+    for one in changes:
+        head = (str(one["app"]), f"{one['change']} {','.join(one['fields'])}".strip())
+        rows = [(each["id"], each["host"], each["action"]) for each in one["instances"]]
+        if one["launch"]:
+            rows.append((f"{one['launch']} new", "-", "launch"))
+        for number, row in enumerate(rows or [("-", "-", "-")]):
+            table.rows.append((*(head if number == 0 else ("", "")), *row))
+        table.records.append(dict(one))
+    table.show(output, "Nothing would change.")
+
+
+def why(
+    app: AppArgument,
+    context: ContextOption = None,
+    output: FormatOption = Format.TABLE,
+    as_json: JsonOption = False,
+) -> None:
+    """Say why an app does not run as it should, and since when."""
+    with errors():
+        found = Marathon(contexts.current(context)).why(app)
+        form = chosen(output, as_json)
+        if form is Format.NAME:
+            print(found["app"])
+        elif form is not Format.TABLE:
+            show_record(found, form)
+        elif not found["reasons"]:
+            print(f"{found['app']} runs as it should.")
+        else:
+            print(f"{found['app']} waits since {found['since']}:")
+            for reason in found["reasons"]:
+                print(f"  {reason}")
+
+
+def events(
+    kinds: Annotated[
+        list[str] | None, typer.Option("--type", help="Only events of this type; may be repeated.")
+    ] = None,
+    context: ContextOption = None,
+) -> None:
+    """Print Marathon's events as they come, one JSON object a line, until interrupted."""
+    with errors():
+        stream = Marathon(contexts.current(context)).events(_DEAD_S)
+        for event in stream:
+            if not kinds or event.get("eventType") in kinds:
+                print(json.dumps(event), flush=True)
+        raise MesostkError("the event stream ended: Marathon leads no longer or is out of reach")
 
 
 def scale(

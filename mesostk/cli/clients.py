@@ -145,6 +145,15 @@ class Marathon(Members):
         path = f"/v2/apps/{str(app['id']).strip('/')}"
         return dict(self.call("PUT", path, body=app, query={"force": str(force).lower()}))
 
+    def plan_app(self, app: Mapping[str, Any]) -> dict[str, Any]:
+        """What `put_app` would do, instance by instance; nothing is changed."""
+        path = f"/v2/apps/{str(app['id']).strip('/')}"
+        return dict(self.call("PUT", path, body=app, query={"dryRun": "true"}))
+
+    def why(self, app_id: str) -> dict[str, Any]:
+        """Why an app is not as it is wanted; no `reasons` where it is."""
+        return dict(self.call("GET", f"/v2/apps/{app_id.strip('/')}/why"))
+
     def delete_app(self, app_id: str) -> dict[str, Any]:
         """Destroy; the answer holds `deploymentId`."""
         return dict(self.call("DELETE", f"/v2/apps/{app_id.strip('/')}"))

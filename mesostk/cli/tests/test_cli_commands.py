@@ -371,3 +371,75 @@ def test_status_of_half_a_cluster_shows_what_there_is_and_fails(cluster: Cluster
     assert result.exit_code == 1
     assert json.loads(result.stdout)["apps"] == []
     assert "no leader" in result.stderr
+
+
+# -- plan, why, events ----------------------------------------------------------------------------
+
+PLAN = {
+    "steps": [],
+    "apps": [
+        {
+            "app": "/hello2",
+            "change": "restart",
+            "fields": ["cmd"],
+            "launch": 1,
+            "instances": [
+                {"id": "i-1", "host": "h1", "condition": "Running", "action": "replace"},
+                {"id": "i-2", "host": "h2", "condition": "Running", "action": "kill"},
+            ],
+        }
+    ],
+}
+
+
+@pytest.fixture
+def hello(tmp_path: Path) -> str:
+    path = tmp_path / "hello2.json"
+    path.write_text('{"id": "hello2", "cmd": "sleep 1"}')
+    return str(path)
+
+
+def test_plan_shows_each_instance_and_exits_with_3_only_when_told(
+    cluster: Cluster, hello: str
+) -> None:
+    cluster.answers["PUT", "/v2/apps/hello2"] = (200, PLAN)
+    result = run("plan", hello)
+    assert result.exit_code == 0, result.stderr
+    for word in ("restart cmd", "i-1", "replace", "i-2", "kill", "1 new", "launch"):
+        assert word in result.stdout
+    assert run("plan", "--exit-code", hello).exit_code == 3
+    assert json.loads(run("plan", "--json", hello).stdout) == PLAN["apps"]
+
+
+def test_plan_without_changes_says_so(cluster: Cluster, hello: str) -> None:
+    cluster.answers["PUT", "/v2/apps/hello2"] = (200, {"steps": [], "apps": []})
+    result = run("plan", "--exit-code", hello)
+    assert (result.exit_code, result.stdout.strip()) == (0, "Nothing would change.")
+
+
+def test_plan_of_a_bad_app_tells_what_marathon_says(cluster: Cluster, hello: str) -> None:
+    cluster.answers["PUT", "/v2/apps/hello2"] = (422, {"message": "Object is not valid"})
+    result = run("plan", "--exit-code", hello)
+    assert result.exit_code == 1
+    assert "Object is not valid" in result.stderr
+
+
+def test_why_lists_the_reasons_and_since_when(cluster: Cluster) -> None:
+    found = {"app": "/hello2", "since": "2016-06-21T14:21:32.000Z", "reasons": ["no offers"]}
+    cluster.answers["GET", "/v2/apps/hello2/why"] = (200, found)
+    result = run("why", "hello2")
+    assert "waits since 2016-06-21T14:21:32.000Z" in result.stdout
+    assert "  no offers" in result.stdout
+    assert json.loads(run("why", "hello2", "--json").stdout) == found
+    cluster.answers["GET", "/v2/apps/hello2/why"] = (200, {**found, "reasons": []})
+    assert "runs as it should" in run("why", "hello2").stdout
+
+
+def test_events_are_printed_one_a_line_and_the_end_of_the_stream_is_a_failure(
+    cluster: Cluster,
+) -> None:
+    cluster.events = [{"eventType": "a", "n": 1}, {"eventType": "b", "n": 2}]
+    result = run("events", "--type", "b")
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [cluster.events[1]]
+    assert result.exit_code == 1
+    assert "stream ended" in result.stderr
