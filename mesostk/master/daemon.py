@@ -37,6 +37,7 @@ from mesostk.master.bodies import Bodies
 from mesostk.master.core import Master
 from mesostk.master.entry import Node
 from mesostk.master.figures import figures
+from mesostk.master.guard import guard
 from mesostk.master.http import Routes, system_figures
 from mesostk.master.link import LinkApi
 from mesostk.master.memorystore import MemoryStore
@@ -75,7 +76,7 @@ class MasterDaemon:
     def __init__(self, daemon: Daemon, values: Values) -> None:
         self._daemon = daemon
         self._values = values
-        self._node = node = Node(values.as_strings(), values.cluster)
+        self._node = node = Node(flags.shown(values), values.cluster)
         self._scheduler = SchedulerApi(node)
         self._link = LinkApi(node, values.max_body)
         self._bodies = Bodies(daemon.start, daemon.cpu)
@@ -86,7 +87,11 @@ class MasterDaemon:
         daemon, values = self._daemon, self._values
         ip, hostname = await asyncio.to_thread(identity, values)
         app = make_app(
-            daemon.log, daemon.metrics, max_body_bytes=values.max_body, in_thread=daemon.cpu
+            daemon.log,
+            daemon.metrics,
+            max_body_bytes=values.max_body,
+            in_thread=daemon.cpu,
+            middlewares=[guard(values)],
         )
         Routes(
             self._node,

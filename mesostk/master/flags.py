@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from mesostk import MESOS_VERSION, __version__
 from mesostk.base.config import Flag, FlagSet, Values, duration, port_number, size_bytes
 from mesostk.base.zk import zk_url
+from mesostk.master import guard
 from mesostk.master.state import Config
 from mesostk.resources.text import parse_quantities
 from mesostk.wire import json
@@ -68,14 +69,8 @@ _OLD_NAMES = {
 }
 
 #: A master that ignored these would be open where its operator believes it closed.
-_PROTECTING = (
-    "authenticate_frameworks",
-    "authenticate_agents",
-    "authenticate_http_readwrite",
-    "authenticate_http_readonly",
-    "authenticate_http_frameworks",
-)
-_PROTECTING_TEXTS = ("acls", "credentials", "firewall_rules")
+_PROTECTING = ("authenticate_frameworks", "authenticate_agents")
+_PROTECTING_TEXTS = ("acls", "firewall_rules")
 
 _RATE = re.compile(r"\s*(?P<count>\d+)\s*/\s*(?P<time>[^/]+?)\s*")
 
@@ -238,7 +233,15 @@ def _protecting() -> list[Flag]:
     return [
         *(_flag(name, bool, False, refused) for name in _PROTECTING),
         *(_flag(name, str, None, refused) for name in _PROTECTING_TEXTS),
-    ]
+        _flag("credentials", str, None,
+              'file:///path of {"credentials":[{"principal":…,"secret":…}]}, for HTTP Basic.'),
+        _flag("authenticate_http_readonly", bool, False,
+              "Documents, metrics and flags only for principals of --credentials."),
+        _flag("authenticate_http_readwrite", bool, False,
+              "/api/v1 and what changes only for principals of --credentials."),
+        _flag("authenticate_http_frameworks", bool, False,
+              "/api/v1/scheduler only for principals of --credentials."),
+    ]  # fmt: skip
 
 
 def _accepted() -> list[Flag]:
@@ -275,12 +278,21 @@ def refusal(values: Values) -> str | None:
     for name in (*_PROTECTING, *_PROTECTING_TEXTS):
         if values[name]:
             return (
-                f"--{name} is set, but authentication and authorization are not built yet;"
-                " unset it and protect the port otherwise"
+                f"--{name} is set, but authentication of agents and of old drivers, and"
+                " authorization, are not built yet; unset it and protect the port otherwise"
             )
+    why = guard.refusal(values)
+    if why is not None:
+        return why
     if values.zk is None and values.work_dir is None and values.registry != "in_memory":
         return "--work_dir is required when there is no --zk: the registry is kept there"
     return None
+
+
+def shown(values: Values) -> dict[str, str]:
+    """What /flags and /state tell: every flag with a value, but no secret."""
+    texts = values.as_strings()
+    return {name: "****" if name == "credentials" else text for name, text in texts.items()}
 
 
 def without_effect(values: Values) -> list[str]:

@@ -25,6 +25,7 @@ from mesostk.master.events import (
     SchedulerSubscribed,
     SendToScheduler,
 )
+from mesostk.master.guard import principal_of, require_own_name
 from mesostk.wire import json, protobuf, scheduler
 from mesostk.wire.recordio import encode_record
 
@@ -67,8 +68,10 @@ class SchedulerApi:
             if stream_id is not None:
                 text = f"Subscribe calls should not include the '{STREAM_ID_HEADER}' header"
                 raise Rejected(400, text)
+            require_own_name(call, principal_of(request))
             return await self._subscribe(request, call, answer_type)
-        rejected = frameworks.refusal(self._node.master, call, stream_id, None)
+        principal = principal_of(request)
+        rejected = frameworks.refusal(self._node.master, call, stream_id, principal)
         if rejected is not None:
             raise rejected
         driver.feed(SchedulerCalled(call))
@@ -96,7 +99,7 @@ class SchedulerApi:
         if stream.is_open:
             if answer_type == PROTOBUF_TYPE:
                 self._binary.add(stream_id)
-            node.feed(SchedulerSubscribed(stream_id, call))
+            node.feed(SchedulerSubscribed(stream_id, call, principal_of(request)))
         return await stream.wait()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import signal
 import socket
@@ -451,10 +452,68 @@ async def test_a_restarted_master_knows_its_agents_and_a_taken_work_dir_is_refus
         third.end()
 
 
+def basic(principal: str, secret: str) -> dict[str, str]:
+    coded = base64.b64encode(f"{principal}:{secret}".encode()).decode()
+    return {"Authorization": f"Basic {coded}"}
+
+
+async def test_realms_ask_for_their_principals(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    secrets = tmp_path / "credentials"
+    secrets.write_text('{"credentials":[{"principal":"ops","secret":"s3cret"}]}')
+    process = Process(
+        tmp_path, f"--work_dir={tmp_path}/work", f"--credentials=file://{secrets}",
+        "--authenticate_http_readonly", "--authenticate_http_readwrite",
+        "--authenticate_http_frameworks",
+    )  # fmt: skip
+    ops, wrong = basic("ops", "s3cret"), basic("ops", "S3cret")
+    url = process.url
+    try:
+        for _ in range(400):
+            try:
+                async with http.get(f"{url}/state", headers=ops) as answer:
+                    if answer.status == 200:
+                        break
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.05)
+        for path in ("/health", "/version", "/"):
+            async with http.get(url + path) as answer:
+                assert answer.status == 200, path
+        realms = {
+            "/state": "readonly", "/master/tasks.json": "readonly", "/metrics": "readonly",
+            "/flags/": "readonly", "/api/v1": "readwrite", "/master/teardown": "readwrite",
+            "/api/v1/scheduler": "scheduler",
+        }  # fmt: skip
+        for path, realm in realms.items():
+            for auth in ({}, wrong):
+                call = {"type": "GET_HEALTH"}
+                async with http.post(url + path, headers=auth, json=call) as answer:
+                    assert answer.status == 401, path
+                    told = answer.headers["WWW-Authenticate"]
+                    assert told == f'Basic realm="mesos-master-{realm}"'
+        async with http.post(f"{url}/api/v1", headers=ops, json={"type": "GET_HEALTH"}) as answer:
+            assert answer.status == 200
+        async with http.get(f"{url}/flags", headers=ops) as answer:
+            assert "s3cret" not in await answer.text()
+        body: dict[str, Any] = {"type": "SUBSCRIBE", "subscribe": {"framework_info": FRAMEWORK}}
+        stream = Records(await http.post(f"{url}/api/v1/scheduler", headers=ops, json=body))
+        assert (await stream.next())["type"] == "SUBSCRIBED"
+        async with http.get(f"{url}/frameworks", headers=ops) as answer:
+            [framework] = (await answer.json())["frameworks"]
+        assert framework["principal"] == "ops"
+        body["subscribe"]["framework_info"] = FRAMEWORK | {"principal": "another"}
+        async with http.post(f"{url}/api/v1/scheduler", headers=ops, json=body) as answer:
+            assert answer.status == 400
+            assert "does not match principal 'another'" in await answer.text()
+    finally:
+        process.end()
+
+
 def test_flags_that_would_protect_are_refused_and_bad_ones_named(tmp_path: Path) -> None:
     for flag, text in (
-        ("--authenticate_agents", "authentication and authorization are not built yet"),
+        ("--authenticate_agents", "authorization, are not built yet"),
         ("--quorum=x", "--quorum"),
+        ("--authenticate_http_readonly", "needs --credentials=file:///path"),
         ("--nonsense=1", "no flag is called 'nonsense'"),
         ("--zk=nohost", "expected a URL like zk://"),
     ):
