@@ -463,14 +463,17 @@ class Cluster:
         return until(f"{count} running tasks of {app}", agreed, limit_s)
 
     def live_tasks(self, app: str) -> dict[str, int]:
-        """Task id → pid of the processes of an app whose command starts with `exec`."""
-        found: dict[str, int] = {}
-        for pid, environ in _marked(self.directory):
+        """Task id → pid of the first process of each task; AssertionError if a task has two."""
+        parents: dict[str, dict[int, int]] = {}
+        for pid, parent, environ in _marked(self.directory):
             task = environ.get("MESOS_TASK_ID")
-            if task is None or environ.get("MARATHON_APP_ID") != app:
-                continue
-            assert task not in found, f"{task} runs twice: {found[task]} and {pid}"
-            found[task] = pid
+            if task is not None and environ.get("MARATHON_APP_ID") == app:
+                parents.setdefault(task, {})[pid] = parent
+        found: dict[str, int] = {}
+        for task, family in parents.items():
+            first = [pid for pid, parent in family.items() if parent not in family]
+            assert len(first) == 1, f"{task} runs {len(first)} times: {first}"
+            found[task] = first[0]
         return found
 
     def apps(self) -> list[str]:
@@ -488,8 +491,8 @@ class Cluster:
         until("no deployment", lambda: self.call("GET", "/v2/deployments").json() == [], limit_s)
 
 
-def _marked(directory: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Pid and environment of every process that carries the mark of `directory`.
+def _marked(directory: Path) -> Iterator[tuple[int, int, Mapping[str, str]]]:
+    """(pid, parent's pid, environment) of every process that carries the mark of `directory`.
 
     Read from /proc, because hundreds of tasks are looked at again and again.
     """
@@ -499,11 +502,14 @@ def _marked(directory: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
             continue
         try:
             variables = (entry / "environ").read_bytes().split(b"\0")
+            # After the name, which may hold anything and ends with the last parenthesis.
+            status = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
         except OSError:  # gone, or another user's
             continue
         if mark in variables:
             pairs = (text.decode(errors="replace").partition("=") for text in variables if text)
-            yield int(entry.name), {name: value for name, _, value in pairs}
+            parent = int(status[1])
+            yield int(entry.name), parent, {name: value for name, _, value in pairs}
 
 
 @pytest.hookimpl(hookwrapper=True)
