@@ -61,7 +61,7 @@ def probe_due(state: State, _now: float, timer: ProbeDue) -> list[Effect]:
             run.container_id,
             timer.number,
             run.checker.check,
-            executors.environment(state, framework, run, task),
+            executors.environment(state, framework, run, task) if not run.is_docker else {},
             executors.sandbox_of(state, run),
             executors.user_of(framework.info, task, state.settings),
         )

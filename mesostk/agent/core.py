@@ -143,7 +143,7 @@ def _probed(state: State, now: float, event: Probed) -> Effects:
     effects, kill = checks.probed(state, now, event)
     run = state.runs.get(event.container_id)
     if kill and run is not None:
-        from_policy = executors.grace_of(run.only_task.info)
+        from_policy = executors.grace_of(run.only_task.info, state.settings)
         effects += kills.end(state, now, run, run.only_task, "HEALTH", from_policy)
     return effects
 

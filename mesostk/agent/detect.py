@@ -53,6 +53,8 @@ def settings_of(values: Values, environ: Mapping[str, str]) -> Settings:
         shutdown_grace_s=values.executor_shutdown_grace_period,
         recovery_timeout_s=values.recovery_timeout,
         max_completed_runs=values.max_completed_executors_per_framework,
+        cgroups_enable_cfs=values.cgroups_enable_cfs,
+        sandbox_directory=values.sandbox_directory,
     )
 
 

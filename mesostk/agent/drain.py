@@ -6,7 +6,7 @@ Source: spec §8.10 (DRAIN_AGENT).
 from __future__ import annotations
 
 from mesostk.agent import endings, executors, kills, layout
-from mesostk.agent.state import Run, State, TaskEntry
+from mesostk.agent.state import Run, Settings, State, TaskEntry
 from mesostk.agent.state import Wait as WaitBase
 from mesostk.base.core import Delete, Effect, Put, note
 from mesostk.wire.link import Drain
@@ -43,13 +43,13 @@ def drain_saved(state: State, now: float, error: str | None) -> list[Effect]:
 
 def _end(state: State, now: float, run: Run, entry: TaskEntry, config: DrainConfig) -> list[Effect]:
     entry.gone = config.mark_gone
-    return kills.end(state, now, run, entry, "DRAIN", grace(entry, config))
+    return kills.end(state, now, run, entry, "DRAIN", grace(entry, config, state.settings))
 
 
-def grace(entry: TaskEntry, config: DrainConfig) -> float:
+def grace(entry: TaskEntry, config: DrainConfig, settings: Settings) -> float:
     """The task's own grace cut to the order's, or the order's if the task has none."""
     policy = entry.info.kill_policy
-    own_s = executors.grace_of(entry.info)
+    own_s = executors.grace_of(entry.info, settings)
     if config.max_grace_period is None:
         return own_s
     most_s = max(0.0, config.max_grace_period.nanoseconds / 1e9)

@@ -41,7 +41,9 @@ Outcome = tuple[TaskState, StatusReason | None, str, StatusSource]
 
 def outcome(framework: Framework, entry: TaskEntry, event: Exited) -> Outcome:
     """State, reason, text and source of the terminal update. Source: spec §3.3 "Exit"."""
-    text = describe(event.status)
+    text = describe(event.status, event.what)
+    if event.cause is not None:
+        text += f": {event.cause}"
     cause = entry.kill.cause if entry.kill is not None else "KILL" if event.killed else None
     if cause == "TIME":
         return ("TASK_FAILED", "REASON_MAX_COMPLETION_TIME_REACHED", text, "SOURCE_EXECUTOR")
@@ -66,18 +68,18 @@ def outcome(framework: Framework, entry: TaskEntry, event: Exited) -> Outcome:
     return ("TASK_FAILED", None, text, "SOURCE_EXECUTOR")
 
 
-def describe(status: int | None) -> str:
-    """A wait status in the original's words (spec §3.3)."""
+def describe(status: int | None, what: str = "Command") -> str:
+    """A wait status of `what` in the original's words (spec §3.3, §3.4)."""
     if status is None:
         return "Executor terminated"
     number = status & 0x7F
     if number == 0:
-        return f"Command exited with status {status >> 8 & 0xFF}"
+        return f"{what} exited with status {status >> 8 & 0xFF}"
     try:
         name = signal.strsignal(number)
     except ValueError:
         name = None
-    return f"Command terminated with signal {name if name is not None else number}"
+    return f"{what} terminated with signal {name if name is not None else number}"
 
 
 def killed_before_launch(state: State, now: float, run: Run) -> list[Effect]:

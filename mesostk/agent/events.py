@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from mesostk.agent.docker_spec import DockerPlan
 from mesostk.base.core import Delete, Effect, Event, Put
 from mesostk.wire.link import ClusterEpoch, Down, StatusUpdate, Subscribe, Up
 from mesostk.wire.mesos import (
@@ -98,10 +99,14 @@ class KillRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class RunSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """What the runtime directory says of one run: alive and watched again, ended, or neither."""
+    """What the runtime directory says of one run: alive and watched again, ended, or neither.
+
+    `launched` is what is known anew of a live one whose start nobody may have been told.
+    """
 
     alive: bool = False
     ended: Exited | None = None
+    launched: Launched | None = None
 
 
 class RecoveredRun(Event, frozen=True, kw_only=True):
@@ -177,7 +182,10 @@ class ShutdownRequested(Event, frozen=True):
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What to start. `sandbox` is relative to work_dir; no limit where None."""
+    """What to start. `sandbox` is relative to work_dir; no limit where None.
+
+    With `docker`, that container is all that counts besides ids, sandbox and user.
+    """
 
     container_id: str
     framework_id: str
@@ -193,6 +201,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     mem_limit_mib: float | None = None
     rlimits: tuple[tuple[str, int | None, int | None], ...] = ()
     grace_s: float = 3.0
+    docker: DockerPlan | None = None
 
 
 class Fetch(Effect, frozen=True):
@@ -226,10 +235,15 @@ class Launch(Effect, frozen=True):
 
 
 class Launched(Event, frozen=True):
-    """The task was exec'ed; `pid` is the task's own."""
+    """The task was exec'ed; `pid` is the task's own.
+
+    `data` goes into TASK_RUNNING; `ips` are the container's own addresses, if it has any.
+    """
 
     container_id: str
     pid: int
+    data: bytes | None = None
+    ips: tuple[str, ...] = ()
 
 
 class LaunchFailed(Event, frozen=True):
@@ -244,7 +258,8 @@ class Exited(Event, frozen=True):
 
     `status` is the wait status, None if nobody saw the end. `failure`: why the task never ran.
     `killed`: the supervisor was asked to end it before it did. `oom`: the kernel killed it for its
-    memory limit. `message` tells more where there is more to tell.
+    memory limit. `message` tells more where there is more to tell. `what` ended, in reports;
+    `cause` is added to them.
     """
 
     container_id: str
@@ -253,6 +268,8 @@ class Exited(Event, frozen=True):
     killed: bool = False
     oom: bool = False
     message: str | None = None
+    what: str = "Command"
+    cause: str | None = None
 
 
 class KillRun(Effect, frozen=True):

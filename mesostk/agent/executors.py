@@ -7,7 +7,8 @@ frameworks and the default executor (task groups) are not run yet: `why_not` say
 
 from __future__ import annotations
 
-from mesostk.agent import layout
+from mesostk.agent import docker_spec, layout
+from mesostk.agent.docker_spec import DockerPlan
 from mesostk.agent.events import RunSpec
 from mesostk.agent.state import Framework, Run, Settings, State, TaskEntry
 from mesostk.wire.mesos import (
@@ -59,7 +60,12 @@ def why_not(task: TaskInfo, settings: Settings) -> Refusal | None:
         return ("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED", text)
     if task.command.shell and task.command.value is None:
         return ("TASK_ERROR", "REASON_TASK_INVALID", "Shell command has no 'value'")
-    if not task.command.shell and task.command.value is None:
+    if _is_docker(task):
+        wrong = docker_spec.why_not(task, enable_cfs=settings.cgroups_enable_cfs)
+        if wrong is not None:
+            text = f"Failed to launch container: {wrong}"
+            return ("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED", text)
+    elif not task.command.shell and task.command.value is None:
         return ("TASK_ERROR", "REASON_TASK_INVALID", "Command has no executable in 'value'")
     if task.command.uris and not settings.fetch_uris:
         return (
@@ -70,9 +76,13 @@ def why_not(task: TaskInfo, settings: Settings) -> Refusal | None:
     return None
 
 
+def _is_docker(task: TaskInfo) -> bool:
+    return task.container is not None and task.container.type == "DOCKER"
+
+
 def _can_contain(container: ContainerInfo, settings: Settings) -> bool:
     if container.type == "DOCKER":
-        return False
+        return "docker" in settings.containerizers
     image = container.mesos.image if container.mesos is not None else None
     return image is None and "mesos" in settings.containerizers
 
@@ -103,11 +113,12 @@ def _shown(command: CommandInfo | None) -> str:
     return f"[{', '.join((command.value, *command.arguments))}]"
 
 
-def grace_of(task: TaskInfo) -> float:
-    """Seconds between TERM and KILL that the task itself asks for."""
+def grace_of(task: TaskInfo, settings: Settings) -> float:
+    """Seconds between TERM and KILL that the task itself asks for, or those of its kind."""
     policy = task.kill_policy
     if policy is None or policy.grace_period is None:
-        return DEFAULT_GRACE_S
+        # Source: spec §3.4 for containers.
+        return settings.shutdown_grace_s if _is_docker(task) else DEFAULT_GRACE_S
     return max(0.0, policy.grace_period.nanoseconds / 1e9)
 
 
@@ -155,6 +166,32 @@ def environment(state: State, framework: Framework, run: Run, task: TaskInfo) ->
     return env
 
 
+def docker_environment(state: State, run: Run, task: TaskInfo) -> dict[str, str]:
+    """Variables that a container gets besides its image's. Source: spec §8.3, §8.9."""
+    env = {
+        "MESOS_SANDBOX": state.settings.sandbox_directory,
+        "MESOS_CONTAINER_NAME": docker_spec.name_of(run.container_id),
+    }
+    role = allocation_role(task.resources)
+    if role is not None:
+        env["MESOS_ALLOCATION_ROLE"] = role
+    if task.command is not None:
+        env.update(_variables(task.command.environment))
+    return env
+
+
+def _docker_plan(state: State, run: Run, task: TaskInfo) -> DockerPlan:
+    settings = state.settings
+    around = docker_spec.Surroundings(
+        sandbox=f"{settings.work_dir}/{sandbox_of(state, run)}",
+        inside=settings.sandbox_directory,
+        env=docker_environment(state, run, task),
+        labels={"MESOS_FRAMEWORK_ID": run.framework_id, "MESOS_TASK_ID": task.task_id.value},
+        enable_cfs=settings.cgroups_enable_cfs,
+    )
+    return docker_spec.plan(task, around)
+
+
 def allocation_role(resources: tuple[Resource, ...]) -> str | None:
     """The role that the task's resources were offered to."""
     for resource in resources:
@@ -174,8 +211,22 @@ def _amount(task: TaskInfo, name: str) -> float:
 
 
 def run_spec(state: State, framework: Framework, run: Run, entry: TaskEntry) -> RunSpec:
-    """What the launcher needs to start a command task."""
+    """What the launcher, or the Docker engine, needs to start a task."""
     task = entry.info
+    if run.is_docker:
+        return RunSpec(
+            container_id=run.container_id,
+            framework_id=run.framework_id,
+            executor_id=run.executor_id,
+            executable="",
+            argv=(),
+            env={},
+            sandbox=sandbox_of(state, run),
+            user=user_of(framework.info, task, state.settings),
+            cpus=_amount(task, "cpus"),
+            mem_mib=_amount(task, "mem"),
+            docker=_docker_plan(state, run, task),
+        )
     command = task.command
     assert command is not None
     assert command.value is not None
@@ -205,5 +256,5 @@ def run_spec(state: State, framework: Framework, run: Run, entry: TaskEntry) -> 
             for r in (rlimits.rlimits if rlimits is not None else ())
             if r.type is not None
         ),
-        grace_s=grace_of(task),
+        grace_s=grace_of(task, state.settings),
     )

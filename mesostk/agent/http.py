@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import psutil
 from aiohttp import web
 
@@ -196,6 +197,12 @@ class Endpoints:
             elif resource.name in ("mem", "disk"):
                 name = f"{resource.name}_limit_bytes"
                 allowed[name] = int(allowed.get(name, 0) + resource.scalar.value * 2**20)
+        docker = self._runs.docker
+        if docker is not None and docker.owns(run.container_id):
+            allowed |= await docker.statistics(run.container_id)
+            return msgspec.convert(
+                {"timestamp": self._daemon.clock.wall(), **allowed}, usage.Statistics
+            )
         return await self._daemon.disk(
             usage.of_run,
             self._daemon.clock.wall(),

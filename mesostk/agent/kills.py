@@ -52,7 +52,7 @@ def kill(state: State, now: float, message: Kill) -> list[Effect]:
         return endings.answer_unknown(state, now, key, "REASON_EXECUTOR_TERMINATED", text)
     run, entry = found
     policy = message.kill_policy
-    grace_s = executors.grace_of(entry.info)
+    grace_s = executors.grace_of(entry.info, state.settings)
     if policy is not None and policy.grace_period is not None:
         grace_s = max(0.0, policy.grace_period.nanoseconds / 1e9)
     return end(state, now, run, entry, "KILL", grace_s)
@@ -114,7 +114,12 @@ def kill_saved(state: State, now: float, what: KillSaved, error: str | None) -> 
 def kill_now(state: State, now: float, run: Run) -> list[Effect]:
     """Tell the supervisor, once the task runs and the reason is on disk."""
     entry = run.only_task
-    if run.phase != "RUNNING" or entry.kill_at is None or not entry.kill_saved:
+    if entry.kill_at is None or not entry.kill_saved:
+        return []
+    if run.phase == "LAUNCHING" and run.is_docker:
+        # Its image may still be on the way, for minutes: the launch is called off.
+        return [KillRun(run.container_id, max(0.0, entry.kill_at - now))]
+    if run.phase != "RUNNING":
         return []
     state.call_at(entry.kill_at + KILL_AGAIN_S, KillAgain(run.container_id))
     return [KillRun(run.container_id, max(0.0, entry.kill_at - now))]
@@ -140,7 +145,8 @@ def time_up(state: State, now: float, timer: TimeUp) -> list[Effect]:
     run = state.runs.get(timer.container_id)
     if run is None or run.phase != "RUNNING":
         return []
-    return end(state, now, run, run.only_task, "TIME", executors.grace_of(run.only_task.info))
+    grace_s = executors.grace_of(run.only_task.info, state.settings)
+    return end(state, now, run, run.only_task, "TIME", grace_s)
 
 
 def shutdown_framework(state: State, now: float, framework_id: str) -> list[Effect]:
@@ -170,6 +176,6 @@ def end_silently(state: State, now: float, run: Run, grace_s: float) -> list[Eff
         return [CancelFetch(run.container_id), *endings.forget(state, run)]
     run.only_task.kill_at = now + grace_s
     run.only_task.kill_saved = True
-    if run.phase == "RUNNING":
+    if run.phase in {"RUNNING", "LAUNCHING"}:
         return kill_now(state, now, run)
-    return []  # SAVING and LAUNCHING end at the next step
+    return []  # SAVING ends at the next step

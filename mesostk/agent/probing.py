@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mesostk.agent.checks import kind_of
 from mesostk.agent.events import Probe, Probed
@@ -17,6 +18,9 @@ from mesostk.base.core import Event
 from mesostk.base.daemon import Daemon
 from mesostk.errors import MesostkError, Unavailable
 from mesostk.wire.mesos import CommandInfo, HTTPCheckInfo, TCPCheckInfo
+
+if TYPE_CHECKING:
+    from mesostk.agent.docker import DockerRuns
 
 #: curl, which the original uses, follows 50; a task that redirects that often is in a circle.
 _MAX_REDIRECTS = 10
@@ -33,12 +37,18 @@ class Prober:
     """Runs probes, each in a task of its own, and tells their outcome."""
 
     def __init__(
-        self, daemon: Daemon, client: Client, feed: Callable[[Event], None], work_dir: Path
+        self,
+        daemon: Daemon,
+        client: Client,
+        feed: Callable[[Event], None],
+        work_dir: Path,
+        docker: Callable[[], DockerRuns | None] = lambda: None,
     ) -> None:
         self._daemon = daemon
         self._client = client
         self._feed = feed
         self._work_dir = work_dir
+        self._docker = docker
 
     def probe(self, effect: Probe) -> None:
         """Begin a probe; `Probed` follows within its timeout."""
@@ -60,17 +70,26 @@ class Prober:
     async def _once(self, effect: Probe) -> None:
         check = effect.check
         kind = kind_of(check)
+        docker = self._docker()
+        if docker is not None and not docker.owns(effect.container_id):
+            docker = None
+        # A container with an address of its own is asked there, whatever ports it maps.
+        own = docker.address(effect.container_id) if docker is not None else None
         if kind == "HTTP" and check.http is not None:
-            await self._http(check.http)
+            await self._http(check.http, own)
         elif kind == "TCP" and check.tcp is not None:
-            await _tcp(check.tcp)
+            await _tcp(check.tcp, own)
+        elif kind == "COMMAND" and check.command is not None and docker is not None:
+            argv, env = _program_of(check.command)
+            _judge(await docker.execute(effect.container_id, argv, env))
         elif kind == "COMMAND" and check.command is not None:
             await _command(check.command, effect.env, self._work_dir / effect.sandbox, effect.user)
         else:
             raise Unhealthy("health check names neither command, http nor tcp")
 
-    async def _http(self, check: HTTPCheckInfo) -> None:
+    async def _http(self, check: HTTPCheckInfo, own: str | None) -> None:
         host = "[::1]" if check.protocol == "IPv6" else "127.0.0.1"
+        host = own if own is not None else host
         path = check.path if check.path is not None else "/"
         scheme = check.scheme if check.scheme is not None else "http"
         url = f"{scheme}://{host}:{check.port}{path if path.startswith('/') else '/' + path}"
@@ -87,8 +106,9 @@ class Prober:
         raise Unhealthy(f"{url} redirects more than {_MAX_REDIRECTS} times")
 
 
-async def _tcp(check: TCPCheckInfo) -> None:
+async def _tcp(check: TCPCheckInfo, own: str | None) -> None:
     host = "::1" if check.protocol == "IPv6" else "127.0.0.1"
+    host = own if own is not None else host
     try:
         _, writer = await asyncio.open_connection(host, check.port)
     except OSError as error:
@@ -99,10 +119,8 @@ async def _tcp(check: TCPCheckInfo) -> None:
 async def _command(
     command: CommandInfo, env: Mapping[str, str], sandbox: Path, user: str | None
 ) -> None:
-    value = command.value if command.value is not None else ""
-    argv = ["/bin/sh", "-c", value] if command.shell else [value, *command.arguments[1:]]
-    own = command.environment.variables if command.environment is not None else ()
-    full_env = {**env, **{v.name: v.value for v in own if v.value is not None}}
+    argv, own = _program_of(command)
+    full_env = {**env, **own}
     loop = asyncio.get_running_loop()
     try:
         # Not asyncio's subprocesses: uvloop's cannot change the user.
@@ -117,8 +135,19 @@ async def _command(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         status = process.wait()
+    _judge(status)
+
+
+def _judge(status: int) -> None:
     if status != 0:
         raise Unhealthy(f"command exited with status {status}")
+
+
+def _program_of(command: CommandInfo) -> tuple[list[str], dict[str, str]]:
+    value = command.value if command.value is not None else ""
+    argv = ["/bin/sh", "-c", value] if command.shell else [value, *command.arguments[1:]]
+    own = command.environment.variables if command.environment is not None else ()
+    return argv, {v.name: v.value for v in own if v.value is not None}
 
 
 def _start(

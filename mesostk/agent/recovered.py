@@ -9,6 +9,7 @@ from __future__ import annotations
 from mesostk.agent import drain, endings, kills, registration, tasks, updates
 from mesostk.agent.events import (
     KillRun,
+    Launched,
     RecoveredAgent,
     RecoveredFramework,
     RecoveredRun,
@@ -59,7 +60,7 @@ def run(state: State, now: float, event: RecoveredRun) -> list[Effect]:
         again.phase = "OVER"
         return [KillRun(again.container_id, 0.0)] if event.seen.alive else []
     if event.seen.alive:
-        return _take_up(state, now, again, entry)
+        return _take_up(state, now, again, entry, event.seen.launched)
     if event.seen.ended is not None:
         return endings.exited(state, now, event.seen.ended)
     return _lost(state, now, owner, again, entry, event)
@@ -95,17 +96,22 @@ def _end_unseen(state: State, now: float, again: Run) -> list[Effect]:
     return kills.end_silently(state, now, again, 0.0)
 
 
-def _take_up(state: State, now: float, again: Run, entry: TaskEntry) -> list[Effect]:
+def _take_up(
+    state: State, now: float, again: Run, entry: TaskEntry, launched: Launched | None
+) -> list[Effect]:
     effects: list[Effect] = [
         note("Recovered", task=entry.info.task_id.value, run=again.container_id)
     ]
+    if launched is not None:
+        again.pid, again.ips = launched.pid, launched.ips
     if entry.kill is not None:
         # The order to kill may not have reached the supervisor; twice does no harm.
         entry.kill_at = now + entry.kill.grace_s
         entry.kill_saved = True
         return effects + kills.kill_now(state, now, again)
     if entry.state in {"TASK_STAGING", "TASK_STARTING"}:
-        return effects + tasks.now_running(state, now, again)
+        data = launched.data if launched is not None else None
+        return effects + tasks.now_running(state, now, again, data)
     tasks.start_clocks(state, now, again)
     return effects
 

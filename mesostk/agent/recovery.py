@@ -65,6 +65,13 @@ class FoundRun(msgspec.Struct, kw_only=True):
     is_over: bool = False
     had_task: bool = False
 
+    @property
+    def is_docker(self) -> bool:
+        """By either record, should one be unreadable."""
+        told = [self.executor.container] if self.executor is not None else []
+        told += [self.task.container] if self.task is not None else []
+        return any(container is not None and container.type == "DOCKER" for container in told)
+
 
 class Found(msgspec.Struct, kw_only=True):
     """What `read` made of the files.
@@ -85,8 +92,14 @@ class Found(msgspec.Struct, kw_only=True):
 
     @property
     def wanted(self) -> list[str]:
-        """Container ids of the runs whose fate must be found out."""
-        return [run.container_id for run in self.runs.values() if not run.is_over]
+        """Container ids of the runs whose fate the launcher's records tell."""
+        runs = self.runs.values()
+        return [run.container_id for run in runs if not run.is_over and not run.is_docker]
+
+    @property
+    def docker(self) -> list[FoundRun]:
+        """Runs whose fate the Docker engine knows."""
+        return [run for run in self.runs.values() if not run.is_over and run.is_docker]
 
     def events(self, seen: Mapping[str, RunSeen]) -> list[Event]:
         """What the core is told; `seen` by container id, absent meaning that nothing was found."""

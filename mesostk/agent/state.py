@@ -68,6 +68,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_grace_s: float = 5.0
     recovery_timeout_s: float = 900.0
     fetch_uris: bool = True
+    cgroups_enable_cfs: bool = False
+    sandbox_directory: str = "/mnt/mesos/sandbox"
     max_completed_frameworks: int = 50
     max_completed_runs: int = 150
 
@@ -102,7 +104,7 @@ class Run(msgspec.Struct, kw_only=True):
     """One life of an executor; a command task's run has that one task and no executor process.
 
     `on_disk`: it has records in work_dir. `silent`: its end is not reported, because the framework
-    is gone or does not checkpoint.
+    is gone or does not checkpoint. `ips`: the container's own addresses, if not the agent's.
     """
 
     framework_id: str
@@ -115,6 +117,13 @@ class Run(msgspec.Struct, kw_only=True):
     on_disk: bool = True
     silent: bool = False
     checker: Checker | None = None
+    ips: tuple[str, ...] = ()
+
+    @property
+    def is_docker(self) -> bool:
+        """Whether the Docker engine runs it."""
+        container = self.executor.container
+        return container is not None and container.type == "DOCKER"
 
     @property
     def executor_id(self) -> str:

@@ -200,17 +200,17 @@ def launched(state: State, now: float, event: Launched) -> list[Effect]:
     if run is None or run.phase != "LAUNCHING":
         return []
     run.phase = "RUNNING"
-    run.pid = event.pid
+    run.pid, run.ips = event.pid, event.ips
     if run.silent:
         return kills.kill_now(state, now, run)
-    return now_running(state, now, run) + kills.kill_now(state, now, run)
+    return now_running(state, now, run, event.data) + kills.kill_now(state, now, run)
 
 
-def now_running(state: State, now: float, run: Run) -> list[Effect]:
+def now_running(state: State, now: float, run: Run, data: bytes | None = None) -> list[Effect]:
     """Say that the task runs, and start its clocks."""
     entry = run.only_task
     start_clocks(state, now, run)
-    running = updates.make_status(state, now, run, entry, "TASK_RUNNING")
+    running = updates.make_status(state, now, run, entry, "TASK_RUNNING", data=data)
     return updates.report(state, now, run, entry, running)
 
 

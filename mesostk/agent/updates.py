@@ -87,14 +87,18 @@ def make_status(
     reason: StatusReason | None = None,
     message: str | None = None,
     check_status: CheckStatusInfo | None = None,
+    data: bytes | None = None,
 ) -> TaskStatus:
     """A status of a task as the framework will see it, with a new uuid."""
+    ips = run.ips or (state.settings.ip,)
+    addresses = tuple(IPAddress(ip_address=ip) for ip in ips)
     return TaskStatus(
         task_id=entry.info.task_id,
         state=task_state,
         message=message,
         source=source,
         reason=reason,
+        data=data,
         agent_id=state.own_id,
         executor_id=run.executor.executor_id,
         timestamp=state.wall(now),
@@ -104,7 +108,7 @@ def make_status(
         labels=entry.info.labels if source == "SOURCE_EXECUTOR" else None,
         container_status=ContainerStatus(
             container_id=ContainerID(run.container_id),
-            network_infos=(NetworkInfo(ip_addresses=(IPAddress(ip_address=state.settings.ip),)),),
+            network_infos=(NetworkInfo(ip_addresses=addresses),),
             executor_pid=run.pid,
         ),
     )

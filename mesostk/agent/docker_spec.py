@@ -1,0 +1,279 @@
+"""From a task with a DOCKER container to the body of the engine's create call. Pure.
+
+::
+
+    TaskInfo ── container.docker ─▶ Image, HostConfig{NetworkMode, PortBindings, Privileged}
+             ├─ container.volumes ─▶ HostConfig{Binds, Mounts}, Volumes
+             ├─ command           ─▶ Entrypoint, Cmd, Env
+             ├─ resources, limits ─▶ HostConfig{CpuShares, CpuQuota, Memory, MemoryReservation}
+             └─ docker.parameters ─▶ anything, last (docker_parameters.py)
+
+Sources: spec §8.9; Docker Engine API, `POST /containers/create`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+import msgspec
+
+from mesostk.agent import docker_parameters
+from mesostk.agent.docker_parameters import BadContainer, Body
+from mesostk.wire.mesos import (
+    CommandInfo,
+    ContainerInfo,
+    DockerInfo,
+    TaskInfo,
+    Volume,
+)
+
+#: Least values that the engine and the kernel take. Source: spec §8.9.
+MIN_CPU_SHARES = 2
+MIN_MEMORY_BYTES = 32 << 20
+
+SHARES_PER_CPU = 1024
+CFS_PERIOD_US = 100_000
+MIN_CFS_QUOTA_US = 1_000
+
+_MIB = 1 << 20
+
+#: Containers are called this, then their container id. Source: spec §8.9.
+NAME_PREFIX = "mesos-"
+
+_NETWORKS = {"HOST": "host", "BRIDGE": "bridge", "NONE": "none"}
+
+
+class DockerPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to create. `folders` are made in the sandbox first, relative to it.
+
+    `body` is that of the create call, complete but for the label that names this agent.
+    """
+
+    image: str
+    force_pull: bool
+    body: dict[str, Any]
+    folders: tuple[str, ...] = ()
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent adds: absolute path of the sandbox, where it appears inside, and variables."""
+
+    sandbox: str
+    inside: str
+    env: dict[str, str]
+    labels: dict[str, str]
+    enable_cfs: bool = False
+
+
+def name_of(container_id: str) -> str:
+    """What the engine calls the container of a run."""
+    return NAME_PREFIX + container_id
+
+
+def plan(task: TaskInfo, around: Surroundings) -> DockerPlan:
+    """The container of `task`; raises BadContainer with the field and the reason."""
+    container, command = task.container, task.command
+    docker = container.docker if container is not None else None
+    if container is None or docker is None:
+        raise BadContainer("container.docker is missing; it names the image")
+    if not docker.image.strip():
+        raise BadContainer("container.docker.image is empty")
+    body: Body = {
+        "Image": docker.image,
+        "Env": [f"{name}={value}" for name, value in around.env.items()],
+        "Labels": dict(around.labels),
+        "HostConfig": {
+            "NetworkMode": _network(container, docker),
+            "Privileged": docker.privileged,
+            "LogConfig": {"Type": "json-file"},
+            **_limits(task, enable_cfs=around.enable_cfs),
+        },
+        **_command(command),
+    }
+    _volumes(body, container, around)
+    folders = tuple(_sandbox_folders(container))
+    # Parameters that move the container to another network decide whether ports can be mapped.
+    docker_parameters.apply(body, docker.parameters)
+    docker_parameters.name_endpoint(body)
+    network = body["HostConfig"]["NetworkMode"]
+    _ports(body, docker, task, network)
+    if container.hostname is not None:
+        if network == "host":
+            raise BadContainer("container.hostname cannot be set in network HOST")
+        body["Hostname"] = container.hostname
+    return DockerPlan(
+        image=docker.image, force_pull=bool(docker.force_pull_image), body=body, folders=folders
+    )
+
+
+def why_not(task: TaskInfo, *, enable_cfs: bool = False) -> str | None:
+    """Why no container can be made of `task`; None if it can."""
+    around = Surroundings(sandbox="/x", inside="/x", env={}, labels={}, enable_cfs=enable_cfs)
+    try:
+        plan(task, around)
+    except BadContainer as error:
+        return str(error)
+    return None
+
+
+# -- command --------------------------------------------------------------------------------------
+
+
+def _command(command: CommandInfo | None) -> Body:
+    """A shell replaces the image's entry point; arguments go to it."""
+    if command is None:
+        return {}
+    if command.shell:
+        if command.value is None:
+            raise BadContainer("command.value is missing; give 'shell': false to run the image's")
+        return {"Entrypoint": ["/bin/sh"], "Cmd": ["-c", command.value]}
+    words = [*((command.value,) if command.value is not None else ()), *command.arguments]
+    return {"Cmd": words} if words else {}
+
+
+# -- limits ---------------------------------------------------------------------------------------
+
+
+def _limits(task: TaskInfo, *, enable_cfs: bool) -> Body:
+    cpus, memory = _amount(task, "cpus"), _amount(task, "mem")
+    hard = {name: limit.value for name, limit in task.limits.items()}
+    limits: Body = {"CpuShares": max(MIN_CPU_SHARES, int(SHARES_PER_CPU * cpus))}
+    cpus_limit = hard.get("cpus", cpus if enable_cfs else math.inf)
+    if not math.isinf(cpus_limit):
+        limits["CpuPeriod"] = CFS_PERIOD_US
+        limits["CpuQuota"] = max(MIN_CFS_QUOTA_US, int(CFS_PERIOD_US * cpus_limit))
+    if "mem" not in hard:
+        limits["Memory"] = max(MIN_MEMORY_BYTES, int(memory * _MIB))
+        return limits
+    limits["MemoryReservation"] = max(MIN_MEMORY_BYTES, int(memory * _MIB))
+    if not math.isinf(hard["mem"]):
+        limits["Memory"] = max(MIN_MEMORY_BYTES, int(hard["mem"] * _MIB))
+    return limits
+
+
+def _amount(task: TaskInfo, name: str) -> float:
+    return sum(r.scalar.value for r in task.resources if r.name == name and r.scalar is not None)
+
+
+# -- network --------------------------------------------------------------------------------------
+
+
+def _network(container: ContainerInfo, docker: DockerInfo) -> str:
+    if docker.network != "USER":
+        return _NETWORKS[docker.network]
+    names = [info.name for info in container.network_infos]
+    if any(p.key.lstrip("-") in ("net", "network") for p in docker.parameters):
+        return "bridge"  # the parameter names it
+    if len(names) != 1 or names[0] is None:
+        raise BadContainer(
+            f"network USER needs exactly one entry with a name in container.network_infos, "
+            f"not {len(names)}"
+        )
+    return names[0]
+
+
+def _ports(body: Body, docker: DockerInfo, task: TaskInfo, network: str) -> None:
+    if not docker.port_mappings:
+        return
+    if network in ("host", "none"):
+        raise BadContainer("container.docker.port_mappings need network BRIDGE or USER")
+    offered = [
+        (r.begin, r.end)
+        for resource in task.resources
+        if resource.name == "ports" and resource.ranges is not None
+        for r in resource.ranges.range
+    ]
+    exposed: Body = body.setdefault("ExposedPorts", {})
+    bindings: Body = body["HostConfig"].setdefault("PortBindings", {})
+    for mapping in docker.port_mappings:
+        if not any(begin <= mapping.host_port <= end for begin, end in offered):
+            raise BadContainer(
+                f"host_port {mapping.host_port} of container.docker.port_mappings is not among "
+                "the ports of the task's resources"
+            )
+        protocol = mapping.protocol if mapping.protocol is not None else "tcp"
+        try:
+            key = docker_parameters.port_key(f"{mapping.container_port}/{protocol}")
+        except ValueError as error:
+            raise BadContainer(f"container.docker.port_mappings: {error}") from error
+        exposed[key] = {}
+        bindings.setdefault(key, []).append({"HostPort": str(mapping.host_port)})
+
+
+# -- volumes --------------------------------------------------------------------------------------
+
+
+def _volumes(body: Body, container: ContainerInfo, around: Surroundings) -> None:
+    host = body["HostConfig"]
+    # As a mount, not as `path:path`: the ids in the sandbox's path may hold colons.
+    host["Mounts"] = [{"Type": "bind", "Source": around.sandbox, "Target": around.inside}]
+    if container.docker is not None and container.docker.volume_driver is not None:
+        host["VolumeDriver"] = container.docker.volume_driver
+    for volume in container.volumes:
+        inside = str(PurePosixPath(around.inside, volume.container_path))
+        read_only = volume.mode == "RO"
+        outside = _outside(volume)
+        if outside is None:
+            body.setdefault("Volumes", {})[inside] = {}
+        elif not outside.startswith("/") and volume.source is not None and _is_named(volume):
+            _use_driver(host, volume)
+            host.setdefault("Binds", []).append(_bind(outside, inside, read_only))
+        elif outside.startswith("/"):
+            host.setdefault("Binds", []).append(_bind(outside, inside, read_only))
+        else:
+            source = str(PurePosixPath(around.sandbox, outside))
+            mount = {"Type": "bind", "Source": source, "Target": inside, "ReadOnly": read_only}
+            host["Mounts"].append(mount)
+
+
+def _bind(outside: str, inside: str, read_only: bool) -> str:
+    for path in (outside, inside):
+        if ":" in path:
+            raise BadContainer(f"container.volumes: '{path}' must not hold a colon")
+    return f"{outside}:{inside}:{'ro' if read_only else 'rw'}"
+
+
+def _is_named(volume: Volume) -> bool:
+    return volume.source is not None and volume.source.type == "DOCKER_VOLUME"
+
+
+def _outside(volume: Volume) -> str | None:
+    """Path on the host, name of a volume, or path in the sandbox; None for a new volume."""
+    if volume.image is not None:
+        raise BadContainer("container.volumes: images cannot be mounted")
+    source = volume.source
+    if source is None:
+        path = volume.host_path
+    elif source.type == "DOCKER_VOLUME" and source.docker_volume is not None:
+        return source.docker_volume.name
+    elif source.type == "HOST_PATH" and source.host_path is not None:
+        path = source.host_path.path
+    elif source.type == "SANDBOX_PATH" and source.sandbox_path is not None:
+        path = source.sandbox_path.path
+        if source.sandbox_path.type == "PARENT" or path.startswith("/"):
+            raise BadContainer("container.volumes: sandbox_path must be SELF and relative")
+    else:
+        raise BadContainer(f"container.volumes: source {source.type} cannot be used with docker")
+    if path is not None and not path.startswith("/") and ".." in PurePosixPath(path).parts:
+        raise BadContainer(f"container.volumes: '{path}' leads out of the sandbox")
+    return path
+
+
+def _use_driver(host: Body, volume: Volume) -> None:
+    named = volume.source.docker_volume if volume.source is not None else None
+    driver = named.driver if named is not None else None
+    if driver is None:
+        return
+    if host.get("VolumeDriver", driver) != driver:
+        raise BadContainer("container.volumes: a container has one volume driver, not several")
+    host["VolumeDriver"] = driver
+
+
+def _sandbox_folders(container: ContainerInfo) -> Iterator[str]:
+    for volume in container.volumes:
+        outside = _outside(volume)
+        if outside is not None and not outside.startswith("/") and not _is_named(volume):
+            yield outside

@@ -1,0 +1,422 @@
+"""The real agent with a real Docker engine of its own that is stopped and killed under it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from msgspec.structs import replace
+
+from mesostk.agent.tests.agent_bench import AGENT, cpus, task
+from mesostk.agent.tests.test_agent_process import AgentProcess, ScriptedMaster
+from mesostk.testing.dockerd import IMAGE, Dockerd, load_image
+from mesostk.testing.requirements import DOCKER_SOCKET, require_docker, require_root
+from mesostk.wire import json
+from mesostk.wire.link import Kill
+from mesostk.wire.mesos import (
+    CommandInfo,
+    ContainerInfo,
+    DockerInfo,
+    DurationInfo,
+    FrameworkID,
+    HealthCheck,
+    HTTPCheckInfo,
+    KillPolicy,
+    Parameter,
+    PortMapping,
+    Range,
+    Ranges,
+    Resource,
+    Scalar,
+    TaskID,
+    TaskInfo,
+    Volume,
+)
+
+pytestmark = [pytest.mark.docker, pytest.mark.root]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dockerd]:
+    require_docker()
+    require_root()
+    engine = Dockerd(tmp_path_factory.mktemp("engine"))
+    engine.start()
+    load_image(engine.socket)
+    yield engine
+    engine.remove()
+    shutil.rmtree(engine.root, ignore_errors=True)
+
+
+@pytest.fixture
+async def master() -> AsyncIterator[ScriptedMaster]:
+    master = ScriptedMaster()
+    runner = await master.start()
+    yield master
+    await runner.cleanup()
+
+
+def agent_of(tmp_path: Path, master: ScriptedMaster, socket: Path, *flags: str) -> AgentProcess:
+    work_dir = tmp_path / "work"
+    work_dir.mkdir()
+    return AgentProcess(
+        work_dir, master.url, "--containerizers=docker,mesos", f"--docker_socket={socket}", *flags
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(agent: AgentProcess, master: ScriptedMaster) -> AsyncIterator[AgentProcess]:
+    await agent.start()
+    try:
+        await master.until(lambda: bool(master.subscriptions))
+        yield agent
+    finally:
+        await agent.kill(signal.SIGTERM)
+        remove_all(agent)
+        print((agent.work_dir.parent / "agent.log").read_text())
+
+
+@pytest.fixture
+async def agent(
+    tmp_path: Path, master: ScriptedMaster, engine: Dockerd
+) -> AsyncIterator[AgentProcess]:
+    async with running(agent_of(tmp_path, master, engine.socket), master) as agent:
+        yield agent
+
+
+def remove_all(agent: AgentProcess) -> None:
+    """Leave none of the agent's containers behind, whatever became of the test."""
+    path = next(a.partition("=")[2] for a in agent.arguments if a.startswith("--docker_socket"))
+    owner = (agent.work_dir / "meta/docker_owner").read_text()
+    if not Path(path).exists():
+        return
+    client = docker.APIClient(base_url=f"unix://{path}", version="auto")
+    with contextlib.closing(client):
+        found = client.containers(all=True, filters={"label": f"mesostk.work_dir={owner}"})
+        for container in found:
+            client.remove_container(container["Id"], force=True, v=True)
+
+
+def contained(task_id: str, command: str | None, **docker_info: Any) -> TaskInfo:
+    container = ContainerInfo(type="DOCKER", docker=DockerInfo(image=IMAGE, **docker_info))
+    info = CommandInfo(shell=False) if command is None else CommandInfo(value=command)
+    plain = task(task_id, "true")
+    memory = Resource(name="mem", type="SCALAR", scalar=Scalar(32.0))
+    return replace(plain, command=info, container=container, resources=(cpus(0.1), memory))
+
+
+def read(agent: AgentProcess, task_id: str, name: str = "stdout") -> str:
+    runs = agent.work_dir / f"slaves/{AGENT.value}/frameworks/F/executors/{task_id}/runs/latest"
+    return (runs / name).read_text()
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - files and the engine tell nobody
+            await asyncio.sleep(0.02)
+
+
+async def kill(master: ScriptedMaster, task_id: str) -> None:
+    await master.send(Kill(framework_id=FrameworkID("F"), task_id=TaskID(task_id)))
+
+
+async def test_a_container_runs_writes_its_sandbox_and_its_exit_code_is_told(
+    master: ScriptedMaster, agent: AgentProcess
+) -> None:
+    text = "echo hello; echo oops >&2; echo kept >$MESOS_SANDBOX/file; echo $X $(hostname); exit 7"
+    info = contained("t1", text, parameters=(Parameter(key="env", value="X=set"),))
+    await master.launch(info)
+    end = await master.until_ended("t1")
+    assert master.states("t1") == ["TASK_STARTING", "TASK_RUNNING", "TASK_FAILED"]
+    assert end.status.message == "Container exited with status 7"
+    assert read(agent, "t1") == f"hello\nset {socket.gethostname()}\n"
+    assert read(agent, "t1", "stderr") == "oops\n"
+    assert read(agent, "t1", "file") == "kept\n"
+    told = master.of("t1")[1].status
+    assert told.data is not None
+    inspected = json.decode(told.data, list)[0]
+    assert told.container_status is not None
+    assert told.container_status.container_id is not None
+    assert inspected["Name"] == f"/mesos-{told.container_status.container_id.value}"
+    assert inspected["Config"]["Labels"]["MESOS_TASK_ID"] == "t1"
+
+
+def has_said(agent: AgentProcess, task_id: str, text: str) -> bool:
+    return read(agent, task_id) == text
+
+
+async def test_a_killed_container_gets_its_grace_and_no_more(
+    master: ScriptedMaster, agent: AgentProcess
+) -> None:
+    gentle = contained(
+        "gentle", "trap 'echo bye; exit 0' TERM; echo hi; while :; do sleep 0.1; done"
+    )
+    stubborn = contained("stubborn", "trap '' TERM; echo hi; while :; do sleep 0.1; done")
+    policy = KillPolicy(grace_period=DurationInfo(nanoseconds=1_000_000_000))
+    await master.launch(gentle)
+    await master.launch(replace(stubborn, kill_policy=policy))
+    for name in ("gentle", "stubborn"):
+        await master.until_state(name, "TASK_RUNNING")
+        await until(functools.partial(has_said, agent, name, "hi\n"))
+        await kill(master, name)
+    assert (await master.until_ended("gentle")).status.state == "TASK_KILLED"
+    ended = (await master.until_ended("stubborn")).status
+    assert (ended.state, ended.message) == ("TASK_KILLED", "Container exited with status 137")
+    assert read(agent, "gentle") == "hi\nbye\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"image": "mesostk-none:1"}, "image 'mesostk-none:1' cannot be had"),
+        ({"parameters": (Parameter(key="frob", value="x"),)}, "parameter 'frob' is no option"),
+        ({"parameters": (Parameter(key="restart", value="always"),)}, "'restart' cannot be used"),
+        ({"parameters": (Parameter(key="cap-add", value="NO_SUCH"),)}, "NO_SUCH"),
+        (
+            {"parameters": (Parameter(key="entrypoint", value="/bin/foreign"),)},
+            "its program is for another processor",
+        ),
+        (
+            {"parameters": (Parameter(key="entrypoint", value="/bin/absent"),)},
+            "the image has no such program",
+        ),
+        (
+            {"port_mappings": (PortMapping(host_port=31240, container_port=80),)},
+            "port_mappings need network BRIDGE or USER",
+        ),
+    ],
+)
+async def test_what_cannot_run_says_why(
+    master: ScriptedMaster, agent: AgentProcess, change: dict[str, Any], reason: str
+) -> None:
+    plain = contained("t1", None)
+    assert plain.container is not None
+    assert plain.container.docker is not None
+    container = replace(plain.container, docker=replace(plain.container.docker, **change))
+    await master.launch(replace(plain, container=container))
+    end = await master.until_ended("t1")
+    assert end.status.state == "TASK_FAILED"
+    assert end.status.message is not None
+    assert reason in end.status.message
+
+
+async def test_limits_are_the_engines_and_death_of_memory_is_told(
+    master: ScriptedMaster, agent: AgentProcess
+) -> None:
+    await master.launch(contained("t1", "x=a; while :; do x=$x$x; done"))
+    end = await master.until_ended("t1")
+    assert end.status.reason == "REASON_CONTAINER_LIMITATION_MEMORY"
+    assert end.status.message == "Memory limit exceeded: Requested: 32MB"
+
+
+async def test_health_checks_reach_into_the_container(
+    master: ScriptedMaster, agent: AgentProcess
+) -> None:
+    inside = HealthCheck(
+        type="COMMAND", command=CommandInfo(value="test -e /bin/foreign"), delay_seconds=0
+    )
+    absent = HealthCheck(
+        type="COMMAND", command=CommandInfo(value="test -e /bin/nothing"), delay_seconds=0,
+        interval_seconds=0.1, grace_period_seconds=0, consecutive_failures=2,
+    )  # fmt: skip
+    await master.launch(replace(contained("well", "sleep 1000"), health_check=inside))
+    await master.launch(replace(contained("ill", "sleep 1000"), health_check=absent))
+    await master.until(lambda: any(u.status.healthy for u in master.of("well")))
+    end = await master.until_ended("ill")
+    assert (end.status.state, end.status.healthy) == ("TASK_KILLED", False)
+    usage = next(c for c in await agent.json("/containers") if c["executor_id"] == "well")
+    assert usage["statistics"]["mem_limit_bytes"] == 32 << 20
+    assert usage["statistics"]["mem_rss_bytes"] > 0
+    await kill(master, "well")
+    await master.until_ended("well")
+
+
+NUMBERS = (
+    "i=0; while [ ! -e $MESOS_SANDBOX/stop ]; do i=$((i+1)); echo $i; echo $i >&2; "
+    "[ $((i % 50)) = 0 ] && sleep 0.01; done; exit 5"
+)
+
+
+async def test_every_line_is_kept_once_over_restarts_of_agent_engine_and_both(
+    master: ScriptedMaster, agent: AgentProcess, engine: Dockerd
+) -> None:
+    await master.launch(contained("lines", NUMBERS))
+    await master.until_state("lines", "TASK_RUNNING")
+
+    async def has_grown() -> None:
+        size = len(read(agent, "lines"))
+        await until(lambda: len(read(agent, "lines")) > size + 500)
+
+    await has_grown()
+    await agent.kill()
+    await agent.start()
+    await has_grown()
+    await asyncio.to_thread(engine.kill, signal.SIGTERM)
+    await asyncio.to_thread(engine.start)
+    await has_grown()
+    await asyncio.to_thread(engine.kill, signal.SIGTERM)
+    await agent.kill()
+    await agent.start()
+    await asyncio.to_thread(engine.start)
+    await has_grown()
+    await master.until(lambda: len(master.subscriptions) == 3)
+    sandbox = agent.work_dir / f"slaves/{AGENT.value}/frameworks/F/executors/lines/runs/latest"
+    (sandbox / "stop").touch()
+    end = await master.until_ended("lines")
+    assert end.status.message == "Container exited with status 5"
+    assert master.states("lines") == ["TASK_STARTING", "TASK_RUNNING", "TASK_FAILED"]
+    for name in ("stdout", "stderr"):
+        lines = [int(line) for line in read(agent, "lines", name).split()]
+        assert lines == list(range(1, len(lines) + 1))
+    assert read(agent, "lines") == read(agent, "lines", "stderr")
+
+
+async def test_what_ended_while_the_agent_was_away_is_told_with_its_exit_code(
+    master: ScriptedMaster, agent: AgentProcess, engine: Dockerd
+) -> None:
+    await master.launch(
+        contained("t1", "while [ ! -e $MESOS_SANDBOX/go ]; do sleep 0.05; done; exit 9")
+    )
+    status = (await master.until_state("t1", "TASK_RUNNING")).status.container_status
+    assert status is not None
+    assert status.container_id is not None
+    await agent.kill()
+    sandbox = agent.work_dir / f"slaves/{AGENT.value}/frameworks/F/executors/t1/runs/latest"
+    (sandbox / "go").touch()
+    client = docker.APIClient(base_url=f"unix://{engine.socket}", version="auto")
+    with contextlib.closing(client):
+        client.wait(f"mesos-{status.container_id.value}")
+    await agent.start()
+    end = await master.until_ended("t1")
+    assert end.status.message == "Container exited with status 9"
+
+
+async def test_containers_of_nobody_are_ended_and_those_of_others_left_alone(
+    master: ScriptedMaster, agent: AgentProcess, engine: Dockerd
+) -> None:
+    await master.launch(contained("mine", "sleep 1000"))
+    await master.until_state("mine", "TASK_RUNNING")
+    await agent.kill()
+    owner = (agent.work_dir / "meta/docker_owner").read_text()
+    client = docker.APIClient(base_url=f"unix://{engine.socket}", version="auto")
+    with contextlib.closing(client):
+        host = client.create_host_config(network_mode="host")
+        for name, labels in (
+            ("mesos-lost", {"mesostk.work_dir": owner}),
+            ("mesos-other", {"mesostk.work_dir": "somebody"}),
+            (f"mesos-{AGENT.value}.old", {}),
+            ("mesos-X-S7.old", {}),
+        ):
+            client.create_container(
+                IMAGE, ["sleep", "1000"], name=name, labels=labels, host_config=host
+            )
+            client.start(name)
+        await agent.start()
+        await master.until(lambda: len(master.subscriptions) == 2)
+
+        def names() -> set[str]:
+            return {c["Names"][0].lstrip("/") for c in client.containers()}
+
+        await until(lambda: not names() & {"mesos-lost", f"mesos-{AGENT.value}.old"})
+        assert {"mesos-other", "mesos-X-S7.old"} <= names()
+        for name in ("mesos-other", "mesos-X-S7.old"):
+            client.remove_container(name, force=True)
+    await kill(master, "mine")
+    assert (await master.until_ended("mine")).status.state == "TASK_KILLED"
+
+
+async def test_an_engine_that_is_away_fails_tasks_with_the_reason_and_not_the_agent(
+    tmp_path: Path, master: ScriptedMaster
+) -> None:
+    async with running(agent_of(tmp_path, master, tmp_path / "no.sock"), master) as agent:
+        await master.launch(contained("t1", "true"))
+        end = await master.until_ended("t1")
+        assert end.status.message is not None
+        assert "no.sock does not answer: No such file or directory" in end.status.message
+        await master.launch(task("t2", "true"))
+        assert (await master.until_ended("t2")).status.state == "TASK_FINISHED"
+        assert (await agent.get("/health"))[0] == 200
+
+
+async def test_bridged_containers_have_ports_and_an_address(
+    tmp_path: Path, master: ScriptedMaster
+) -> None:
+    require_docker()
+    load_image(DOCKER_SOCKET)
+    async with running(agent_of(tmp_path, master, DOCKER_SOCKET), master):
+        ports = Resource(
+            name="ports", type="RANGES", ranges=Ranges(range=(Range(begin=31240, end=31241),))
+        )
+        mappings = (
+            PortMapping(host_port=31240, container_port=8080, protocol="TCP"),
+            PortMapping(host_port=31241, container_port=161, protocol="udp"),
+        )
+        web = contained(
+            "web", "mkdir /tmp/w; echo hi >/tmp/w/index.html; httpd -f -p 8080 -h /tmp/w",
+            network="BRIDGE", port_mappings=mappings,
+        )  # fmt: skip
+        check = HealthCheck(
+            type="HTTP", http=HTTPCheckInfo(port=8080, path="/"), delay_seconds=0.2,
+            interval_seconds=0.2,
+        )  # fmt: skip
+        await master.launch(replace(web, resources=(*web.resources, ports), health_check=check))
+        told = (await master.until_state("web", "TASK_RUNNING")).status.container_status
+        assert told is not None
+        ip = told.network_infos[0].ip_addresses[0].ip_address
+        assert ip is not None
+        assert ip.startswith("172.")
+        await master.until(lambda: any(u.status.healthy for u in master.of("web")))
+        reader, writer = await asyncio.open_connection("127.0.0.1", 31240)
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        assert (await reader.read()).endswith(b"hi\n")
+        writer.close()
+        twice = contained("twice", "sleep 9", network="BRIDGE", port_mappings=())
+        publish = Parameter(key="publish", value="31240:80")
+        assert twice.container is not None
+        assert twice.container.docker is not None
+        info = replace(twice.container.docker, parameters=(publish,))
+        await master.launch(replace(twice, container=replace(twice.container, docker=info)))
+        end = await master.until_ended("twice")
+        assert end.status.message is not None
+        assert "a port it maps is bound by something else" in end.status.message
+        await kill(master, "web")
+        await master.until_ended("web")
+
+
+async def test_fifty_containers_start_at_once(master: ScriptedMaster, agent: AgentProcess) -> None:
+    names = [f"n{i}" for i in range(50)]
+    at_once = KillPolicy(grace_period=DurationInfo(nanoseconds=0))
+    for name in names:
+        await master.launch(replace(contained(name, "sleep 1000"), kill_policy=at_once))
+    for name in names:
+        await master.until_state(name, "TASK_RUNNING")
+    for name in names:
+        await kill(master, name)
+    for name in names:
+        assert (await master.until_ended(name)).status.state == "TASK_KILLED"
+
+
+async def test_volumes_and_folders_of_the_sandbox_are_mounted(
+    master: ScriptedMaster, agent: AgentProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "f").write_text("from the host\n")
+    plain = contained("t1", "cat /given/f; echo x >/given/g || echo read-only; echo y >/own/h")
+    assert plain.container is not None
+    volumes = (
+        Volume(mode="RO", container_path="/given", host_path=str(tmp_path / "given")),
+        Volume(mode="RW", container_path="/own", host_path="data"),
+    )
+    await master.launch(replace(plain, container=replace(plain.container, volumes=volumes)))
+    await master.until_ended("t1")
+    assert read(agent, "t1") == "from the host\nread-only\n"
+    assert read(agent, "t1", "data/h") == "y\n"
