@@ -40,6 +40,7 @@ from mesostk.marathon.events import (
     ResetDelay,
     RestartApp,
 )
+from mesostk.marathon.pieces import encode_list
 from mesostk.marathon.refusal import INVALID_JSON, Refused, malformed
 from mesostk.marathon.state import State
 from mesostk.wire.marathon import AppDefinition, TaskKillRequest
@@ -159,14 +160,12 @@ class Api:
     async def _get_apps(self, request: web.Request) -> web.StreamResponse:
         parts = views.embeds(request.query.getall("embed", [])) | views.LISTED
         query = request.query
-        shown = views.apps(
-            self._state(),
-            parts,
-            cmd=query.get("cmd"),
-            id=query.get("id"),
-            label=query.get("label"),
+        state = self._state()
+        found = views.matching_apps(
+            state, cmd=query.get("cmd"), id=query.get("id"), label=query.get("label")
         )
-        return json_response(shown)
+        body = await encode_list("apps", found, lambda app: views.app_info(state, app, parts))
+        return json_response(body)
 
     async def _post_app(self, request: web.Request) -> web.StreamResponse:
         body, dry_run = await json_object(request), flag(request, "dryRun")
@@ -259,19 +258,21 @@ class Api:
             ids = [] if group is None else [app.id for app in groups.apps(group)]
         else:
             ids = [self._app(app_id).id]
-        return self._tasks(request, ids)
+        return await self._tasks(request, ids)
 
     async def _get_tasks(self, request: web.Request) -> web.StreamResponse:
-        return self._tasks(request, sorted(self._state().apps))
+        return await self._tasks(request, sorted(self._state().apps))
 
-    def _tasks(self, request: web.Request, app_ids: list[str]) -> web.Response:
+    async def _tasks(self, request: web.Request, app_ids: list[str]) -> web.Response:
         state = self._state()
         if _wants_text(request):
             return web.Response(text=views.tasks_text(state, app_ids))
         query = request.query
         statuses = [*query.getall("status", []), *query.getall("status[]", [])]
         found = [instance for id in app_ids for instance in state.of_app(id)]
-        return json_response(views.tasks(state, found, statuses))
+        shown = views.with_status(found, statuses)
+        body = await encode_list("tasks", shown, lambda each: views.task_view(state, each))
+        return json_response(body)
 
     async def _kill_tasks(
         self, request: web.Request, app_id: str, _rest: str

@@ -123,10 +123,9 @@ def _shown(wall_s: float | None) -> str | None:
     return None if wall_s is None else iso(wall_s)
 
 
-def tasks(state: State, instances: Iterable[Instance], statuses: Sequence[str] = ()) -> Json:
-    """`{"tasks": […]}`; `statuses` are `running`, `staging`, none meaning all."""
-    shown = [i for i in instances if not statuses or _has_status(i, statuses)]
-    return {"tasks": [task_view(state, instance) for instance in shown]}
+def with_status(instances: Iterable[Instance], statuses: Sequence[str]) -> list[Instance]:
+    """Those that are in one of `statuses`: `running`, `staging`; none given means all."""
+    return [i for i in instances if not statuses or _has_status(i, statuses)]
 
 
 def _has_status(instance: Instance, statuses: Sequence[str]) -> bool:
@@ -179,15 +178,14 @@ def app_info(state: State, app: AppDefinition, parts: frozenset[str]) -> Json:
     )
 
 
-def apps(
+def matching_apps(
     state: State,
-    parts: frozenset[str],
     *,
     cmd: str | None = None,
     id: str | None = None,
     label: str | None = None,
-) -> Json:
-    """`{"apps": […]}`, filtered by all that is given; Refused (422) for a bad label selector."""
+) -> list[AppDefinition]:
+    """Apps by id, filtered by all that is given; Refused (422) for a bad label selector."""
     terms = None if label is None else selector.parse(label)
     found = []
     for app_id in sorted(state.apps):
@@ -198,8 +196,8 @@ def apps(
             continue
         if terms is not None and not selector.matches(terms, app.labels):
             continue
-        found.append(app_info(state, app, parts))
-    return {"apps": found}
+        found.append(app)
+    return found
 
 
 def readiness(state: State, app_id: str) -> list[ReadinessCheckResult]:
