@@ -94,13 +94,17 @@ async def _sign(statement: dict[str, str | int], private_key: str) -> str:
     """A JSON Web Token of `statement`. Source: RFC 7519, RFC 7518 §3.3."""
     head = _base64url(json.encode({"alg": "RS256", "typ": "JWT"}))
     text = f"{head}.{_base64url(json.encode(statement))}"
-    with _KeyFile(private_key) as key:
-        process = await asyncio.create_subprocess_exec(
-            "openssl", "dgst", "-sha256", "-sign", key,
-            stdin=-1, stdout=-1, stderr=-1,
-        )  # fmt: skip
-        async with asyncio.timeout(_SIGN_TIMEOUT_S):
-            signature, trouble = await process.communicate(text.encode())
+    try:
+        with _KeyFile(private_key) as key:
+            process = await asyncio.create_subprocess_exec(
+                "openssl", "dgst", "-sha256", "-sign", key,
+                stdin=-1, stdout=-1, stderr=-1,
+            )  # fmt: skip
+            async with asyncio.timeout(_SIGN_TIMEOUT_S):
+                signature, trouble = await process.communicate(text.encode())
+    except OSError as error:
+        reason = str(error) or "it does not end"
+        raise Unavailable(f"openssl, which signs the login, cannot be used: {reason}") from error
     if process.returncode != 0:
         raise Unavailable(f"openssl cannot sign: {trouble.decode(errors='replace')[:200]}")
     return f"{text}.{_base64url(signature)}"

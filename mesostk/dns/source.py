@@ -173,7 +173,9 @@ class Source:
             self._response = response
             self.mode, self._resync_at = "stream", None
             await self._read(response, leader)
-        except aiohttp.ClientError as error:
+        except Unavailable:
+            raise
+        except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"the stream of {leader} broke: {str(error) or 'closed'}") from error
         finally:
             self._response = None
