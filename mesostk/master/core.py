@@ -14,7 +14,15 @@ from random import Random
 from typing import Any
 
 from mesostk.base.core import Effect, Event, Op, Save, Saved, Tick, WallClock, note
-from mesostk.master import agents, departure, draining, frameworks, operators, registry
+from mesostk.master import (
+    agents,
+    departure,
+    draining,
+    frameworks,
+    operators,
+    registry,
+    weights,
+)
 from mesostk.master.allocator import Allocator
 from mesostk.master.events import (
     AgentCalled,
@@ -74,6 +82,8 @@ class Master:
         self.unreachable_on: dict[str, dict[tuple[str, str], link.TaskRef]] = {}
         self.offers: dict[str, OfferRecord] = {}
         self.allocator = Allocator(config)
+        #: Weights that operators have set, those included that are being saved.
+        self.weights_asked: dict[str, float] = {}
         #: Operators' event streams, oldest first.
         self.subscribers: dict[str, None] = {}
 
@@ -163,6 +173,8 @@ class Master:
         for where, why in self.registry.unreadable:
             self.counters["registry_unreadable"] += 1
             self.note("Setting aside an unreadable record", level="ERROR", path=where, why=why)
+        self.weights_asked = dict(self.registry.weights)
+        weights.apply(self)
         departure.recover(self, now)
 
     def on_doubt(self, now: float, event: LeadershipInDoubt) -> None:

@@ -22,8 +22,8 @@ from aiohttp import web
 from mesostk import MESOS_VERSION
 from mesostk.base.http import add_routes, json_answer
 from mesostk.base.metrics import Metrics
-from mesostk.errors import Rejected
-from mesostk.master import documents, explain, legacy
+from mesostk.errors import Rejected, WireError
+from mesostk.master import documents, explain, legacy, views
 from mesostk.master.bodies import Bodies
 from mesostk.master.entry import (
     Node,
@@ -35,7 +35,7 @@ from mesostk.master.entry import (
 from mesostk.master.link import LinkApi
 from mesostk.master.operator import OperatorApi
 from mesostk.master.scheduler import SchedulerApi
-from mesostk.wire import operator
+from mesostk.wire import json, operator
 from mesostk.wire.legacy import leader_view
 from mesostk.wire.mesos import FrameworkID
 
@@ -111,6 +111,7 @@ class Routes:
             "/metrics": self.prometheus,
             "/redirect": self.redirect,
             "/teardown": self.teardown,
+            "/weights": self.weights,
             "/ui/{name}": self.page_file,
         }
         table = {**documents, **aliases, **others}
@@ -205,6 +206,28 @@ class Routes:
         framework_id = FrameworkID(form["frameworkId"][0])
         body = operator.Teardown(framework_id=framework_id)
         return await self._operator.change(operator.Call(type="TEARDOWN", teardown=body))
+
+    async def weights(self, request: web.Request) -> web.StreamResponse:
+        """GET the weights, or PUT `[{"role", "weight"}]` to change some."""
+        require_leader(self._node, request)
+        require_recovered(self._node)
+        if request.method == "GET":
+            shown = views.get_weights(self._node.master).weight_infos
+            return json_answer(shown, request=request)
+        if request.method != "PUT":
+            text = (
+                "405 Method Not Allowed. Expecting one of { 'GET', 'PUT' },"
+                f" but received '{request.method}'."
+            )
+            return web.Response(status=405, text=text, headers={"Allow": "GET, PUT"})
+        try:
+            infos = json.decode(await request.read(), tuple[operator.WeightInfo, ...])
+        except WireError as error:
+            text = f"Failed to parse update weights request JSON: {error}"
+            raise Rejected(400, text) from error
+        body = operator.Weights(weight_infos=infos)
+        call = operator.Call(type="UPDATE_WEIGHTS", update_weights=body)
+        return await self._operator.change(call)
 
     # -- about this process ---------------------------------------------------------------------
 

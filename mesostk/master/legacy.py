@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mesostk import MESOS_VERSION, __version__
-from mesostk.master import views
+from mesostk.master import views, weights
 from mesostk.master.state import Agent, Framework
 from mesostk.resources.resources import Resources
 from mesostk.resources.roles import ancestors
@@ -198,7 +198,7 @@ def counts(states: Counter[str]) -> View:
 
 def roles(master: Master) -> View:
     """/roles: those in use, reserved to or weighted, and their ancestors."""
-    names = {*master.allocator.by_role, *master.config.weights}
+    names = {*master.allocator.by_role, *weights.current(master)}
     for item in master.agents.values():
         names.update(item.total.reservations())
     names.update(parent for name in list(names) for parent in ancestors(name))
@@ -216,7 +216,7 @@ def _role(master: Master, name: str) -> View:
     reserved = Resources.sum(item.total.reserved(name) for item in master.agents.values())
     return {
         "name": name,
-        "weight": master.config.weights.get(name, 1.0),
+        "weight": weights.current(master).get(name, 1.0),
         "quota": {"role": name, "guarantee": {}, "limit": {}, "consumed": _plain(used + reserved)},
         "resources": (used + offered).legacy_object(),
         "allocated": _plain(used),

@@ -177,7 +177,7 @@ class OperatorApi:
         return self._answer(get_roles=views.roles(self._node.master))
 
     def weights(self) -> operator.Response:
-        return self._answer(get_weights=views.weights(self._node.master))
+        return self._answer(get_weights=views.get_weights(self._node.master))
 
     def the_master(self) -> operator.Response:
         return self._answer(get_master=views.the_master(self._node.master))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from mesostk.master import departure, draining, frameworks, offers, registry, views
+from mesostk.master import departure, draining, frameworks, offers, registry, views, weights
 from mesostk.master.events import (
     CloseOperatorStream,
     OperatorCalled,
@@ -162,4 +162,5 @@ CALLS: dict[str, Callable[[Master, float, int, Any], None]] = {
     "DEACTIVATE_AGENT": _deactivate,
     "REACTIVATE_AGENT": _reactivate,
     "DRAIN_AGENT": draining.drain,
+    "UPDATE_WEIGHTS": weights.update,
 }

@@ -5,6 +5,7 @@
     agents/<xx>/<agent id>        AgentRecord        admitted
     unreachable/<xx>/<agent id>   UnreachableRecord  did not answer; may come back
     gone/<xx>/<agent id>          GoneRecord         never comes back
+    weights                       WeightsRecord      shares of roles, as operators set them
 
 `<xx>` is one of 256 buckets by hash, so that no directory of 10,000 children has to be listed.
 An agent's id is in exactly one of the three; each operation moves it in one atomic `Save`.
@@ -23,6 +24,7 @@ from mesostk.wire import json
 from mesostk.wire.mesos import AgentID, AgentInfo, DrainInfo, Message, TimeInfo
 
 AGENTS, UNREACHABLE, GONE = "agents", "unreachable", "gone"
+WEIGHTS = "weights"
 
 
 class AgentRecord(Message, frozen=True, kw_only=True):
@@ -48,12 +50,19 @@ class GoneRecord(Message, frozen=True, kw_only=True):
     time: TimeInfo
 
 
+class WeightsRecord(Message, frozen=True, kw_only=True):
+    """Weight by role."""
+
+    weights: dict[str, float]
+
+
 class Registry(msgspec.Struct):
     """What the store holds, by agent id; `unreadable` lists paths that were set aside."""
 
     agents: dict[str, AgentRecord] = msgspec.field(default_factory=dict)
     unreachable: dict[str, UnreachableRecord] = msgspec.field(default_factory=dict)
     gone: dict[str, GoneRecord] = msgspec.field(default_factory=dict)
+    weights: dict[str, float] = msgspec.field(default_factory=dict)
     unreadable: list[tuple[str, str]] = msgspec.field(default_factory=list)
 
 
@@ -75,6 +84,8 @@ def load(records: Mapping[str, bytes]) -> Registry:
                 registry.unreachable[agent_id] = json.decode(data, UnreachableRecord)
             elif kind == GONE:
                 registry.gone[agent_id] = json.decode(data, GoneRecord)
+            elif kind == WEIGHTS:
+                registry.weights = json.decode(data, WeightsRecord).weights
         except WireError as exc:
             registry.unreadable.append((where, str(exc)))
     return registry
@@ -113,6 +124,11 @@ def mark_gone(record: GoneRecord) -> tuple[Op, ...]:
 def remove(agent_id: str) -> tuple[Op, ...]:
     """Forget a member: another agent took its place."""
     return (Delete(path(AGENTS, agent_id)),)
+
+
+def set_weights(weights: Mapping[str, float]) -> tuple[Op, ...]:
+    """All weights that operators have set."""
+    return (Put(WEIGHTS, json.encode(WeightsRecord(weights=dict(weights)))),)
 
 
 def expired(times: Iterable[tuple[str, float]], oldest_at: float, max_count: int) -> list[str]:

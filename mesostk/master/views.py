@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from mesostk.master import weights
 from mesostk.master.state import Agent, Framework
 from mesostk.resources.resources import Resources
 from mesostk.wire import operator
@@ -198,10 +199,10 @@ def the_master(master: Master) -> operator.Master:
 
 def roles(master: Master) -> operator.Roles:
     """Roles that somebody subscribes to, holds something of, or that have a weight."""
-    weights = master.config.weights
-    names = {*weights, *master.allocator.by_role}
+    shares = weights.current(master)
+    names = {*shares, *master.allocator.by_role}
     return operator.Roles(
-        roles=tuple(_role(master, name, weights.get(name, 1.0)) for name in sorted(names))
+        roles=tuple(_role(master, name, shares.get(name, 1.0)) for name in sorted(names))
     )
 
 
@@ -221,11 +222,11 @@ def _role(master: Master, name: str, weight: float) -> operator.Role:
     )
 
 
-def weights(master: Master) -> operator.Weights:
+def get_weights(master: Master) -> operator.Weights:
     return operator.Weights(
         weight_infos=tuple(
             operator.WeightInfo(weight=weight, role=role)
-            for role, weight in sorted(master.config.weights.items())
+            for role, weight in sorted(weights.current(master).items())
         )
     )
 

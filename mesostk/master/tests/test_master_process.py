@@ -334,6 +334,24 @@ async def test_a_refused_subscription_is_an_error_on_a_200_stream(
     assert await stream.ended()
 
 
+async def test_weights_are_put_and_got(master: Process, http: aiohttp.ClientSession) -> None:
+    await master.wait(http)
+    url = f"{master.url}/weights"
+    async with http.put(url, json=[{"role": "web", "weight": 2.5}]) as answer:
+        assert answer.status == 200
+    async with http.get(url) as answer:
+        assert await answer.json() == [{"role": "web", "weight": 2.5}]
+    for body, text in (
+        ('[{"role":"web","weight":0}]', "must be above 0"),
+        ('{"role":"web"}', "Failed to parse update weights request JSON"),
+    ):
+        async with http.put(url, data=body) as answer:
+            assert answer.status == 400
+            assert text in await answer.text()
+    async with http.post(url) as answer:
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET, PUT")
+
+
 async def test_a_scheduler_may_speak_protobuf_in_one_direction_or_both(
     master: Process, http: aiohttp.ClientSession
 ) -> None:
