@@ -11,6 +11,7 @@ Source: spec/dns-lb-autoscale §2.4.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ipaddress
 import re
@@ -283,6 +284,7 @@ def _address_of(task: Task, mode: str, resolver: Resolver) -> str | None:
     return None if task.host is None else resolver.address(task.host)
 
 
+@functools.lru_cache(maxsize=16_384)
 def literal(text: str) -> str | None:
     """`text` if it is an IPv4 or IPv6 address, else None."""
     try:

@@ -11,6 +11,7 @@ of servers alone is known for one. Source: spec/dns-lb-autoscale §2.8.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -163,18 +164,28 @@ class _Ports:
 # -- the parts of one service -----------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=16_384)
+def _server_name(address: str) -> str:
+    return cleaned(address)
+
+
 def server_name(server: Server) -> str:
     """Name of a server: address and port, with the host where that is not the address."""
     host = "" if server.host == server.ip else server.host + "_"
-    return cleaned(f"{host}{server.ip}_{server.port}")
+    return _server_name(f"{host}{server.ip}") + f"_{server.port}"
+
+
+@functools.lru_cache(maxsize=65_536)
+def _hashed(name: str) -> tuple[str, int]:
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return digest, int(digest, 16) % _ID_SPACE
 
 
 def server_id(name: str, taken: set[int]) -> int:
     """The id of server `name`, stable as long as nobody before it clashes; added to `taken`."""
     hashed = name
     while True:
-        digest = hashlib.sha256(hashed.encode()).hexdigest()
-        number = int(digest, 16) % _ID_SPACE
+        digest, number = _hashed(hashed)
         if number != 0 and number not in taken:
             taken.add(number)
             return number
