@@ -171,7 +171,8 @@ def _without_nulls(value: object, depth: int) -> object:
 def _unknown_keys(raw: object, found: object, path: str) -> list[Violation]:
     if isinstance(found, msgspec.Struct):
         assert isinstance(raw, dict)
-        fields = {f.encode_name: f.name for f in msgspec.structs.fields(found)}
+        # Not msgspec.structs.fields, which evaluates every annotation anew: 1 ms an app.
+        fields = dict(zip(found.__struct_encode_fields__, found.__struct_fields__, strict=True))
         violations = [_unknown(path, key, list(fields)) for key in raw if key not in fields]
         for key in raw.keys() & fields.keys():
             violations += _unknown_keys(raw[key], getattr(found, fields[key]), f"{path}/{key}")
