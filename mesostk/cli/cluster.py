@@ -143,7 +143,7 @@ def deploy(
             extra_vars=_extra_vars(extra_var or ()),
         )
         if diff or check:
-            say(outcome.log.read_text())
+            say(outcome.output())
         _show(outcome)
 
 

@@ -162,14 +162,30 @@ def logs(
             for task_id in ids:
                 if task_id not in readers:
                     prefix = _prefix(len(readers), task_id, many=target != task_id)
-                    sandbox = sandbox_of(masters, task_id)
-                    readers[task_id] = _Reader(task_id, sandbox, name, prefix)
-                    readers[task_id].skip_to_last(lines)
+                    reader = _opened(masters, task_id, name, prefix, lines)
+                    if reader is not None:
+                        readers[task_id] = reader
             if not follow:
                 break
             _follow(readers, ids)
+        if not readers:
+            raise Rejected(404, f"no task of {target} has a file {name!r} yet")
         for reader in readers.values():
             reader.finish()
+
+
+def _opened(masters: Masters, task_id: str, name: str, prefix: str, lines: int) -> _Reader | None:
+    """A reader that has printed the last lines; None if the file is not there (yet)."""
+    try:
+        reader = _Reader(task_id, sandbox_of(masters, task_id), name, prefix)
+        reader.skip_to_last(lines)
+    except Rejected as error:
+        if error.status != 404:
+            raise
+        # A task that has just been launched: the agent has not made its sandbox, or the master
+        # has not heard of it.
+        return None
+    return reader
 
 
 def _follow(readers: dict[str, _Reader], alive: list[str]) -> None:

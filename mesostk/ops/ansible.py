@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ import msgspec
 from mesostk.errors import ConfigError, MesostkError
 from mesostk.ops.paths import data_root
 from mesostk.ops.progress import Progress
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 #: Runs whose output stays below the log directory.
 _RUNS_KEPT = 20
@@ -75,6 +78,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     hosts: Mapping[str, HostStats]
     failures: Sequence[Failure]
     log: Path
+
+    def output(self) -> str:
+        """What Ansible printed, without the colours that ansible-runner asks it for."""
+        return _COLOUR.sub("", self.log.read_text())
 
     @property
     def changed(self) -> int:

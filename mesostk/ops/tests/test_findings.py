@@ -62,8 +62,10 @@ def test_host_in_no_group_is_found() -> None:
     groups["all"].append("stray")
     hostvars["stray"] = {}
     assert problems(groups, hostvars) == [
-        "host stray: it is in none of the groups zookeeper, mesos_masters, mesos_agents, marathon,"
-        " mesos_dns, marathon_lb"
+        (
+            "host stray: it is in none of the groups zookeeper, mesos_masters, mesos_agents, "
+            "marathon, mesos_dns, marathon_lb"
+        )
     ]
 
 

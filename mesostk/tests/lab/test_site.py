@@ -94,7 +94,7 @@ def test_second_run_changes_nothing_and_restarts_nothing(cluster: Cluster) -> No
 def test_check_mode_on_a_converged_cluster_reports_nothing(cluster: Cluster) -> None:
     outcome = cluster.playbook("site", check=True, diff=True)
     assert outcome.changed == 0
-    assert "--- before" not in outcome.log.read_text()
+    assert "--- before" not in outcome.output()
 
 
 # -- drift ----------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def test_each_managed_file_link_and_unit_is_repaired_and_nothing_else(cluster: C
             cluster.run(host, DAMAGE_SCRIPT.format(path=path))
             number += 1
         outcome = cluster.playbook("site", diff=True)
-        log = outcome.log.read_text()
+        log = outcome.output()
         assert set(re.findall(r"^--- before: (\S+)", log, re.MULTILINE)) == set(step.values())
         for host in step:
             # Reading a repaired unit again is a change of systemd, not of a file.
