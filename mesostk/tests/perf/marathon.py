@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import platform
@@ -17,6 +18,7 @@ import resource
 import time
 from collections.abc import Callable
 
+from mesostk.base.daemon import GC_THRESHOLDS
 from mesostk.marathon import views
 from mesostk.marathon.events import CreateApp, PutApps
 from mesostk.marathon.pieces import encode_list
@@ -93,6 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--apps", type=int, default=200, help="apps, and instances of one app")
     count = parser.parse_args().apps
+    gc.set_threshold(*GC_THRESHOLDS)  # as the daemon does
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
 
     wide = world()
@@ -104,6 +107,7 @@ def main() -> None:
     bodies = tuple(app(f"/g{number % 20}/a{number}", 1) for number in range(count))
     say(f"PUT of {count} apps at once", timed(lambda: many.ask(PutApps, bodies=bodies)), "s")
     say(f"{count} apps x 1 instance, all running", run_all(many, count), "s")
+    gc.freeze()  # as the daemon does with all it finds at its start
     change = ({"mem": 2},)
     took = timed(lambda: many.ask(PutApps, app_id="/g1/a1", bodies=change, force=True))
     say(f"PUT of one app among {count}", took * 1e3, "ms")
