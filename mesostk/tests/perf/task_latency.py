@@ -123,6 +123,8 @@ def main() -> None:
         tempfile.TemporaryDirectory() as directory,
         Cluster(Path(directory), marathons=0) as cluster,
     ):
+        # What is left of an offer counts as refused for this long, and is then offered again.
+        cluster.masters[0].argv.append("--allocation_interval=10ms")
         cluster.start()
         times = asyncio.run(measure(cluster.masters[0].url, options.count, options.pause_s))
         figures = cluster.agents[0].get("/metrics/snapshot")
