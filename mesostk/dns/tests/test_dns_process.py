@@ -25,7 +25,7 @@ import pytest
 import requests
 
 from mesostk.testing.processes import Cluster, Unit, until
-from mesostk.testing.requirements import require_program
+from mesostk.testing.requirements import require_program, require_root
 
 LOCAL = "127.0.0.1"
 
@@ -369,8 +369,7 @@ def test_bind_follows_the_zone_as_a_secondary(cluster: Cluster, tmp_path: Path) 
             destroy(cluster, "/told")
 
 
-def test_the_resolver_of_the_system_takes_our_answers(cluster: Cluster, tmp_path: Path) -> None:
-    """delv and dig -x are strict readers; what they accept, glibc and systemd-resolved do."""
+def test_delv_takes_our_answers(cluster: Cluster, tmp_path: Path) -> None:
     delv = require_program("delv", "bind9-dnsutils")
     with Dns(tmp_path, masters=[cluster.master_url]) as server:
         until("names", lambda: server.ips("web-shop.marathon.mesos"))
@@ -378,3 +377,24 @@ def test_the_resolver_of_the_system_takes_our_answers(cluster: Cluster, tmp_path
                 "web-shop.marathon.mesos", "A"]  # fmt: skip
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
         assert agent_ip(cluster) in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.root
+def test_the_resolver_of_the_system_takes_our_answers(cluster: Cluster, tmp_path: Path) -> None:
+    """glibc asks port 53 of what /etc/resolv.conf names: here in a mount namespace of its own."""
+    require_root()
+    unshare = require_program("unshare", "util-linux")
+    address = cluster.addresses[99]
+    keys: dict[str, Any] = {"masters": [cluster.master_url], "listener": address, "port": 53}
+    (tmp_path / "resolv.conf").write_text(f"nameserver {address}\nsearch marathon.mesos\n")
+    script = f"mount --bind {tmp_path}/resolv.conf /etc/resolv.conf && getent ahosts $1"
+    with Dns(tmp_path, **keys):
+        for name in ("web-shop.marathon.mesos", "web-shop"):
+
+            def found(name: str = name) -> str | None:
+                argv = [unshare, "--mount", "sh", "-c", script, "sh", name]
+                done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+                assert "mount" not in done.stderr, done.stderr
+                return done.stdout if done.returncode == 0 else None
+
+            assert agent_ip(cluster) in until("an address", found)
