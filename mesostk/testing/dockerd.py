@@ -147,3 +147,6 @@ class Dockerd:
             for container in client.containers(all=True):
                 client.remove_container(container["Id"], force=True, v=True)
         self.kill(signal.SIGTERM)
+        mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for place in sorted((m for m in mounted if m.startswith(f"{self.root}/")), reverse=True):
+            subprocess.run(["umount", "--lazy", place], check=False)
