@@ -17,6 +17,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from mesostk.base.http import JSON_TYPE, accepts_gzip, json_answer
+from mesostk.base.metrics import Counter
 
 #: Seconds of making after which everybody else on the loop has a turn.
 TURN_S: Final = 0.004
@@ -91,10 +92,13 @@ class Bodies:
         self,
         start: Callable[[str, Coroutine[Any, Any, None]], object],
         in_thread: Callable[..., Coroutine[Any, Any, bytes]],
+        shared: Counter,
     ) -> None:
-        """`start` runs a task of the daemon, `in_thread` a function in its thread for computing."""
+        """`start` runs a task of the daemon, `in_thread` a function in its thread for computing;
+        `shared` counts who was given what had been asked for already."""
         self._start = start
         self._in_thread = in_thread
+        self._shared = shared
         self._turn = asyncio.Lock()
         self._next: dict[Hashable, Body] = {}
 
@@ -104,6 +108,8 @@ class Bodies:
         if body is None:
             body = self._next[key] = Body()
             self._start(f"document {key}", self._make(key, body, make))
+        else:
+            self._shared.value += 1
         chunks = body.read()
         first = await anext(chunks)
         if "jsonp" in request.query or (body.is_done and len(body.chunks) == 1):

@@ -79,7 +79,9 @@ class MasterDaemon:
         self._node = node = Node(flags.shown(values), values.cluster)
         self._scheduler = SchedulerApi(node)
         self._link = LinkApi(node, values.max_body)
-        self._bodies = Bodies(daemon.start, daemon.cpu)
+        self._bodies = Bodies(
+            daemon.start, daemon.cpu, daemon.metrics.counter("master/http_cache_hits")
+        )
         self._operator = OperatorApi(node, daemon.metrics, self._bodies)
 
     async def start(self) -> None:
@@ -125,6 +127,14 @@ class MasterDaemon:
             )
         )
         daemon.metrics.source(lambda: system_figures("system/"))
+        commits = daemon.metrics.timer("store/commit")
+        # Monitoring of the original looks for the registry's writes under this name.
+        daemon.metrics.source(
+            lambda: {
+                "registrar/state_store_ms": commits.last_ms,
+                **{f"registrar/state_store_ms/{key}": v for key, v in commits.statistics().items()},
+            }
+        )
 
     # -- election -------------------------------------------------------------------------------
 

@@ -15,6 +15,15 @@ _ENDS = (
     "finished", "failed", "killed", "lost", "error", "dropped", "gone", "gone_by_operator",
 )  # fmt: skip
 
+OPERATIONS = (
+    "create", "create_disk", "destroy", "destroy_disk", "grow_volume", "reserve", "shrink_volume",
+    "unreserve",
+)  # fmt: skip
+_OPERATION_STATES = (
+    "dropped", "error", "failed", "finished", "gone_by_operator", "pending", "recovering", "total",
+    "unreachable",
+)  # fmt: skip
+
 #: Counters that are shown as 0 before the first event; the others appear with it.
 _COUNTERS = (
     *(f"tasks_{state}" for state in _ENDS),
@@ -29,16 +38,26 @@ _COUNTERS = (
     "slave_unreachable_canceled",
     "slave_unreachable_completed",
     "slave_unreachable_scheduled",
+    # Older names, of removals that shut agents down; here they are marked unreachable.
+    "slave_shutdowns_canceled",
+    "slave_shutdowns_completed",
+    "slave_shutdowns_scheduled",
+    *(
+        f"operations/{name}{state}"
+        for name in ("", *(f"{kind}/" for kind in OPERATIONS))
+        for state in _OPERATION_STATES
+    ),
     *(
         f"messages_{name}"
         for name in (
-            "decline_offers", "executor_to_framework", "exited_executor",
+            "authenticate", "deactivate_framework", "decline_offers", "executor_to_framework",
+            "exited_executor",
             "framework_to_executor", "kill_task", "launch_tasks", "operation_status_update",
             "operation_status_update_acknowledgement", "reconcile_operations", "reconcile_tasks",
             "register_framework", "register_slave", "reregister_framework", "reregister_slave",
             "resource_request", "revive_offers", "status_update",
             "status_update_acknowledgement", "suppress_offers", "unregister_framework",
-            "update_slave",
+            "unregister_slave", "update_slave",
         )
     ),
     *(
@@ -59,6 +78,10 @@ def figures(
     """Every figure of the core; `now_wall` in seconds since the epoch."""
     shown: dict[str, float] = {f"master/{name}": 0 for name in _COUNTERS}
     shown.update({f"master/{name}": value for name, value in master.counters.items()})
+    # One event is handled whole before the next is taken in: nothing waits inside the master.
+    for name in ("dispatches", "http_requests", "messages"):
+        shown[f"master/event_queue_{name}"] = 0
+    shown["allocator/event_queue_dispatches"] = 0
     shown["master/elected"] = float(elected)
     if master.started_at is not None:
         shown["master/uptime_secs"] = max(0.0, now_wall - master.started_at)

@@ -102,8 +102,10 @@ def drop(
     why: str,
 ) -> None:
     """Refuse an operation: told to the framework if it asked for feedback by giving an id."""
-    master.counters["operations/error"] += 1
     kind = str(operation.type)
+    for name in ("", f"{kind.lower()}/"):
+        master.counters[f"operations/{name}error"] += 1
+        master.counters[f"operations/{name}total"] += 1
     master.note(
         "Refusing operation", level="WARNING", framework=framework.id, operation=kind, why=why
     )

@@ -96,7 +96,7 @@ def test_tasks_are_ordered_over_all_runs_and_cut_out(bench: Any) -> None:
 async def served(made: list[str], pieces: Any) -> Client:
     """A server with one document, `pieces()`; each making of it is noted in `made`."""
     daemon = Daemon("test")
-    bodies = Bodies(daemon.start, daemon.cpu)
+    bodies = Bodies(daemon.start, daemon.cpu, daemon.metrics.counter("shared"))
 
     def make() -> Iterator[bytes]:
         made.append("made")

@@ -31,7 +31,7 @@ def app() -> web.Application:
     node, metrics = Node({}, None), Metrics()
     made = make_app(Log(), metrics)
     daemon = Daemon("mesos-master", metrics=metrics)
-    bodies = Bodies(daemon.start, daemon.cpu)
+    bodies = Bodies(daemon.start, daemon.cpu, metrics.counter("shared"))
     operator = OperatorApi(node, metrics, bodies)
     Routes(node, metrics, SchedulerApi(node), LinkApi(node, 1000), operator, bodies).add_to(made)
     return made

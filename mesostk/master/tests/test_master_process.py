@@ -407,7 +407,18 @@ async def test_legacy_documents_and_their_aliases(
         "roles": {"roles"},
         "flags": {"flags"},
         "version": {"version", "build_date", "build_time", "build_user", "git_tag"},
-        "metrics/snapshot": {"master/elected", "master/slaves_active", "system/cpus_total"},
+        "metrics/snapshot": {
+            "master/elected",
+            "master/slaves_active",
+            "system/cpus_total",
+            "system/load_1min",
+            "system/mem_free_bytes",
+            "registrar/queued_operations",
+            "registrar/state_fetch_ms",
+            "registrar/state_store_ms",
+            "registrar/state_store_ms/p99",
+            "master/http_cache_hits",
+        },
     }
     for name, keys in documents.items():
         for path in (f"/{name}", f"/master/{name}", f"/{name}.json", f"/{name}/"):
