@@ -129,6 +129,7 @@ class Marathon:
             for app_id in deployment.after
         }
         assert holders == state.locks, "one deployment holds an app"
+        assert state.actions.keys() == state.deployments.keys() == state.position.keys()
         assert sum(len(d.after) for d in state.deployments.values()) == len(state.locks)
         assert state.kills.keys() <= state.instances.keys()
         assert state.probed <= state.instances.keys()

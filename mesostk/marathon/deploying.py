@@ -153,6 +153,7 @@ def hold(state: State, deployment: Deployment) -> None:
     """Take a deployment in at its first step; its apps are held by it."""
     state.deployments[deployment.id] = deployment
     state.position[deployment.id] = 0
+    state.actions[deployment.id] = _by_app(deployment)
     for id in deployment.after:
         state.locks[id] = deployment.id
         state.dirty.add(id)
@@ -184,6 +185,7 @@ def cancel(state: State, turn: Turn, deployment: Deployment, reason: str) -> Non
 def _release(state: State, turn: Turn, deployment: Deployment) -> None:
     del state.deployments[deployment.id]
     del state.position[deployment.id]
+    del state.actions[deployment.id]
     for id in deployment.after:
         del state.locks[id]
         state.waiting.pop(id, None)
@@ -291,7 +293,7 @@ def decide(state: State, app_id: str) -> tuple[AppDefinition | None, Decision]:
             return None, Decision()
         return app, _keep(state, app_id, app)
     deployment = state.deployments[lock]
-    action = _action_at(deployment, app_id, state.position[lock])
+    action = _action_at(state.actions[lock].get(app_id, []), state.position[lock])
     if action is None:
         before = _definition(state, app_id, deployment.before)
         return before, _keep(state, app_id, before)
@@ -339,14 +341,19 @@ def _definition(state: State, app_id: str, versions: dict[str, str | None]) -> A
     return None if version is None else state.versions.get(app_id, {}).get(version)
 
 
-def _action_at(deployment: Deployment, app_id: str, position: int) -> Action | None:
-    """The last action for an app up to the step at `position`; None while its turn is to come."""
-    found = None
-    for step in deployment.steps[: position + 1]:
+def _by_app(deployment: Deployment) -> dict[str, list[tuple[int, Action]]]:
+    """The actions for each app with the index of their step, in order."""
+    found: dict[str, list[tuple[int, Action]]] = {}
+    for index, step in enumerate(deployment.steps):
         for action in step.actions:
-            if action.app == app_id:
-                found = action
+            if action.app is not None:
+                found.setdefault(action.app, []).append((index, action))
     return found
+
+
+def _action_at(actions: Sequence[tuple[int, Action]], position: int) -> Action | None:
+    """The last of an app's actions up to the step at `position`; None while none has its turn."""
+    return next((action for index, action in reversed(actions) if index <= position), None)
 
 
 def members(state: State, app_id: str, app: AppDefinition | None) -> list[Member]:

@@ -26,6 +26,7 @@ from mesostk.marathon.timestamps import iso
 from mesostk.wire import scheduler
 from mesostk.wire.marathon import (
     LEADER_PROBED,
+    Action,
     AppDefinition,
     GroupNode,
     ReadinessCheckResult,
@@ -188,6 +189,8 @@ class State:
         self.deployments: dict[str, Deployment] = {}
         #: Index of the step that each deployment is at; not stored, found again after a failover.
         self.position: dict[str, int] = {}
+        #: What each deployment does to an app, with the step: thousands of apps may be in one.
+        self.actions: dict[str, dict[str, list[tuple[int, Action]]]] = {}
         #: Which deployment holds an app.
         self.locks: dict[str, str] = {}
         #: Why an app's action is not done yet; absent when it is.
