@@ -13,10 +13,8 @@ how `close` finds and ends, by pid, what is left of it.
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -32,6 +30,7 @@ import requests
 
 from mesostk.ops.processes import MARK, ProcessTable, end_all
 from mesostk.ops.zookeeper import Ensemble
+from mesostk.testing.addresses import AddressBlock
 
 T = TypeVar("T")
 
@@ -97,35 +96,6 @@ def resources(number: int) -> str:
     """Of the agent with that number; tasks share the machine's ports, so no two agents do."""
     first = 31_000 + 250 * number
     return f"cpus:32;mem:16384;disk:10000;ports:[{first}-{first + 249}]"
-
-
-class AddressBlock:
-    """A /24 of loopback addresses that no other test uses; held until closed."""
-
-    #: Second numbers of the addresses that belong to these tests.
-    SECOND: Final = range(40, 60)
-    #: Held while the block is in use, at an address that no host gets.
-    LOCK_PORT: Final = 20_254
-
-    def __init__(self) -> None:
-        blocks = itertools.product(self.SECOND, range(1, 255))
-        for second, third in itertools.islice(blocks, os.getpid() % 4000, None):
-            sock = socket.socket()
-            try:
-                sock.bind((f"127.{second}.{third}.254", self.LOCK_PORT))
-            except OSError:
-                sock.close()
-                continue
-            self._lock = sock
-            self._prefix = f"127.{second}.{third}"
-            return
-        raise AssertionError("every loopback address block of the tests is in use")
-
-    def __getitem__(self, last: int) -> str:
-        return f"{self._prefix}.{last}"
-
-    def close(self) -> None:
-        self._lock.close()
 
 
 class Unit:

@@ -58,11 +58,7 @@ def assert_same_tasks(cluster: Cluster, app: str, before: dict[str, int]) -> Non
 
 
 def new_leader(cluster: Cluster, old: Unit) -> Unit:
-    def other() -> Unit | None:
-        leader = cluster.leader()
-        return leader if leader is not old else None
-
-    return until("another leading master", other)
+    return until("another leading master", lambda: cluster.leader(but=old))
 
 
 def test_fifty_tasks_outlive_the_leading_master(cluster: Cluster) -> None:

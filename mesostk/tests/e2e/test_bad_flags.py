@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mesostk.testing.processes import AddressBlock, command, run_once
+from mesostk.testing.addresses import AddressBlock
+from mesostk.testing.processes import command, run_once
 
 USAGE = 2
 

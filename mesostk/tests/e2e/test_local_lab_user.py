@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from mesostk.ops.processes import MARK
-from mesostk.testing.processes import AddressBlock, until
+from mesostk.testing.addresses import AddressBlock
+from mesostk.testing.processes import until
 from mesostk.testing.requirements import require_zookeeper
 from mesostk.testing.users import Installed, installed_wheel
 

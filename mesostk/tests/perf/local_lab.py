@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from mesostk.testing.processes import AddressBlock
+from mesostk.testing.addresses import AddressBlock
 
 
 def mesostk(directory: Path, *words: str) -> float:

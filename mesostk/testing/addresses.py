@@ -1,0 +1,37 @@
+"""Loopback addresses for the daemons of one test, apart from those of every other."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+from typing import Final
+
+
+class AddressBlock:
+    """A /24 of loopback addresses that no other test uses; held until closed."""
+
+    #: Second numbers of the addresses that belong to these tests.
+    SECOND: Final = range(40, 60)
+    #: Held while the block is in use, at an address that no host gets.
+    LOCK_PORT: Final = 20_254
+
+    def __init__(self) -> None:
+        blocks = itertools.product(self.SECOND, range(1, 255))
+        for second, third in itertools.islice(blocks, os.getpid() % 4000, None):
+            sock = socket.socket()
+            try:
+                sock.bind((f"127.{second}.{third}.254", self.LOCK_PORT))
+            except OSError:
+                sock.close()
+                continue
+            self._lock = sock
+            self._prefix = f"127.{second}.{third}"
+            return
+        raise AssertionError("every loopback address block of the tests is in use")
+
+    def __getitem__(self, last: int) -> str:
+        return f"{self._prefix}.{last}"
+
+    def close(self) -> None:
+        self._lock.close()
