@@ -61,7 +61,7 @@ BAD_FLAGS = [
     (AGENT, "--attributes=rack", ["--attributes", "'rack'"]),
     (AGENT, "--containerizers=rkt", ["--containerizers", "rkt", "mesos"]),
     (AGENT, "--work_dir=/proc/none", ["--work_dir", "/proc/none"]),
-    (MASTER, "--authenticate_http_readwrite", ["--authenticate_http_readwrite", "unset it"]),
+    (MASTER, "--authenticate_http_readwrite", ["--authenticate_http_readwrite"]),
     (MARATHON, "--local_port_min=30000", ["--local_port_min", "--local_port_max"]),
 ]
 
