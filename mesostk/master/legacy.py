@@ -139,11 +139,18 @@ def framework(master: Master, item: Framework, used: Resources) -> View:
     if item.reregistered_at not in {item.registered_at, 0.0}:
         view["reregistered_time"] = item.reregistered_at
     view.update({key: said[key] for key in ("roles", "role", "labels") if key in said})
+    constraints = item.offer_constraints
+    view["offer_constraints"] = {} if constraints is None else constraints
     return view
 
 
 def offers(master: Master, item: Framework) -> list[View]:
-    return [legacy.offer_view(master.offers[offer_id].wire) for offer_id in sorted(item.offers)]
+    """Outstanding offers; their role is shown also where the framework itself is not told it."""
+    records = [master.offers[offer_id] for offer_id in sorted(item.offers)]
+    return [
+        {**legacy.offer_view(record.wire), "allocation_info": {"role": record.role}}
+        for record in records
+    ]
 
 
 def executors(item: Framework) -> list[View]:
