@@ -29,7 +29,7 @@ _READONLY, _READWRITE, _SCHEDULER = (
 
 _OPEN = frozenset({"", "/health", "/redirect", "/version", "/api/link"})
 
-_CHANGING = frozenset({"/api/v1", "/teardown", "/weights"})
+_CHANGING = frozenset({"/api/v1", "/maintenance/schedule", "/quota", "/teardown", "/weights"})
 
 _FLAGS = {
     _READONLY: "authenticate_http_readonly",

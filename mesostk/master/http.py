@@ -112,6 +112,9 @@ class Routes:
             "/redirect": self.redirect,
             "/teardown": self.teardown,
             "/weights": self.weights,
+            "/quota": self.nothing_set,
+            "/maintenance/schedule": self.nothing_set,
+            "/maintenance/status": self.nothing_set,
             "/ui/{name}": self.page_file,
         }
         table = {**documents, **aliases, **others}
@@ -206,6 +209,15 @@ class Routes:
         framework_id = FrameworkID(form["frameworkId"][0])
         body = operator.Teardown(framework_id=framework_id)
         return await self._operator.change(operator.Call(type="TEARDOWN", teardown=body))
+
+    async def nothing_set(self, request: web.Request) -> web.Response:
+        """Quota and maintenance: what cannot be set here is told to be empty, and not set."""
+        require_leader(self._node, request)
+        require_recovered(self._node)
+        if request.method != "GET":
+            text = f"501 Not Implemented. This master cannot change {request.path}"
+            return web.Response(status=501, text=text)
+        return json_answer({}, request=request)
 
     async def weights(self, request: web.Request) -> web.StreamResponse:
         """GET the weights, or PUT `[{"role", "weight"}]` to change some."""

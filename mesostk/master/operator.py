@@ -37,8 +37,9 @@ from mesostk.master.events import (
     SendToOperator,
 )
 from mesostk.master.fragments import Fragments
-from mesostk.wire import json, operator
+from mesostk.wire import json, maintenance, operator
 from mesostk.wire.mesos import Flag, Metric, VersionInfo
+from mesostk.wire.quota import QuotaStatus
 from mesostk.wire.recordio import encode_record
 
 _NOT_IMPLEMENTED = "501 Not Implemented."
@@ -179,6 +180,20 @@ class OperatorApi:
     def weights(self) -> operator.Response:
         return self._answer(get_weights=views.get_weights(self._node.master))
 
+    def quota(self) -> operator.Response:
+        """None: it cannot be set here, so that no role has any."""
+        return self._answer(get_quota=operator.GetQuota(status=QuotaStatus()))
+
+    def maintenance_schedule(self) -> operator.Response:
+        """Empty: nothing can be scheduled here."""
+        schedule = operator.Schedule(schedule=maintenance.Schedule())
+        return self._answer(get_maintenance_schedule=schedule)
+
+    def maintenance_status(self) -> operator.Response:
+        """All machines are up: none can be scheduled for maintenance here."""
+        status = operator.GetMaintenanceStatus(status=maintenance.Status())
+        return self._answer(get_maintenance_status=status)
+
     def the_master(self) -> operator.Response:
         return self._answer(get_master=views.the_master(self._node.master))
 
@@ -200,6 +215,9 @@ _READS: dict[str, Callable[[OperatorApi], operator.Response]] = {
     "GET_OPERATIONS": OperatorApi.operations,
     "GET_ROLES": OperatorApi.roles,
     "GET_WEIGHTS": OperatorApi.weights,
+    "GET_QUOTA": OperatorApi.quota,
+    "GET_MAINTENANCE_SCHEDULE": OperatorApi.maintenance_schedule,
+    "GET_MAINTENANCE_STATUS": OperatorApi.maintenance_status,
     "GET_MASTER": OperatorApi.the_master,
 }
 

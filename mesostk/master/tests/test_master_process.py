@@ -334,6 +334,25 @@ async def test_a_refused_subscription_is_an_error_on_a_200_stream(
     assert await stream.ended()
 
 
+async def test_quota_and_maintenance_are_empty_and_cannot_be_set(
+    master: Process, http: aiohttp.ClientSession
+) -> None:
+    await master.wait(http)
+    for path in ("/quota", "/master/maintenance/schedule", "/maintenance/status"):
+        async with http.get(master.url + path) as answer:
+            assert (answer.status, await answer.json()) == (200, {})
+        async with http.post(master.url + path, json={}) as answer:
+            assert answer.status == 501
+    expected: dict[str, Any] = {
+        "GET_QUOTA": {"status": {}},
+        "GET_MAINTENANCE_SCHEDULE": {"schedule": {}},
+        "GET_MAINTENANCE_STATUS": {"status": {}},
+    }
+    for kind, body in expected.items():
+        async with http.post(f"{master.url}/api/v1", json={"type": kind}) as answer:
+            assert await answer.json() == {"type": kind, kind.lower(): body}
+
+
 async def test_weights_are_put_and_got(master: Process, http: aiohttp.ClientSession) -> None:
     await master.wait(http)
     url = f"{master.url}/weights"
