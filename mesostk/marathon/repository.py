@@ -31,6 +31,15 @@ S = TypeVar("S", bound=msgspec.Struct)
 FRAMEWORK_ID = "framework-id"
 ROOT = "root"
 
+#: Below the half megabyte that one write to ZooKeeper may have.
+COMPRESS_ABOVE_BYTES = 100_000
+
+#: What zlib's output begins with; JSON never does.
+ZLIB_MARK = b"x"
+
+#: A record of ours never is that large; a forged one may not fill the memory.
+MAX_RECORD_BYTES = 64 * 1024 * 1024
+
 
 class StoredId(msgspec.Struct, frozen=True):
     """The framework id."""
@@ -101,12 +110,15 @@ def _bucket(id: str, digits: int) -> str:
 
 
 def write(record: msgspec.Struct) -> bytes:
-    """The bytes of a record."""
-    return msgspec.json.encode(record)
+    """The bytes of a record; a large one is compressed: a deployment names each app four times."""
+    data = msgspec.json.encode(record)
+    return data if len(data) <= COMPRESS_ABOVE_BYTES else zlib.compress(data, 1)
 
 
 def read(data: bytes, kind: type[S]) -> S:
-    """A record; raises msgspec.MsgspecError (a ValueError) for anything else."""
+    """A record; raises msgspec.MsgspecError (a ValueError) or zlib.error for anything else."""
+    if data[:1] == ZLIB_MARK:
+        data = zlib.decompressobj().decompress(data, MAX_RECORD_BYTES)
     return msgspec.json.decode(data, type=kind)
 
 
@@ -116,7 +128,7 @@ def read_all(stored: Mapping[str, bytes]) -> Records:
     for path, data in sorted(stored.items()):
         try:
             _take(records, path, data)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        except (msgspec.MsgspecError, zlib.error, UnicodeError, RecursionError) as error:
             records.unreadable[path] = str(error)
     return records
 
