@@ -94,12 +94,27 @@ def zookeeper_mode(address, port):
     return None, answer.decode(errors="replace").strip()[:200]
 
 
+def engine_says(path, timeout=5.0):
+    """None when a Docker engine answers at the socket, else what is wrong."""
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(timeout)
+            sock.connect(path)
+            sock.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            line = sock.recv(4096).decode(errors="replace").partition("\r\n")[0]
+    except OSError as error:
+        return f"{path}: {error}"
+    return None if " 200 " in line else f"{path} answers {line!r}"
+
+
 def is_healthy(record):
     """None when the service does its work, else what it says instead."""
     probe = record["health"]
     if probe["kind"] == "zookeeper":
         mode, said = zookeeper_mode(probe["address"], probe["port"])
         return None if mode else said
+    if probe["kind"] == "docker":
+        return engine_says(probe["socket"])
     status, body = http(probe["url"])
     if status != probe.get("status", 200):
         said = body.decode(errors="replace").strip()[:200]
