@@ -100,15 +100,16 @@ def test_check_mode_on_a_converged_cluster_reports_nothing(cluster: Cluster) -> 
 # -- drift ----------------------------------------------------------------------------------------
 
 MANAGED_SCRIPT = r"""
-find /etc/mesostk/services /etc/mesos /etc/mesos-master /etc/mesos-slave /etc/marathon/conf \
+find /etc/mesostk/services /etc/mesos /etc/mesos-dns /etc/mesos-master /etc/mesos-slave /etc/marathon/conf \
      /usr/local/lib/mesostk -type f 2>/dev/null || true
 for record in /etc/mesostk/services/*.json; do
     echo "/etc/systemd/system/$(basename "$record" .json).service"
 done
-for path in /etc/zookeeper/conf/zoo.cfg /etc/zookeeper/conf/myid /var/lib/zookeeper/myid \
-            /opt/mesostk/current /usr/sbin/mesos-master /usr/sbin/mesos-slave; do
-    if [ -e "$path" ]; then echo "$path"; fi
-done
+echo /opt/mesostk/current /usr/sbin/mesos-master /usr/sbin/mesos-slave
+# The image of the lab holds the package everywhere; only members of the ensemble are managed.
+if [ -e /etc/mesostk/services/zookeeper.json ]; then
+    echo /etc/zookeeper/conf/zoo.cfg /etc/zookeeper/conf/myid /var/lib/zookeeper/myid
+fi
 """
 
 DAMAGE_SCRIPT = """
