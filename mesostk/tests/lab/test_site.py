@@ -100,8 +100,8 @@ def test_check_mode_on_a_converged_cluster_reports_nothing(cluster: Cluster) -> 
 # -- drift ----------------------------------------------------------------------------------------
 
 MANAGED_SCRIPT = r"""
-find /etc/mesostk/services /etc/mesos /etc/mesos-dns /etc/mesos-master /etc/mesos-slave /etc/marathon/conf \
-     /usr/local/lib/mesostk -type f 2>/dev/null || true
+find /etc/mesostk/services /etc/mesos /etc/mesos-dns /etc/mesos-master /etc/mesos-slave \
+     /etc/marathon/conf /usr/local/lib/mesostk -type f 2>/dev/null || true
 for record in /etc/mesostk/services/*.json; do
     echo "/etc/systemd/system/$(basename "$record" .json).service"
 done
