@@ -63,7 +63,7 @@ _FIRST_PAUSE_S = 0.05
 _LAST_PAUSE_S = 2.0
 
 #: For an engine to remove what a failed launch left.
-_PATIENCE_S = 10.0
+_PATIENCE_S = 5.0
 
 #: A full disk, or a task that replaced its own files: after these the end is told without the rest.
 _TRIES_TO_COPY = 10

@@ -129,6 +129,15 @@ class Dockerd:
         if number == signal.SIGKILL:
             self._end_containerd()
 
+    def pause(self) -> None:
+        """Hang: connections are taken, and nothing is answered until `go_on`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def _end_containerd(self) -> None:
         """A killed engine leaves its containerd, which a service manager would end."""
         path = self.root / "exec" / "containerd" / "containerd.pid"

@@ -420,3 +420,57 @@ async def test_volumes_and_folders_of_the_sandbox_are_mounted(
     await master.until_ended("t1")
     assert read(agent, "t1") == "from the host\nread-only\n"
     assert read(agent, "t1", "data/h") == "y\n"
+
+
+async def test_a_task_whose_image_is_still_on_the_way_is_killed_at_once(
+    tmp_path: Path, master: ScriptedMaster
+) -> None:
+    require_docker()
+    asked = asyncio.Event()
+    pulls: set[asyncio.Task[None] | None] = set()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        pulls.add(asyncio.current_task())
+        asked.set()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    registry = await asyncio.start_server(silent, "127.0.0.70", 0)
+    port = registry.sockets[0].getsockname()[1]
+    async with registry, running(agent_of(tmp_path, master, DOCKER_SOCKET), master):
+        docker_info = DockerInfo(image=f"127.0.0.70:{port}/slow:1")
+        plain = contained("t1", None)
+        container = ContainerInfo(type="DOCKER", docker=docker_info)
+        await master.launch(replace(plain, container=container))
+        async with asyncio.timeout(20):
+            await asked.wait()
+        await kill(master, "t1")
+        end = await master.until_ended("t1")
+        async with asyncio.timeout(20):
+            # The engine has given the image up, too.
+            await asyncio.gather(*(pull for pull in pulls if pull is not None))
+    assert (end.status.state, end.status.reason) == (
+        "TASK_KILLED",
+        "REASON_TASK_KILLED_DURING_LAUNCH",
+    )
+
+
+async def test_a_hung_engine_fails_the_task_in_time_and_not_the_agent(
+    tmp_path: Path, master: ScriptedMaster, engine: Dockerd
+) -> None:
+    limit = "--executor_registration_timeout=1secs"
+    async with running(agent_of(tmp_path, master, engine.socket, limit), master) as agent:
+        engine.pause()
+        try:
+            await master.launch(contained("t1", "true"))
+            await master.launch(task("t2", "true"))
+            assert (await master.until_ended("t2")).status.state == "TASK_FINISHED"
+            end = await master.until_ended("t1")
+            assert (await agent.get("/health"))[0] == 200
+        finally:
+            engine.go_on()
+    assert end.status.message is not None
+    assert "took longer than --executor_registration_timeout" in end.status.message
