@@ -12,6 +12,7 @@
     each update: append UPDATE ─▶ Saved ─▶ SendUp ─▶ ACK from master ─▶ append ACK ─▶ Saved ─▶ next
 
     core.py (state: state.py)   dispatches to  registration.py  tasks.py  updates.py  checks.py
+    docker.py                   containers: the engine keeps them, the agent follows their output
     recovery.py                 files of work_dir + runs found alive → events, before registration
     daemon.py                   the shell: disk thread, launcher socket, link to the master, HTTP
 
