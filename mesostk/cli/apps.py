@@ -258,10 +258,8 @@ def deploy(
             timeout_s=timeout,
             output=form,
         )
-        if form is not Format.TABLE:
-            pairs = zip(ids, done, strict=True)
-            show_record([{"id": one, "deploymentId": by} for one, by in pairs], form)
-        elif wait_for_it:
+        _show_changed(ids, done, form)
+        if form is Format.TABLE and wait_for_it:
             show_apps([marathon.app(app_id) for app_id in ids], form)
 
 
@@ -341,20 +339,25 @@ def scale(
     wait_for_it: WaitOption = True,
     timeout: TimeoutOption = 300,
     context: ContextOption = None,
+    output: FormatOption = Format.TABLE,
+    as_json: JsonOption = False,
 ) -> None:
     """Change the number of an app's instances."""
     with errors():
+        form = chosen(output, as_json)
         marathon = Marathon(contexts.current(context))
         app_id = str(marathon.app(app)["id"])
         body = {"id": app_id, "instances": instances}
-        change(
+        done = change(
             marathon,
             f"Scaling {app_id} to {instances}",
             [app_id],
             [lambda: marathon.put_app(body, force=force)],
             wanted=wait_for_it,
             timeout_s=timeout,
+            output=form,
         )
+        _show_changed([app_id], done, form)
 
 
 def destroy(
@@ -363,21 +366,35 @@ def destroy(
     wait_for_it: WaitOption = True,
     timeout: TimeoutOption = 300,
     context: ContextOption = None,
+    output: FormatOption = Format.TABLE,
+    as_json: JsonOption = False,
 ) -> None:
     """Kill all tasks of an app and forget it."""
     with errors():
+        form = chosen(output, as_json)
         marathon = Marathon(contexts.current(context))
         app_id = str(marathon.app(app)["id"])
         if not yes and sys.stdin.isatty():
             typer.confirm(f"Destroy {app_id}?", abort=True)
-        change(
+        done = change(
             marathon,
             f"Destroying {app_id}",
             [app_id],
             [lambda: marathon.delete_app(app_id)],
             wanted=wait_for_it,
             timeout_s=timeout,
+            output=form,
         )
+        _show_changed([app_id], done, form)
+
+
+def _show_changed(app_ids: Sequence[str], deployments: Sequence[str], output: Format) -> None:
+    """What was asked for, for programs; people have seen it happen."""
+    if output is Format.NAME:
+        print("\n".join(app_ids))
+    elif output is not Format.TABLE:
+        pairs = zip(app_ids, deployments, strict=True)
+        show_record([{"id": one, "deploymentId": by} for one, by in pairs], output)
 
 
 def show_apps(apps: Sequence[Mapping[str, Any]], output: Format) -> None:

@@ -6,11 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from mesostk.cli import contexts
 from mesostk.cli.contexts import ContextOption
-from mesostk.cli.output import errors, print_table, progress, say
+from mesostk.cli.output import (
+    Format,
+    FormatOption,
+    JsonOption,
+    Table,
+    chosen,
+    errors,
+    progress,
+    say,
+)
 from mesostk.errors import ConfigError, MesostkError
 from mesostk.ops.ansible import Failure, Outcome, run_playbook
 from mesostk.ops.paths import labs_dir
@@ -99,16 +109,18 @@ def _extra_vars(pairs: Sequence[str]) -> dict[str, object]:
     return found
 
 
-def _show(outcome: Outcome) -> None:
-    rows = [
-        (host, str(one.ok), str(one.changed), str(one.failed), str(one.unreachable))
-        for host, one in sorted(outcome.hosts.items())
-    ]
-    print_table(("HOST", "OK", "CHANGED", "FAILED", "UNREACHABLE"), rows)
+def _show(outcome: Outcome, output: Format) -> None:
+    table = Table(("HOST", "OK", "CHANGED", "FAILED", "UNREACHABLE"), "host")
+    for host, one in sorted(outcome.hosts.items()):
+        row = (host, str(one.ok), str(one.changed), str(one.failed), str(one.unreachable))
+        table.add(row, {"host": host, **msgspec.to_builtins(one)})
+    table.show(output, "The inventory has no host.")
 
 
-def _command(playbook: str, inventory: Path, done: str, **options: object) -> Outcome:
-    with progress() as shown:
+def _command(
+    playbook: str, inventory: Path, done: str, output: Format, **options: object
+) -> Outcome:
+    with progress(output) as shown:
         outcome = run(
             playbook,
             inventory,
@@ -129,13 +141,17 @@ def deploy(
     diff: DiffOption = False,
     extra_var: VarsOption = None,
     context: ContextOption = None,
+    output: FormatOption = Format.TABLE,
+    as_json: JsonOption = False,
 ) -> None:
     """Turn the inventory's hosts into the cluster, or bring them back to it."""
     with errors():
+        form = chosen(output, as_json)
         outcome = _command(
             "site",
             _inventory(inventory, context),
             "The hosts are as the inventory says.",
+            form,
             limit=limit or (),
             tags=tags or (),
             check=check,
@@ -144,11 +160,19 @@ def deploy(
         )
         if diff or check:
             say(outcome.output())
-        _show(outcome)
+        _show(outcome, form)
 
 
 @commands.command("verify")
-def verify(inventory: InventoryOption = None, context: ContextOption = None) -> None:
+def verify(
+    inventory: InventoryOption = None,
+    context: ContextOption = None,
+    output: FormatOption = Format.TABLE,
+    as_json: JsonOption = False,
+) -> None:
     """Ask the running cluster: quorum, leaders, agents, and a probe app."""
     with errors():
-        _command("verify", _inventory(inventory, context), "The cluster is well.")
+        form = chosen(output, as_json)
+        outcome = _command("verify", _inventory(inventory, context), "The cluster is well.", form)
+        if form is not Format.TABLE:
+            _show(outcome, form)

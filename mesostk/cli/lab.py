@@ -67,11 +67,14 @@ def up(
     agents: Annotated[int, typer.Option(help="1 to 9.")] = 3,
     subnet: Annotated[str, typer.Option(help="Other addresses, e.g. 10.9.3.0/24.")] = "",
     app: Annotated[bool, typer.Option("--app/--no-app", help="Deploy hello2.")] = True,
+    output: FormatOption = Format.TABLE,
+    as_json: JsonOption = False,
 ) -> None:
     """Make the lab, or repair it; what is right is left alone."""
     with errors():
+        form = chosen(output, as_json)
         lab = plan(_spec(driver, name, masters, agents, subnet))
-        with progress() as shown:
+        with progress(form) as shown:
             lab.up(shown)
             context = context_of(lab)
             if driver == "docker":
@@ -80,8 +83,9 @@ def up(
             if app:
                 _first_app(context, shown)
             shown.done("The lab is up.")
-        status.show(context, Format.TABLE)
-        _say_what_next(context)
+        status.show(context, form)
+        if form is Format.TABLE:
+            _say_what_next(context)
 
 
 def _spec(driver: DriverName, name: str, masters: int | None, agents: int, subnet: str) -> LabSpec:

@@ -128,9 +128,11 @@ def test_unknown_word_is_a_usage_error() -> None:
     assert run("deplyo").exit_code == 2
 
 
-def test_every_listing_has_the_json_option() -> None:
-    for word in ("status", "apps", "app", "tasks", "deploy"):
-        assert "--json" in run(word, "--help").stdout, word
+def test_what_has_a_result_has_the_json_option() -> None:
+    words = ("status", "apps", "app", "tasks", "deploy", "scale", "destroy", "plan", "why")
+    groups = ("lab up", "lab status", "cluster deploy", "cluster verify", "context list")
+    for line in (*words, *groups):
+        assert "--json" in run(*line.split(), "--help").stdout, line
 
 
 # -- contexts -------------------------------------------------------------------------------------
@@ -293,7 +295,9 @@ def test_nobody_there_is_one_sentence(cluster: Cluster) -> None:
 def test_destroy_asks_only_on_a_terminal(cluster: Cluster) -> None:
     deployable(cluster, [])
     cluster.answers["DELETE", "/v2/apps/hello2"] = (200, {"version": "v", "deploymentId": "d-1"})
-    assert run("destroy", "hello2").exit_code == 0
+    result = run("destroy", "hello2", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == [{"id": "/hello2", "deploymentId": "d-1"}]
     assert ("DELETE", "/v2/apps/hello2", None) in cluster.asked
 
 
