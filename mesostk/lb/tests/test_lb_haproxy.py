@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -367,3 +368,27 @@ async def test_after_any_events_process_and_file_and_a_fresh_start_agree(
             return False
 
     await until(starts, "the same servers after a fresh start")
+
+
+async def test_polling_sees_changes_without_any_event(site: Site) -> None:
+    await site.grow("/web")
+    site.balancer.start("--mode=poll", "--poll-interval=0.2")
+    await site.settled()
+    await site.grow("/web")
+    await site.settled()
+    assert not (await site.balancer.status())["marathon"]["connected"]
+
+
+async def test_script_of_the_tutorial_makes_one_pass_and_dry_only_prints(site: Site) -> None:
+    await site.grow("/web")
+    code = "import sys; from mesostk.lb.daemon import main_py; sys.exit(main_py())"
+    environ = [f"{name}={value}" for name, value in site.balancer.environ().items()]
+    command = ["env", *environ, sys.executable, "-c", code, *site.balancer.arguments()]
+    before = site.balancer.config.read_text()
+    status, text = await run([*command, "--dry"], 20)
+    assert status == 0
+    assert "\nbackend web_" in text
+    assert site.balancer.config.read_text() == before
+    status, text = await run(command, 20)
+    assert status == 0, text
+    assert await site.balancer.running() == site.balancer.in_file() != set()
