@@ -57,10 +57,6 @@ format: $(INSTALLED) ## rewrite the source in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-.PHONY: molecule
-molecule: lab-packages $(INSTALLED) engine ## each role on container hosts: converge, again, verify
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test --all
-
 .PHONY: soak
 soak: $(INSTALLED) ## the simulation over many seeds; SEEDS=2000
 	MESOSTK_SEEDS=$(SEEDS) $(BIN)/python -m pytest --timeout 0 mesostk/tests/sim $(PYTEST)
