@@ -23,7 +23,7 @@ PYTEST ?=
 # program:package pairs
 BASE_PROGRAMS := git:git ssh:openssh-client
 LAB_PROGRAMS := $(BASE_PROGRAMS) dockerd:docker.io iptables:iptables debootstrap:debootstrap
-TEST_PROGRAMS := $(LAB_PROGRAMS) busybox:busybox-static curl:curl java:default-jre-headless dig:bind9-dnsutils named:bind9 dnsperf:dnsperf openssl:openssl haproxy:haproxy
+TEST_PROGRAMS := $(LAB_PROGRAMS) busybox:busybox-static curl:curl java:default-jre-headless dig:bind9-dnsutils named:bind9 dnsperf:dnsperf openssl:openssl haproxy:haproxy node:nodejs
 
 .PHONY: help
 help: ## list these targets

@@ -55,19 +55,8 @@ def require_program(name: str, package: str) -> str:
     """Path of a program; skip, or fail in CI, where it is not installed."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     if found is None:
-        _give_up(f"{name} is not installed; the package {package} has it")
+        absent(f"{name} is not installed; the package {package} has it")
     return found
-
-
-def _require(missing: str | None) -> None:
-    if missing is not None:
-        _give_up(missing)
-
-
-def _give_up(reason: str) -> NoReturn:
-    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
-        pytest.fail(f"in CI every test must run: {reason}")
-    pytest.skip(reason)
 
 
 def haproxy_missing() -> str | None:
@@ -80,3 +69,15 @@ def haproxy_missing() -> str | None:
 def require_haproxy() -> None:
     """Skip, or fail in CI, unless HAProxy can be started."""
     _require(haproxy_missing())
+
+
+def _require(missing: str | None) -> None:
+    if missing is not None:
+        absent(missing)
+
+
+def absent(reason: str) -> NoReturn:
+    """Skip the running test for `reason`, or fail it in CI."""
+    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
+        pytest.fail(f"in CI every test must run: {reason}")
+    pytest.skip(reason)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from mesostk.base.core import Event, Put, Saved
 from mesostk.base.daemon import Daemon
 from mesostk.base.log import Log
 from mesostk.errors import ConfigError
-from mesostk.testing.requirements import root_missing
+from mesostk.testing import disks
 
 
 async def apply_all(work_dir: Path, *checkpoints: Checkpoint) -> list[Event]:
@@ -69,20 +68,8 @@ async def test_a_failed_checkpoint_does_not_hold_up_the_next(tmp_path: Path) -> 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    if root_missing() is not None:
-        pytest.skip("needs root to mount a small file system")
-    path = tmp_path / "small"
-    path.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a small file system: {mounted.stderr.strip()}")
-    yield path
-    subprocess.run(["umount", str(path)], check=True)
+    with disks.small_disk(tmp_path / "small", "64k") as path:
+        yield path
 
 
 async def test_a_full_disk_is_told_and_leaves_the_log_whole(small_disk: Path) -> None:

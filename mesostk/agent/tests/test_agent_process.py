@@ -9,10 +9,9 @@ import random
 import signal
 import socket
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from mesostk.agent.tests.agent_bench import AGENT, EPOCH, framework, task
+from mesostk.testing.disks import small_disk
 from mesostk.testing.requirements import require_root
 from mesostk.wire import json
 from mesostk.wire.link import (
@@ -473,7 +473,7 @@ async def test_a_full_disk_refuses_tasks_and_the_agent_stays(
 ) -> None:
     require_root()
     work_dir = tmp_path / "work"
-    with small_disk(work_dir):
+    with small_disk(work_dir, "2m"):
         agent = AgentProcess(work_dir, master.url)
         await agent.start()
         try:
@@ -498,19 +498,6 @@ async def test_a_full_disk_refuses_tasks_and_the_agent_stays(
         finally:
             await agent.kill(signal.SIGTERM)
             sys.stderr.write((tmp_path / "agent.log").read_text())
-
-
-@contextlib.contextmanager
-def small_disk(path: Path) -> Iterator[None]:
-    path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(path)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a small file system: {mounted.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 def fill(path: Path) -> None:

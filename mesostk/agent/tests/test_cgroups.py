@@ -32,6 +32,7 @@ from mesostk.agent.cgroups import (
 from mesostk.agent.checkpoint import ExitRecord
 from mesostk.agent.launch import LauncherClient, LaunchSpec
 from mesostk.agent.processes import kill_cgroup
+from mesostk.testing.requirements import absent, require_root
 
 MIB = 1024 * 1024
 
@@ -274,11 +275,10 @@ def test_only_our_own_cgroups_are_orphans(v2: tuple[Cgroups, FakeV2]) -> None:
 
 @pytest.fixture
 def real() -> Iterator[Cgroups]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
+    require_root()
     cgroups, line = detect(f"mesostk-test-{uuid.uuid4()}")
     if cgroups is None:
-        pytest.skip(line)
+        absent(line)
     yield cgroups
     for name in cgroups.names():
         cgroups.destroy(name)
@@ -447,8 +447,7 @@ def test_destroy_kills_what_is_nested_too(real: Cgroups) -> None:
 
 @pytest.mark.root
 def test_v2_kill_takes_everything_at_once(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
+    require_root()
     found = hierarchies(
         Path("/proc/self/mountinfo").read_text(), Path("/proc/1/cgroup").read_text()
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +32,7 @@ from mesostk.agent.checkpoint import (
 from mesostk.agent.events import Append, Link
 from mesostk.base.core import Delete, Put
 from mesostk.errors import WireError
+from mesostk.testing import disks
 from mesostk.wire.recordio import encode_record
 
 
@@ -183,17 +182,8 @@ def test_failed_write_is_a_typed_error_that_names_the_file(tmp_path: Path) -> No
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 KiB."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("may not mount")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with disks.small_disk(tmp_path / "disk", "64k") as path:
+        yield path
 
 
 @pytest.mark.root

@@ -25,6 +25,7 @@ from mesostk.agent.checkpoint import ExitRecord, read_exit, read_pid
 from mesostk.agent.launch import LauncherClient, LaunchFailed, LaunchSpec, Run
 from mesostk.agent.processes import descendants, start_time
 from mesostk.errors import Unavailable
+from mesostk.testing import disks
 
 PATH = os.environ["PATH"]
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -576,16 +577,8 @@ async def test_damaged_records_are_a_lost_run(agent: Agent, text: str) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A runtime directory of 64 KiB."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount")
-    runtime = tmp_path / "runtime"
-    runtime.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(runtime)]
-    if subprocess.run(command, check=False).returncode != 0:
-        pytest.skip("may not mount")
-    yield runtime
-    # Lazily: a launcher that is just ending may still hold its lock file.
-    subprocess.run(["umount", "-l", str(runtime)], check=True)
+    with disks.small_disk(tmp_path / "runtime", "64k") as path:
+        yield path
 
 
 def fill(directory: Path) -> None:

@@ -23,6 +23,7 @@ from mesostk.agent.sandbox import (
     size_bytes,
 )
 from mesostk.errors import Rejected
+from mesostk.testing.requirements import require_root
 
 
 @pytest.fixture
@@ -75,8 +76,7 @@ def test_unknown_user_makes_no_sandbox(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_sandbox_belongs_to_its_user(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
+    require_root()
     create(tmp_path / "r", "nobody")
     entry = pwd.getpwnam("nobody")
     found = (tmp_path / "r").stat()
@@ -106,8 +106,7 @@ def test_directory_is_listed_as_ls_does(files: VirtualFiles, sandbox: Path) -> N
 
 
 def test_owner_without_a_name_is_a_number(files: VirtualFiles, sandbox: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
+    require_root()
     os.chown(sandbox / "stdout", 54321, 54322)
     entry = next(e for e in files.browse(V) if e.path.endswith("stdout"))
     assert (entry.uid, entry.gid) == ("54321", "54322")

@@ -8,7 +8,6 @@ import subprocess
 from importlib import resources
 from pathlib import Path
 
-import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -22,6 +21,7 @@ from mesostk.master.http import Routes
 from mesostk.master.link import LinkApi
 from mesostk.master.operator import OperatorApi
 from mesostk.master.scheduler import SchedulerApi
+from mesostk.testing.requirements import require_program
 
 UI = Path(str(resources.files("mesostk.master"))) / "ui"
 
@@ -137,13 +137,13 @@ assert.throws(() => new Records().feed(bytes.encode("nonsense\\n")), /RecordIO/)
 """
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="no JavaScript engine on this machine")
 def test_the_pages_model_follows_the_event_stream(tmp_path: Path) -> None:
+    node = require_program("node", "nodejs")
     for file in UI.glob("*.js"):
         shutil.copy(file, tmp_path)
     (tmp_path / "package.json").write_text('{"type":"module"}')
     (tmp_path / "script.js").write_text(SCRIPT)
     done = subprocess.run(
-        ["node", "script.js"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [node, "script.js"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr

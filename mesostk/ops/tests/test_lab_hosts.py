@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import ipaddress
-import os
 import stat
 import subprocess
 import tarfile
@@ -16,6 +15,7 @@ from mesostk.ops import engine, lab_image, paths
 from mesostk.ops.docker_lab import read_routes, remove_cgroups, why_subnet_clashes
 from mesostk.ops.lab import LabSpec
 from mesostk.ops.ssh_keys import SshIdentity
+from mesostk.testing.requirements import require_root
 
 LAB = ipaddress.IPv4Network("10.0.3.0/24")
 HEADER = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
@@ -97,8 +97,7 @@ def test_only_settings_that_say_how_to_fetch_are_taken_over() -> None:
 
 
 def test_stale_pid_file_is_removed_and_a_true_one_is_kept(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("removes files as root")
+    require_root()
     proc, pid_file = tmp_path / "proc", tmp_path / "docker.pid"
     (proc / "41").mkdir(parents=True)
     (proc / "41" / "comm").write_text("dockerd\n")
