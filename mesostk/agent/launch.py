@@ -74,7 +74,7 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     sandbox       working directory, where `stdout` and `stderr` are appended to
     user          to become; None stays the agent's
     rlimits       (RLMT_… name, soft, hard), None meaning unlimited
-    cgroups       directories whose `cgroup.procs` the task enters, a freezer first
+    cgroups       directories that the task enters, a freezer first
     supervisor_cgroups  … the supervisor enters
     oom_events    file with the `oom_kill` counter of the run's memory cgroup
     grace_s       between TERM and KILL, unless `kill` says otherwise
