@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 
 import msgspec
 
+from mesostk.marathon import patterns
 from mesostk.wire.mesos import Attribute, Offer
 
 HOSTNAME = "hostname"
@@ -102,11 +102,11 @@ def _cluster(here: str, wanted: str | None, others: list[str], _n: int) -> bool:
 
 
 def _like(here: str, wanted: str | None, _others: list[str], _n: int) -> bool:
-    return wanted is not None and _pattern(wanted).fullmatch(here) is not None
+    return wanted is not None and patterns.matches(wanted, here)
 
 
 def _unlike(here: str, wanted: str | None, _others: list[str], _n: int) -> bool:
-    return wanted is not None and _pattern(wanted).fullmatch(here) is None
+    return wanted is not None and not patterns.matches(wanted, here)
 
 
 def _max_per(here: str, wanted: str | None, others: list[str], _n: int) -> bool:
@@ -142,11 +142,6 @@ def _group_by(here: str, wanted: str | None, others: list[str], instances: int) 
     return counts[here] == per_group and fuller < rest
 
 
-@lru_cache(maxsize=1024)
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(text)
-
-
 _OPERATORS: Mapping[str, Callable[[str, str | None, list[str], int], bool]] = {
     "UNIQUE": _unique,
     "CLUSTER": _cluster,
@@ -180,9 +175,9 @@ def why_invalid(rule: Sequence[str]) -> str | None:
 def _why_invalid_value(operator: str, value: str) -> str | None:
     if operator in {"LIKE", "UNLIKE"}:
         try:
-            _pattern(value)
-        except (re.error, RecursionError, OverflowError) as error:
-            return f"'{value[:64]}' is not a valid regular expression: {error}"
+            patterns.compiled(value)
+        except patterns.PatternError as error:
+            return f"'{value[:64]}' is not a valid regular expression: it {error}"
     elif operator == "MAX_PER":
         if not _is_count(value):
             return f"Value '{value[:64]}' of MAX_PER must be a whole number"

@@ -44,7 +44,7 @@ def json_response(
     """`body` as the original's JSON answer; bytes are JSON already, None is no body at all."""
     if body is None:
         return web.Response(status=status, headers=headers)
-    raw = body if isinstance(body, bytes) else json.encode(body)
+    raw = body if isinstance(body, bytes) else json.encode_shown(body)
     all_headers = {"Content-Type": JSON_TYPE}
     if headers is not None:
         all_headers.update(headers)

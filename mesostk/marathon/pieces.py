@@ -23,14 +23,14 @@ PIECE_S: Final = 0.005
 
 
 async def encode_list(key: str, items: Iterable[T], show: Callable[[T], object]) -> bytes:
-    """`{"key":[…]}` with `show` of each item; raises WireError as `json.encode` does."""
+    """`{"key":[…]}` with `show` of each item; raises WireError as `json.encode_shown` does."""
     now = asyncio.get_running_loop().time
-    out = bytearray(b"{%s:[" % json.encode(key))
+    out = bytearray(b"{%s:[" % json.encode_shown(key))
     separator = b""
     end = now() + PIECE_S
     for item in items:
         out += separator
-        out += json.encode(show(item))
+        out += json.encode_shown(show(item))
         separator = b","
         if now() > end:
             await asyncio.sleep(0)

@@ -85,7 +85,7 @@ class EventHub:
             kind.encode(),
             self._epoch,
             self._last,
-            json.encode(event),
+            json.encode_shown(event),
         )
         kept = Kept(self._last, kind, frame)
         self._kept.append(kept)

@@ -60,6 +60,18 @@ def encode(obj: object) -> bytes:
     return raw
 
 
+def encode_shown(obj: object) -> bytes:
+    """The JSON of records and dicts in which `null` is a value and every number finite.
+
+    Marathon's answers are such: `encode` would take each `null` for a number to spell.
+    Raises WireError as `encode` does.
+    """
+    try:
+        return _ENCODER.encode(obj)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise WireError(f"cannot be written as JSON: {error}") from error
+
+
 def _spell_infinity(value: Any) -> Any:
     """`value` with infinite floats as the strings that the original reads back."""
     if isinstance(value, float) and math.isinf(value):
