@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -19,8 +19,17 @@ from mesostk.cli.output import (
     progress,
     say,
 )
-from mesostk.errors import MesostkError
-from mesostk.ops.lab import DriverName, Lab, LabSpec, default_masters, existing, plan, to_remove
+from mesostk.errors import ConfigError, MesostkError
+from mesostk.ops.lab import (
+    DriverName,
+    Lab,
+    LabSpec,
+    Release,
+    default_masters,
+    existing,
+    plan,
+    to_remove,
+)
 from mesostk.ops.paths import data_root
 from mesostk.ops.progress import Progress
 
@@ -29,7 +38,6 @@ commands = typer.Typer(
 )
 
 NameOption = Annotated[str, typer.Option("--name", help="Which lab.")]
-Driver = Literal["docker", "local"]
 
 #: Seconds that the first app gets to run.
 _APP_S = 120.0
@@ -60,12 +68,19 @@ def _first_app(context: contexts.Context, shown: Progress) -> None:
 @commands.command("up")
 def up(
     driver: Annotated[
-        Driver, typer.Option(help="Containers with systemd, or plain processes.")
+        DriverName, typer.Option(help="Containers with systemd, or plain processes.")
     ] = "docker",
     name: NameOption = "lab",
     masters: Annotated[int | None, typer.Option(help="1, 3, 5 or 7.")] = None,
     agents: Annotated[int, typer.Option(help="1 to 9.")] = 3,
     subnet: Annotated[str, typer.Option(help="Other addresses, e.g. 10.9.3.0/24.")] = "",
+    release: Annotated[Release, typer.Option(help="Debian release of the hosts.")] = "bookworm",
+    isolated: Annotated[
+        bool, typer.Option("--isolated", help="Give the hosts no route to the outside.")
+    ] = False,
+    provision: Annotated[
+        bool, typer.Option("--provision/--no-provision", help="Run site.yml on the hosts.")
+    ] = True,
     app: Annotated[bool, typer.Option("--app/--no-app", help="Deploy hello2.")] = True,
     output: FormatOption = Format.TABLE,
     as_json: JsonOption = False,
@@ -73,9 +88,24 @@ def up(
     """Make the lab, or repair it; what is right is left alone."""
     with errors():
         form = chosen(output, as_json)
-        lab = plan(_spec(driver, name, masters, agents, subnet))
+        if driver == "local" and not provision:
+            raise ConfigError("--no-provision makes bare hosts, and a local lab has no hosts")
+        spec = LabSpec(
+            driver=driver,
+            name=name,
+            masters=default_masters(driver) if masters is None else masters,
+            agents=agents,
+            subnet=subnet,
+            release=release,
+            isolated=isolated,
+        )
+        lab = plan(spec)
         with progress(form) as shown:
             lab.up(shown)
+            if not provision:
+                shown.done("The hosts are up, with nothing on them.")
+                _show_hosts(lab, form)
+                return
             context = context_of(lab)
             if driver == "docker":
                 cluster.run("site", Path(context.inventory), shown, lab.state_dir / "runs")
@@ -86,11 +116,6 @@ def up(
         status.show(context, form)
         if form is Format.TABLE:
             _say_what_next(context)
-
-
-def _spec(driver: DriverName, name: str, masters: int | None, agents: int, subnet: str) -> LabSpec:
-    count = default_masters(driver) if masters is None else masters
-    return LabSpec(driver=driver, name=name, masters=count, agents=agents, subnet=subnet)
 
 
 def _say_what_next(context: contexts.Context) -> None:
@@ -127,19 +152,23 @@ def lab_status(
 ) -> None:
     """Show the lab's hosts."""
     with errors():
-        table = Table(("HOST", "ADDRESS", "STATE", "DETAIL"), "host")
-        for one in existing(name).status():
-            table.add(
-                (one.host.name, one.host.address, one.state, one.detail),
-                {
-                    "host": one.host.name,
-                    "address": one.host.address,
-                    "groups": list(one.host.groups),
-                    "state": one.state,
-                    "detail": one.detail,
-                },
-            )
-        table.show(chosen(output, as_json), "The lab has no host.")
+        _show_hosts(existing(name), chosen(output, as_json))
+
+
+def _show_hosts(lab: Lab, form: Format) -> None:
+    table = Table(("HOST", "ADDRESS", "STATE", "DETAIL"), "host")
+    for one in lab.status():
+        table.add(
+            (one.host.name, one.host.address, one.state, one.detail),
+            {
+                "host": one.host.name,
+                "address": one.host.address,
+                "groups": list(one.host.groups),
+                "state": one.state,
+                "detail": one.detail,
+            },
+        )
+    table.show(form, "The lab has no host.")
 
 
 def complete_host(incomplete: str) -> list[str]:

@@ -90,7 +90,9 @@ class DockerLab:
         self.ssh.ensure(hosts)
         progress.step("Looking for the host image")
         # beside the labs, since all of them share the image
-        image = lab_image.ensure_image(self._client, progress, self.state_dir.parent)
+        image = lab_image.ensure_image(
+            self._client, self.spec.release, progress, self.state_dir.parent
+        )
         progress.step(f"Preparing the network {self.spec.network()}")
         network = self._ensure_network()
         progress.step(f"Starting {len(hosts)} hosts")
@@ -139,6 +141,7 @@ class DockerLab:
         return client.networks.create(
             self.network_name,
             driver="bridge",
+            internal=self.spec.isolated,
             options={"com.docker.network.bridge.name": self.network_name},
             ipam=IPAMConfig(pool_configs=[IPAMPool(subnet=str(wanted))]),
             labels={LABEL: self.spec.name},
@@ -305,7 +308,7 @@ class DockerLab:
         if container is None:
             state, detail = "missing", "`mesostk lab up` makes it"
         elif container.status == "running":
-            image = lab_image.image_name()
+            image = lab_image.image_name(self.spec.release)
             old = image not in container.image.tags if container.image else True
             state = "partitioned" if self._is_partitioned(host, container) else "running"
             detail = "made from an older image" if old else ""

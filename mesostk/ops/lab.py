@@ -24,6 +24,7 @@ from mesostk.ops import paths, zookeeper
 from mesostk.ops.progress import Progress
 
 DriverName = Literal["docker", "local"]
+Release = Literal["bookworm", "trixie"]
 HostState = Literal["running", "stopped", "missing", "partitioned", "broken"]
 
 #: The tutorial numbers masters from .11 and agents from .51.
@@ -54,6 +55,8 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True):
     masters: int = 3
     agents: int = 3
     subnet: str = ""  # empty: the driver's default
+    release: Release = "bookworm"  # Debian of container hosts
+    isolated: bool = False  # container hosts reach each other and this machine, nothing else
 
     def hosts(self) -> tuple[Host, ...]:
         """Masters then agents, with the tutorial's names and last octets."""
@@ -156,6 +159,8 @@ def validate(spec: LabSpec) -> None:
         )
     if not 1 <= spec.agents <= _MAX_AGENTS:
         raise ConfigError(f"agents: {spec.agents}; use 1 to {_MAX_AGENTS}")
+    if spec.driver == "local" and (spec.isolated or spec.release != "bookworm"):
+        raise ConfigError("a local lab has no hosts: isolated and release need --driver docker")
     spec.network()
 
 
@@ -175,6 +180,9 @@ def why_not_changed(old: LabSpec, new: LabSpec) -> str | None:
         return f"lab {old.name!r} exists with driver {old.driver}; {remedy}"
     if old.network() != new.network():
         return f"lab {old.name!r} exists on {old.network()}; {remedy}"
+    if (old.release, old.isolated) != (new.release, new.isolated):
+        kind = "isolated " if old.isolated else ""
+        return f"lab {old.name!r} exists with {kind}{old.release} hosts; {remedy}"
     if old.masters != new.masters or new.agents < old.agents:
         return (
             f"lab {old.name!r} has {old.masters} masters and {old.agents} agents; "

@@ -1,7 +1,7 @@
 """The image of a lab host: built from Debian packages, named by the hash of its recipe.
 
 No image registry is asked. `lab/build` makes a root file system with debootstrap, the engine
-imports it; the recipe's hash in the tag says when it must be made anew.
+imports it; the hash of recipe and Debian release in the tag says when it must be made anew.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import docker
@@ -25,7 +25,9 @@ from mesostk.ops.engine import install_packages, privileged, run_privileged
 from mesostk.ops.progress import Progress
 
 REPOSITORY = "mesostk-lab"
-SUITE = "bookworm"
+#: Debian releases that hosts are made of, the usual one first.
+RELEASES = ("bookworm", "trixie")
+DEFAULT_SUITE = RELEASES[0]
 _RECIPE = ("build", "customize", "entrypoint", "packages")
 _DEFAULT_MIRROR = "http://deb.debian.org/debian"
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -34,30 +36,30 @@ _BUILD_LIMIT_S = 900
 _ENTRYPOINT = 'ENTRYPOINT ["/usr/local/sbin/lab-entrypoint"]'
 
 
-def recipe_hash(recipe: Path) -> str:
+def recipe_hash(recipe: Path, suite: str = DEFAULT_SUITE) -> str:
     """12 hex digits over every file of the recipe and the Debian release."""
-    digest = hashlib.sha256(SUITE.encode())
+    digest = hashlib.sha256(suite.encode())
     for name in _RECIPE:
         content = (recipe / name).read_bytes()
         digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:12]
 
 
-def image_name() -> str:
-    """Name and tag of the image that the present recipe makes."""
-    return f"{REPOSITORY}:{recipe_hash(paths.data_root() / 'lab')}"
+def image_name(suite: str) -> str:
+    """Name and tag of the image that the present recipe makes of the Debian release."""
+    return f"{REPOSITORY}:{recipe_hash(paths.data_root() / 'lab', suite)}"
 
 
-def ensure_image(client: docker.DockerClient, progress: Progress, state: Path) -> str:
+def ensure_image(client: docker.DockerClient, suite: str, progress: Progress, state: Path) -> str:
     """The image's name; built first if the engine does not have it. Needs root or sudo for that.
 
     Raises ConfigError or Unavailable with the end of the build log, which stays in `state`.
     """
-    name = image_name()
+    name = image_name(suite)
     try:
         client.images.get(name)
     except docker.errors.ImageNotFound:
-        _build(client, name, progress, state)
+        _build(client, name, suite, progress, state)
     return name
 
 
@@ -71,7 +73,9 @@ def remove_images(client: docker.DockerClient) -> list[str]:
     return removed
 
 
-def _build(client: docker.DockerClient, name: str, progress: Progress, state: Path) -> None:
+def _build(
+    client: docker.DockerClient, name: str, suite: str, progress: Progress, state: Path
+) -> None:
     missing = [
         package
         for package, program in {"debootstrap": "debootstrap", "util-linux": "unshare"}.items()
@@ -85,13 +89,15 @@ def _build(client: docker.DockerClient, name: str, progress: Progress, state: Pa
     work = Path(tempfile.mkdtemp(prefix="image-", dir=state))
     try:
         extras = work / "extras"
-        for relative, content in machine_extras().items():
+        for relative, content in machine_extras(suite).items():
             target = extras / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(content)
         extras.mkdir(exist_ok=True)
         tarball = work / "root.tar"
-        _run_recipe(extras, work / "root", tarball, state / "image-build.log", progress)
+        build = paths.data_root() / "lab" / "build"
+        words = [suite, debian_mirror(suite), str(extras), str(work / "root"), str(tarball)]
+        _run_recipe(["sh", str(build), *words], state / "image-build.log", progress)
         progress.detail("importing into the engine")
         client.api.import_image(
             src=str(tarball),
@@ -104,9 +110,7 @@ def _build(client: docker.DockerClient, name: str, progress: Progress, state: Pa
         run_privileged(["rm", "-rf", "--one-file-system", str(work)], "cleaning up", limit_s=120)
 
 
-def _run_recipe(extras: Path, root: Path, tarball: Path, log: Path, progress: Progress) -> None:
-    build = paths.data_root() / "lab" / "build"
-    command = ["sh", str(build), SUITE, debian_mirror(), str(extras), str(root), str(tarball)]
+def _run_recipe(command: Sequence[str], log: Path, progress: Progress) -> None:
     deadline = time.monotonic() + _BUILD_LIMIT_S
     last: list[str] = []
     with (
@@ -154,27 +158,38 @@ def _apt_targets() -> Iterator[tuple[str, str, str]]:
         yield uri, release, component
 
 
-def debian_mirror(targets: Iterable[tuple[str, str, str]] | None = None) -> str:
-    """The mirror from which this machine itself gets the release; Debian's own if it does not."""
+def debian_mirror(suite: str, targets: Iterable[tuple[str, str, str]] | None = None) -> str:
+    """The mirror from which this machine gets Debian; Debian's own if it gets none.
+
+    A mirror holds all releases, so the one for the machine's own release serves `suite` as well.
+    """
+    found: dict[str, str] = {}
     for uri, release, component in _apt_targets() if targets is None else targets:
-        if release == SUITE and component == "main":
-            return uri.rstrip("/")
-    return _DEFAULT_MIRROR
+        if release in RELEASES and component == "main":
+            found.setdefault(release, uri.rstrip("/"))
+    return found.get(suite, next(iter(found.values()), _DEFAULT_MIRROR))
 
 
-def machine_extras() -> Mapping[str, str]:
+def apt_sources(suite: str, targets: Iterable[tuple[str, str, str]]) -> str:
+    """sources.list for `suite` from the mirrors that `targets` name for any Debian release."""
+    debian = re.compile(rf"({'|'.join(RELEASES)})(-updates|-security)?")
+    lines = []
+    for uri, release, component in targets:
+        known = debian.fullmatch(release)
+        if known is not None and component == "main":
+            wanted = suite + (known.group(2) or "")
+            lines.append(f"deb [signed-by={_KEYRING}] {uri} {wanted} {component}\n")
+    return "".join(dict.fromkeys(lines))
+
+
+def machine_extras(suite: str) -> Mapping[str, str]:
     """Files, by path below the root, that let the host use the network as this machine does.
 
     apt sources of the release, apt's acquire settings (proxies among them), private certificates.
     """
     extras = {}
-    sources = [
-        f"deb [signed-by={_KEYRING}] {uri} {release} {component}\n"
-        for uri, release, component in _apt_targets()
-        if re.fullmatch(rf"{SUITE}(-updates|-security)?", release) and component == "main"
-    ]
-    if sources:
-        extras["etc/apt/sources.list"] = "".join(sources)
+    if sources := apt_sources(suite, _apt_targets()):
+        extras["etc/apt/sources.list"] = sources
     if shutil.which("apt-config") is not None:
         dump = subprocess.run(
             ["apt-config", "dump"], capture_output=True, text=True, timeout=30, check=False

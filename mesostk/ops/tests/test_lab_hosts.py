@@ -74,10 +74,24 @@ def test_machines_own_mirror_is_used_where_it_has_the_release() -> None:
         ("https://mirror.example/security/", "bookworm-security", "main"),
         ("https://mirror.example/debian/", "bookworm", "main"),
     ]
-    assert lab_image.debian_mirror(targets) == "https://mirror.example/debian"
-    assert lab_image.debian_mirror([("https://ubuntu.example/", "noble", "main")]) == (
-        "http://deb.debian.org/debian"
-    )
+    assert lab_image.debian_mirror("bookworm", targets) == "https://mirror.example/debian"
+    ubuntu = [("https://ubuntu.example/", "noble", "main")]
+    assert lab_image.debian_mirror("bookworm", ubuntu) == "http://deb.debian.org/debian"
+
+
+def test_another_release_comes_from_the_same_mirrors() -> None:
+    targets = [
+        ("https://mirror.example/debian/", "bookworm", "main"),
+        ("https://mirror.example/debian/", "bookworm", "contrib"),
+        ("https://mirror.example/security/", "bookworm-security", "main"),
+    ]
+    assert lab_image.debian_mirror("trixie", targets) == "https://mirror.example/debian"
+    lines = lab_image.apt_sources("trixie", targets).splitlines()
+    assert [line.split()[-3:] for line in lines] == [
+        ["https://mirror.example/debian/", "trixie", "main"],
+        ["https://mirror.example/security/", "trixie-security", "main"],
+    ]
+    assert lab_image.image_name("trixie") != lab_image.image_name("bookworm")
 
 
 def test_only_settings_that_say_how_to_fetch_are_taken_over() -> None:

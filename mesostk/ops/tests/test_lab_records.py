@@ -33,6 +33,8 @@ def test_default_lab_has_the_hosts_of_the_tutorial() -> None:
         (LabSpec(driver="docker", masters=0), "masters: 0"),
         (LabSpec(driver="local", agents=0), "agents: 0"),
         (LabSpec(driver="local", agents=10), "agents: 10"),
+        (LabSpec(driver="local", release="trixie"), "release"),
+        (LabSpec(driver="local", isolated=True), "isolated"),
         (LabSpec(driver="docker", subnet="10.0.3.7/24"), "subnet"),
         (LabSpec(driver="docker", subnet="10.0.3.0/28"), "too small"),
         (LabSpec(driver="docker", subnet="nonsense"), "subnet"),
@@ -51,6 +53,8 @@ def test_lab_can_grow_by_agents_and_by_nothing_else() -> None:
         LabSpec(driver="docker", masters=1),
         LabSpec(driver="local"),
         LabSpec(driver="docker", subnet="10.9.3.0/24"),
+        LabSpec(driver="docker", release="trixie"),
+        LabSpec(driver="docker", isolated=True),
     ):
         reason = lab.why_not_changed(old, other)
         assert reason is not None
