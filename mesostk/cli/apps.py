@@ -27,6 +27,7 @@ from mesostk.cli.output import (
     say,
     show_record,
 )
+from mesostk.cli.runs import recorded
 from mesostk.errors import ConfigError, MesostkError, Rejected
 from mesostk.ops.progress import Progress
 
@@ -249,15 +250,16 @@ def deploy(
         ids = ["/" + str(app["id"]).strip("/") for app in apps]
         calls = [lambda app=app: marathon.put_app(app, force=force) for app in apps]
         form = chosen(output, as_json)
-        done = change(
-            marathon,
-            f"Deploying {', '.join(ids)}",
-            ids,
-            calls,
-            wanted=wait_for_it,
-            timeout_s=timeout,
-            output=form,
-        )
+        with recorded("deploy", context=context):
+            done = change(
+                marathon,
+                f"Deploying {', '.join(ids)}",
+                ids,
+                calls,
+                wanted=wait_for_it,
+                timeout_s=timeout,
+                output=form,
+            )
         _show_changed(ids, done, form)
         if form is Format.TABLE and wait_for_it:
             show_apps([marathon.app(app_id) for app_id in ids], form)
@@ -348,15 +350,16 @@ def scale(
         marathon = Marathon(contexts.current(context))
         app_id = str(marathon.app(app)["id"])
         body = {"id": app_id, "instances": instances}
-        done = change(
-            marathon,
-            f"Scaling {app_id} to {instances}",
-            [app_id],
-            [lambda: marathon.put_app(body, force=force)],
-            wanted=wait_for_it,
-            timeout_s=timeout,
-            output=form,
-        )
+        with recorded("scale", context=context):
+            done = change(
+                marathon,
+                f"Scaling {app_id} to {instances}",
+                [app_id],
+                [lambda: marathon.put_app(body, force=force)],
+                wanted=wait_for_it,
+                timeout_s=timeout,
+                output=form,
+            )
         _show_changed([app_id], done, form)
 
 
@@ -376,15 +379,16 @@ def destroy(
         app_id = str(marathon.app(app)["id"])
         if not yes and sys.stdin.isatty():
             typer.confirm(f"Destroy {app_id}?", abort=True)
-        done = change(
-            marathon,
-            f"Destroying {app_id}",
-            [app_id],
-            [lambda: marathon.delete_app(app_id)],
-            wanted=wait_for_it,
-            timeout_s=timeout,
-            output=form,
-        )
+        with recorded("destroy", context=context):
+            done = change(
+                marathon,
+                f"Destroying {app_id}",
+                [app_id],
+                [lambda: marathon.delete_app(app_id)],
+                wanted=wait_for_it,
+                timeout_s=timeout,
+                output=form,
+            )
         _show_changed([app_id], done, form)
 
 

@@ -21,7 +21,9 @@ from mesostk.cli.output import (
     progress,
     say,
 )
+from mesostk.cli.runs import recorded, say_estimate
 from mesostk.errors import ConfigError, MesostkError
+from mesostk.ops import ledger
 from mesostk.ops.ansible import Failure, Outcome, run_playbook
 from mesostk.ops.paths import labs_dir
 from mesostk.ops.progress import Progress
@@ -70,8 +72,12 @@ def run(
     check: bool = False,
     diff: bool = False,
     extra_vars: dict[str, object] | None = None,
+    entry: ledger.Run | None = None,
 ) -> Outcome:
-    """Run a playbook. Raises MesostkError with every failure and the path of the log."""
+    """Run a playbook, as a part of the ledger's `entry`.
+
+    Raises MesostkError with every failure and the path of the log.
+    """
     outcome = run_playbook(
         playbook,
         inventory,
@@ -82,6 +88,7 @@ def run(
         check=check,
         diff=diff,
         extra_vars=extra_vars,
+        run=entry,
     )
     if outcome.rc != 0:
         failures = outcome.failures or [Failure("", playbook, f"ended with {outcome.rc}")]
@@ -117,9 +124,8 @@ def _show(outcome: Outcome, output: Format) -> None:
     table.show(output, "The inventory has no host.")
 
 
-def _command(
-    playbook: str, inventory: Path, done: str, output: Format, **options: object
-) -> Outcome:
+def look(playbook: str, inventory: Path, done: str, output: Format, **options: object) -> Outcome:
+    """Run a playbook that changes nothing, or that is told to (`check=True`)."""
     with progress(output) as shown:
         outcome = run(
             playbook,
@@ -130,6 +136,22 @@ def _command(
         )
         shown.done(done)
     return outcome
+
+
+def act(
+    verb: str,
+    playbook: str,
+    inventory: Path,
+    done: str,
+    output: Format,
+    context: str | None = None,
+    **options: object,
+) -> Outcome:
+    """Run a playbook that changes hosts, as command `verb`: with an entry in the run ledger."""
+    if output is Format.TABLE:
+        say_estimate(verb)
+    with recorded(verb, context=context, inventory=inventory) as entry:
+        return look(playbook, inventory, done, output, entry=entry, **options)
 
 
 @commands.command("deploy")
@@ -147,17 +169,18 @@ def deploy(
     """Turn the inventory's hosts into the cluster, or bring them back to it."""
     with errors():
         form = chosen(output, as_json)
-        outcome = _command(
-            "site",
-            _inventory(inventory, context),
-            "The hosts are as the inventory says.",
-            form,
-            limit=limit or (),
-            tags=tags or (),
-            check=check,
-            diff=diff,
-            extra_vars=_extra_vars(extra_var or ()),
-        )
+        hosts = _inventory(inventory, context)
+        options: dict[str, object] = {
+            "limit": limit or (),
+            "tags": tags or (),
+            "diff": diff,
+            "extra_vars": _extra_vars(extra_var or ()),
+        }
+        if check:
+            outcome = look("site", hosts, "Nothing was changed.", form, check=True, **options)
+        else:
+            done = "The hosts are as the inventory says."
+            outcome = act("cluster deploy", "site", hosts, done, form, context, **options)
         if diff or check:
             say(outcome.output())
         _show(outcome, form)
@@ -173,6 +196,6 @@ def verify(
     """Ask the running cluster: quorum, leaders, agents, and a probe app."""
     with errors():
         form = chosen(output, as_json)
-        outcome = _command("verify", _inventory(inventory, context), "The cluster is well.", form)
+        outcome = look("verify", _inventory(inventory, context), "The cluster is well.", form)
         if form is not Format.TABLE:
             _show(outcome, form)

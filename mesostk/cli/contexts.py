@@ -87,8 +87,8 @@ def forget(name: str) -> None:
 def current(named: str | None = None) -> Context:
     """The context to use. Raises ConfigError, with the remedy, where there is none."""
     known = load()
-    name = named or os.environ.get("MESOSTK_CONTEXT") or known.current
-    if not name:
+    name = current_name(named)
+    if name is None:
         have = f"; known: {', '.join(known.contexts)}" if known.contexts else ""
         raise ConfigError(
             "no cluster is chosen: `mesostk lab up` makes one, "
@@ -98,6 +98,11 @@ def current(named: str | None = None) -> Context:
         have = ", ".join(known.contexts) or "none"
         raise ConfigError(f"context {name!r} is not known (known: {have})")
     return known.contexts[name]
+
+
+def current_name(named: str | None = None) -> str | None:
+    """Name of the context to use, known or not; None where none is chosen."""
+    return named or os.environ.get("MESOSTK_CONTEXT") or load().current or None
 
 
 def complete(incomplete: str) -> list[str]:

@@ -19,6 +19,7 @@ from mesostk.cli.output import (
     progress,
     say,
 )
+from mesostk.cli.runs import recorded
 from mesostk.errors import ConfigError, MesostkError
 from mesostk.ops.lab import (
     DriverName,
@@ -100,7 +101,7 @@ def up(
             isolated=isolated,
         )
         lab = plan(spec)
-        with progress(form) as shown:
+        with recorded("lab up", context=name) as entry, progress(form) as shown:
             lab.up(shown)
             if not provision:
                 shown.done("The hosts are up, with nothing on them.")
@@ -108,7 +109,13 @@ def up(
                 return
             context = context_of(lab)
             if driver == "docker":
-                cluster.run("site", Path(context.inventory), shown, lab.state_dir / "runs")
+                cluster.run(
+                    "site",
+                    Path(context.inventory),
+                    shown,
+                    lab.state_dir / "runs",
+                    entry=entry,
+                )
             contexts.remember(name, context)
             if app:
                 _first_app(context, shown)
@@ -141,7 +148,7 @@ def down(
         if lab is None:
             say(f"There is no lab {name!r}.")
         else:
-            with progress() as shown:
+            with recorded("lab down", context=name), progress() as shown:
                 lab.down(shown, purge=purge)
         contexts.forget(name)
 
@@ -188,8 +195,9 @@ def stop(hosts: HostArguments, name: NameOption = "lab") -> None:
     """Switch hosts off, as a power button does."""
     with errors():
         lab = existing(name)
-        for host in hosts:
-            lab.stop(host)
+        with recorded("lab stop", context=name):
+            for host in hosts:
+                lab.stop(host)
 
 
 @commands.command("start")
@@ -197,8 +205,9 @@ def start(hosts: HostArguments, name: NameOption = "lab") -> None:
     """Switch hosts on again."""
     with errors():
         lab = existing(name)
-        for host in hosts:
-            lab.start(host)
+        with recorded("lab start", context=name):
+            for host in hosts:
+                lab.start(host)
 
 
 @commands.command("partition")
@@ -206,8 +215,9 @@ def partition(hosts: HostArguments, name: NameOption = "lab") -> None:
     """Cut hosts off the network; what runs there goes on."""
     with errors():
         lab = existing(name)
-        for host in hosts:
-            lab.partition(host)
+        with recorded("lab partition", context=name):
+            for host in hosts:
+                lab.partition(host)
 
 
 @commands.command("heal")
@@ -215,5 +225,6 @@ def heal(hosts: HostArguments, name: NameOption = "lab") -> None:
     """Connect hosts again."""
     with errors():
         lab = existing(name)
-        for host in hosts:
-            lab.heal(host)
+        with recorded("lab heal", context=name):
+            for host in hosts:
+                lab.heal(host)

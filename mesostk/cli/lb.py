@@ -23,6 +23,7 @@ from mesostk.cli.output import (
     say,
     show_record,
 )
+from mesostk.cli.runs import recorded
 from mesostk.errors import ConfigError, Unavailable
 
 #: Where HAProxy serves statistics, and hands marathon-lb's own paths on.
@@ -157,10 +158,11 @@ def zdd(
             if dry_run:
                 print(json.dumps(made, sort_keys=True, indent=2))
                 return
-            if new is made:
-                run.create(made)
-            if old is not None and not run.swap(new["id"], old["id"]):
-                fail("declined", deployment.DECLINED)
+            with recorded("zdd", context=context):
+                if new is made:
+                    run.create(made)
+                if old is not None and not run.swap(new["id"], old["id"]):
+                    fail("declined", deployment.DECLINED)
         except ZddError as error:
             fail(str(error), error.code)
 

@@ -153,7 +153,7 @@ def errors() -> Iterator[None]:
     except ConfigError as error:
         fail(str(error), USAGE)
     except MesostkError as error:
-        fail(str(error))
+        fail("\n".join([str(error), *getattr(error, "__notes__", ())]))
     except KeyboardInterrupt:
         say("interrupted")
         raise typer.Exit(INTERRUPTED) from None

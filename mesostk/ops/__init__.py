@@ -7,6 +7,7 @@
       local_lab.py   ── zookeeper.py ── processes.py   daemons are processes on loopback addresses
     inventory.py     hosts → Ansible inventory
     ansible.py       inventory + playbook → events → progress
+    ledger.py        who changed what when, and how long it took
     progress.py      the one way in which all of them say how far they are
     paths.py         where playbooks/, roles/ and lab/ are: the checkout, or the installed wheel
 

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import sys
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import msgspec
 
 from mesostk.errors import ConfigError, MesostkError
+from mesostk.ops.ledger import Run
 from mesostk.ops.paths import data_root
 from mesostk.ops.progress import Progress
 
@@ -100,8 +102,10 @@ def remedy_for(message: str) -> str:
 class _Listener:
     """Turns ansible-runner's events into progress and an outcome."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, run: Run | None) -> None:
         self._progress = progress
+        self._run = run
+        self._play = ""
         self.failures: list[Failure] = []
         self.hosts: dict[str, HostStats] = {}
 
@@ -109,8 +113,10 @@ class _Listener:
         kind = str(event.get("event", ""))
         data: Mapping[str, Any] = event.get("event_data") or {}
         if kind == "playbook_on_play_start":
-            self._progress.step(str(data.get("name", "play")))
+            self._play = str(data.get("name", "play"))
+            self._progress.step(self._play)
         elif kind == "playbook_on_task_start":
+            self._begin_play()
             self._progress.detail(str(data.get("name", "")))
         elif kind in ("runner_on_failed", "runner_on_unreachable"):
             if not data.get("ignore_errors"):
@@ -119,6 +125,12 @@ class _Listener:
             self._stats(data)
         # Events are for now; the run's output is kept whole, so that no file per event is needed.
         return False
+
+    def _begin_play(self) -> None:
+        # A play without hosts has no task, takes no time and teaches nothing.
+        if self._play and self._run is not None:
+            self._run.step(self._play)
+        self._play = ""
 
     def _failed(self, data: Mapping[str, Any]) -> None:
         result: Mapping[str, Any] = data.get("res") or {}
@@ -164,8 +176,9 @@ def run_playbook(
     check: bool = False,
     diff: bool = False,
     extra_vars: Mapping[str, object] | None = None,
+    run: Run | None = None,
 ) -> Outcome:
-    """Run `playbooks/<name>.yml` on `inventory`.
+    """Run `playbooks/<name>.yml` on `inventory`, as a part of the ledger's `run` if one is given.
 
     A failed run is an outcome, not an exception. Raises ConfigError if the playbook or inventory
     does not exist, MesostkError if Ansible itself cannot be started.
@@ -184,12 +197,17 @@ def run_playbook(
     if shutil.which("ansible-playbook", path=search) is None:
         raise MesostkError("ansible-playbook is not installed: pip install ansible-core")
     log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    listener = _Listener(progress)
-    run = ansible_runner.run(
+    listener = _Listener(progress, run)
+    ident = f"{run.id if run is not None else 'look'}-{name}-{uuid.uuid4().hex[:6]}"
+    log = log_dir.absolute() / "artifacts" / ident / "stdout"
+    if run is not None:
+        run.log(log)
+    ran = ansible_runner.run(
         private_data_dir=str(log_dir),
         project_dir=str(root),
         playbook=str(playbook),
         inventory=str(inventory.absolute()),
+        ident=ident,
         extravars=dict(extra_vars or {}),
         envvars={
             "ANSIBLE_CONFIG": str(root / "ansible.cfg"),
@@ -204,12 +222,11 @@ def run_playbook(
         rotate_artifacts=_RUNS_KEPT,
         **_arguments(limit, tags, check=check, diff=diff),
     )
-    artifacts = Path(run.config.artifact_dir)
     # It repeats the whole environment, which may hold secrets.
-    (artifacts / "command").unlink(missing_ok=True)
-    return Outcome(
-        rc=int(run.rc),
-        hosts=listener.hosts,
-        failures=listener.failures,
-        log=artifacts / "stdout",
-    )
+    (log.parent / "command").unlink(missing_ok=True)
+    outcome = Outcome(rc=int(ran.rc), hosts=listener.hosts, failures=listener.failures, log=log)
+    if run is not None:
+        if outcome.rc == 0:
+            run.step_done()
+        run.counted(hosts=len(outcome.hosts), changed=outcome.changed)
+    return outcome

@@ -48,3 +48,13 @@ def labs_dir(environ: Mapping[str, str] = os.environ) -> Path:
     state = environ.get("XDG_STATE_HOME")
     base = Path(state) if state else Path.home() / ".local" / "state"
     return base / "mesostk" / "labs"
+
+
+def ledger_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Directory of the run ledger: beside the labs' state; `MESOSTK_LEDGER_DIR` overrides that.
+
+    Operators who share a control node name one directory there, and see each other's runs.
+    """
+    if override := environ.get("MESOSTK_LEDGER_DIR"):
+        return Path(override)
+    return labs_dir(environ) / "ledger"
