@@ -2,11 +2,14 @@
 
 ::
 
-    agent ── SOCK_SEQPACKET ── launcher ── fork ─▶ supervisor ── fork ─▶ task
+    agent ── SOCK_SEQPACKET ── launcher ── fork ─▶ spare: supervisor ── fork ─▶ task to be
       ready      ◀──────────────  holds the lock: no launch of an earlier launcher is under way
-      (n, request) ───────────▶
+      (n, request) ───────────▶  ── pipe ─▶ no longer a spare ── pipe ─▶ execs the task
       started n (with a pidfd) or failed n ◀───── from the supervisor, over the same socket
       gone n     ◀──────────────  it was killed, perhaps before it could answer
+
+One supervisor with its task's process is forked ahead, so that a launch waits for no fork; the
+next spare is forked when the request has been handed over.
 
 It is exec'd as `python -I -S` and imports nothing but small modules of the standard library, so
 that a fork costs a millisecond and a supervisor a megabyte; forking from the agent itself would be
@@ -91,15 +94,21 @@ def main(socket_fd: int, lock_path: str) -> None:
 
 
 class _Launcher:
-    """`_forked` is pid → number of the launch, until that supervisor has ended."""
+    """`_forked` is pid → number of the launch, until that supervisor has ended.
+
+    `_spare` is the pid of the supervisor that has no launch yet, and the pipe by which it gets one;
+    closing that ends it.
+    """
 
     def __init__(self, sock: socket.socket, lock: int) -> None:
         self._sock = sock
         self._lock = lock
         self._forked: dict[int, int] = {}
+        self._spare: tuple[int, int] | None = None
 
     def serve(self) -> None:
         signal.signal(signal.SIGCHLD, self._on_child)
+        self._fork_spare()
         while True:
             try:
                 frame, ancillary, flags, _ = self._sock.recvmsg(
@@ -122,15 +131,44 @@ class _Launcher:
                 self._launch(message[0], message[1])
 
     def _launch(self, number: int, request: dict[str, object]) -> None:
+        if not self._hand_over(number, request):  # none there, or it was killed while it waited
+            self._fork_spare()
+            if not self._hand_over(number, request):
+                self._tell(("failed", number, "cannot fork a supervisor"))
+        self._fork_spare()
+
+    def _hand_over(self, number: int, request: dict[str, object]) -> bool:
+        """Give the launch to the spare; False if it could not have read all of it."""
+        if self._spare is None:
+            return False
+        pid, pipe = self._spare
+        self._spare = None
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        try:
+            supervisor.hand_over(pipe, (number, request))
+        except OSError:
+            return False
+        else:
+            self._forked[pid] = number
+            return True
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+    def _fork_spare(self) -> None:
+        """Fork a supervisor ahead of its launch; where that is refused there is none."""
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # for the child to inherit
+        take, give = os.pipe()
         try:
             pid = os.fork()
             if pid == 0:
-                supervisor.run(_reporter(self._sock, number), self._lock, request)  # never returns
-            self._forked[pid] = number
-        except OSError as error:
-            self._tell(("failed", number, f"cannot fork a supervisor: {error.strerror}"))
+                os.close(give)
+                report = _reporter(self._sock)
+                supervisor.run(report, take, self._sock.fileno(), self._lock)  # never returns
+            self._spare = (pid, give)
+        except OSError:
+            os.close(give)
         finally:
+            os.close(take)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
     def _on_child(self, _signum: int, _frame: FrameType | None) -> None:
@@ -140,8 +178,8 @@ class _Launcher:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                number = self._forked.pop(pid)
-                if status != 0:
+                number = self._forked.pop(pid, None)
+                if number is not None and status != 0:
                     self._tell(("gone", number, pid))
         except ChildProcessError:
             return
@@ -153,10 +191,10 @@ class _Launcher:
             return  # the next recvmsg hears of it, too
 
 
-def _reporter(sock: socket.socket, number: int) -> supervisor.Report:
-    """What a supervisor reports with: puts the launch's number in, and closes its socket."""
+def _reporter(sock: socket.socket) -> supervisor.Report:
+    """What a supervisor reports with, once; closes its socket."""
 
-    def report(message: tuple[Any, ...], *fds: int) -> None:
+    def report(number: int, message: tuple[Any, ...], *fds: int) -> None:
         try:
             socket.send_fds(sock, [encode((message[0], number, *message[1:]))], list(fds))
         except OSError:

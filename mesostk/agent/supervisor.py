@@ -2,12 +2,12 @@
 
 ::
 
-    forked ─▶ session, cgroup ─▶ `pid` record ─▶ task forked ─▶ exec ─▶ waiting
-                                                     │ exec fails           │ task ends
-                                                     ▼                      ▼
-                                               `status` {failure}     the rest is killed
-                                                                            ▼
-    SIGTERM: TERM to the task's group and its other descendants     `status` {wait_status}
+    forked ─▶ session, task's process ─▶ idle ─ request ─▶ cgroup ─▶ `pid` record ─▶ task execs
+                                          │ launcher ends             exec fails │      │ it ends
+                                          ▼                                      ▼      ▼
+                                        gone                  `status` {failure}  the rest is killed
+                                                                                        ▼
+    SIGTERM: TERM to the task's group and its other descendants       `status` {wait_status}
              … grace … KILL to all of them, and to the cgroup
 
 It is a child subreaper: whatever the task forks, daemonised or not, is found when it is orphaned,
@@ -26,6 +26,7 @@ Imports nothing but small modules of the standard library: see launcher.py.
 from __future__ import annotations
 
 import ctypes
+import marshal
 import os
 import pwd
 import resource
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
-    #: Sends a message about the launch to the agent, with file descriptors, as far as it listens.
-    #: After the first call nothing is open any more.
+    #: Sends the agent, as far as it listens, a message about launch number n, with file
+    #: descriptors. After the first call nothing is open any more.
     Report = Callable[..., None]
 
 #: Signals that a supervisor takes by sigtimedwait. HUP and INT are blocked only to be ignored.
@@ -78,12 +79,35 @@ def set_process_name(name: str) -> None:
     _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
-def run(report: Report, lock: int, request: dict[str, Any]) -> NoReturn:
-    """Supervise the run that `request` describes (`launch.request_of`), then exit.
+def hand_over(pipe: int, message: Any) -> None:
+    """Write one message of plain objects and close the pipe. Raises OSError if nobody reads it."""
+    body = marshal.dumps(message)
+    rest = memoryview(len(body).to_bytes(4, "big") + body)
+    try:
+        while rest:
+            rest = rest[os.write(pipe, rest) :]
+    finally:
+        os.close(pipe)
 
-    Reports `("started", task pid, own pid)` with a pidfd, or `("failed", reason)`, and closes
-    `lock` once the `pid` record is written. WAITED must be blocked.
+
+def _take_over(pipe: int) -> Any:
+    """The message of `hand_over`; None if whoever was to send it ended before it was whole."""
+    data = b""
+    while piece := os.read(pipe, 65536):
+        data += piece
+    os.close(pipe)
+    body = data[4:]
+    return marshal.loads(body) if len(body) == int.from_bytes(data[:4], "big") > 0 else None  # noqa: S302 - from our own launcher
+
+
+def run(report: Report, pipe: int, channel: int, lock: int) -> NoReturn:
+    """Wait for a launch `(number, request)` on `pipe`, supervise its run, then exit.
+
+    `request` is of `launch.request_of`. Reports `("started", task pid, own pid)` with a pidfd, or
+    `("failed", reason)`, and closes `lock` once the `pid` record is written. WAITED must be
+    blocked. `channel` is what `report` sends on, which like `lock` is not for the task's process.
     """
+    number = 0
     try:
         os.setsid()
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -92,29 +116,73 @@ def run(report: Report, lock: int, request: dict[str, Any]) -> NoReturn:
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         os.close(null)
-        _Supervisor(request).run(report, lock)
+        task = _TaskProcess((pipe, channel, lock))
+        message = _take_over(pipe)
+        if message is None:
+            os._exit(0)
+        number, request = message
+        while signal.sigtimedwait(WAITED, 0) is not None:
+            pass  # what was meant for the spare is not for the run
+        _Supervisor(request, task).run(lambda *told: report(number, *told), lock)
     except BaseException as error:  # noqa: BLE001 - a forked child must never return to the launcher
-        report(("failed", f"supervisor: {type(error).__name__}: {error}"))
+        report(number, ("failed", f"supervisor: {type(error).__name__}: {error}"))
         os._exit(1)
     os._exit(0)
 
 
-class _Supervisor:
-    """`task` is the pid of the task; 0 until it is forked."""
+class _TaskProcess:
+    """The process that will exec the task, forked ahead. `pid` is 0 if there is none.
 
-    def __init__(self, request: dict[str, Any]) -> None:
+    It waits for the request on a pipe, and ends if that closes first.
+    """
+
+    def __init__(self, not_inherited: Sequence[int]) -> None:
+        self.pid = 0
+        self._refused = ""
+        take, self._hand = os.pipe()
+        self._why, why = os.pipe()
+        try:
+            self.pid = os.fork()
+        except OSError as error:
+            self._refused = f"cannot fork the task: {error.strerror}"
+        if self.pid == 0 and not self._refused:
+            for fd in (*not_inherited, self._hand, self._why):
+                os.close(fd)
+            _await_task(take, why)
+        os.close(take)
+        os.close(why)
+
+    def start(self, request: dict[str, Any]) -> None:
+        """Returns when the task has exec'ed; raises _Failure if it does not come to that."""
+        if self._refused:
+            raise _Failure(self._refused)
+        try:
+            hand_over(self._hand, request)
+        except OSError:
+            raise _Failure("the task's process was killed before it could start") from None
+        why = os.read(self._why, 4096)
+        os.close(self._why)
+        if why:
+            raise _Failure(why.decode(errors="replace"))
+
+
+class _Supervisor:
+    """Of one run; `_task` is the pid of its task."""
+
+    def __init__(self, request: dict[str, Any], task: _TaskProcess) -> None:
         self._request = request
+        self._process = task
         self._runtime: str = request["runtime"]
         self._cgroups: Sequence[str] = request["cgroups"]
         self._status_fd = -1
-        self._task = 0
+        self._task = task.pid
         self._wait_status: int | None = None
         self._killed = False
         self._escalated = False
         self._left = 0
         self._deadline: float | None = None
 
-    def run(self, report: Report, lock: int) -> None:
+    def run(self, report: Callable[..., None], lock: int) -> None:
         try:
             started_at = time.time()
             self._start(lock)
@@ -138,24 +206,13 @@ class _Supervisor:
     # -- start --------------------------------------------------------------------------------
 
     def _start(self, lock: int) -> None:
-        """Record the run, then fork the task; raises _Failure if it did not come to exec."""
+        """Record the run, then let the task exec; raises _Failure if it did not come to that."""
         for path in self._request["supervisor_cgroups"]:
             _enter_cgroup(path)
         self._reserve_status()
         self._write_pid()
         os.close(lock)
-        why_read, why_write = os.pipe()
-        try:
-            self._task = os.fork()
-        except OSError as error:
-            raise _Failure(f"cannot fork the task: {error.strerror}") from None
-        if self._task == 0:
-            _become_task(self._request, why_write)
-        os.close(why_write)
-        why = os.read(why_read, 4096)
-        os.close(why_read)
-        if why:
-            raise _Failure(why.decode(errors="replace"))
+        self._process.start(self._request)
 
     def _reserve_status(self) -> None:
         try:
@@ -277,12 +334,15 @@ class _Supervisor:
 # -- the task's side of the fork ----------------------------------------------------------------
 
 
-def _become_task(request: dict[str, Any], why: int) -> NoReturn:
-    """Turn into the task; on failure tell `why` and exit."""
+def _await_task(take: int, why: int) -> NoReturn:
+    """Turn into the task when the request comes; on failure tell `why` and exit."""
     try:
         # A group of its own in the supervisor's session: the session is known before the fork, so
         # that the `pid` record can be written first and still leads to the task.
         os.setpgid(0, 0)
+        request = _take_over(take)
+        if request is None:
+            os._exit(0)
         _prepare(request)
         executable = request["executable"]
         try:

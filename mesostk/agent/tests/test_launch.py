@@ -410,6 +410,45 @@ async def test_launches_under_way_when_the_launcher_dies_happen_exactly_once(age
     assert sorted(agent.out().split()) == sorted(names)
 
 
+async def spare_of(agent: Agent) -> tuple[int, int]:
+    """Pids of the supervisor forked ahead and of its task's process."""
+    launcher_pid = agent.client.launcher_pid
+    assert launcher_pid is not None
+    await until(lambda: len(descendants(launcher_pid)) == 2)
+    supervisor, task = descendants(launcher_pid)
+    return supervisor, task
+
+
+async def test_spare_that_was_killed_is_replaced(agent: Agent) -> None:
+    supervisor, task = await spare_of(agent)
+    os.kill(supervisor, signal.SIGKILL)
+    await until(lambda: not is_alive(task))
+    assert code(await agent.run("r", "exit 7")) == 7
+
+
+async def test_spare_without_the_tasks_process_fails_one_launch(agent: Agent) -> None:
+    _, task = await spare_of(agent)
+    os.kill(task, signal.SIGKILL)
+    await until(lambda: not is_alive(task))
+    with pytest.raises(LaunchFailed, match="killed before it could start"):
+        await agent.client.launch(agent.spec("r", "exit 7"))
+    assert code(await agent.run("next", "exit 7")) == 7
+
+
+async def test_signals_to_a_spare_are_not_for_its_run(agent: Agent) -> None:
+    supervisor, _ = await spare_of(agent)
+    os.kill(supervisor, signal.SIGTERM)
+    assert code(await agent.run("r", "exit 7")) == 7
+
+
+async def test_spare_ends_with_its_launcher(agent: Agent) -> None:
+    supervisor, task = await spare_of(agent)
+    launcher_pid = agent.client.launcher_pid
+    assert launcher_pid is not None
+    os.kill(launcher_pid, signal.SIGKILL)
+    await until(lambda: not is_alive(supervisor) and not is_alive(task))
+
+
 async def test_launcher_ends_with_its_agent_and_leaves_the_runs_alone(tmp_path: Path) -> None:
     agent = Agent(tmp_path)
     await agent.client.start()
