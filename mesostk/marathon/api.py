@@ -11,22 +11,17 @@ app `/a/b`. Source: spec/marathon §1.1-1.6.
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import math
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from mesostk.base.core import Event
-from mesostk.errors import Rejected
 from mesostk.marathon import explaining, groups, paths, planviews, views
+from mesostk.marathon.asking import Asker, flag, json_body, json_object
 from mesostk.marathon.commands import group_at, no_app
 from mesostk.marathon.edge import json_response
 from mesostk.marathon.events import (
-    Caller,
     ChangeGroup,
     Command,
     CreateApp,
@@ -40,17 +35,13 @@ from mesostk.marathon.events import (
     ResetDelay,
     RestartApp,
 )
+from mesostk.marathon.history import History
 from mesostk.marathon.pieces import encode_list
 from mesostk.marathon.refusal import INVALID_JSON, Refused, malformed
 from mesostk.marathon.state import State
 from mesostk.wire.marathon import AppDefinition, TaskKillRequest
 
-#: A store that needs longer than this has lost its quorum; the command may still take effect.
-COMMAND_TIMEOUT_S: Final = 30.0
-
 Answer = Awaitable[web.StreamResponse]
-
-_TRUE: Final = frozenset({"true", "1", ""})
 
 
 class Api:
@@ -58,9 +49,7 @@ class Api:
 
     def __init__(self, state: Callable[[], State], feed: Callable[[Event], None]) -> None:
         self._state = state
-        self._feed = feed
-        self._numbers = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self.asker = Asker(feed)
         self._itself: dict[str, Callable[[web.Request, str], Answer]] = {
             "GET": self._get_app,
             "PUT": self._put_app,
@@ -95,6 +84,7 @@ class Api:
         get("/v2/agents/{id}/evacuate", self._get_evacuation)
         add("POST", "/v2/agents/{id}/evacuate", self._evacuate)
         add("DELETE", "/v2/agents/{id}/evacuate", self._evacuate)
+        History(self._state, self.asker).add_to(app)
         get("/v2/groups", self._get_group)
         get("/v2/groups/{tail:.*}", self._get_group)
         for method in ("POST", "PUT"):
@@ -107,40 +97,12 @@ class Api:
 
     def perform(self, reply: Reply) -> None:
         """Perform `Reply`: the request that waits gets its answer."""
-        future = self._waiting.pop(reply.request, None)
-        if future is not None and not future.done():
-            future.set_result(reply)
+        self.asker.perform(reply)
 
     async def _ask(
         self, request: web.Request, make: Callable[..., Command], **fields: object
     ) -> web.Response:
-        number = next(self._numbers)
-        caller = Caller(
-            client_ip=request.remote or "",
-            uri=request.path,
-            base_url=f"{request.scheme}://{request.host}",
-        )
-        force = fields.pop("force", None)
-        command = make(
-            request=number,
-            caller=caller,
-            force=flag(request, "force") if force is None else force,
-            timeout_s=seconds(request, "deploymentTimeoutSeconds"),
-            **fields,
-        )
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = future
-        try:
-            self._feed(command)
-            reply = await asyncio.wait_for(future, COMMAND_TIMEOUT_S)
-        except TimeoutError as error:
-            raise Rejected(
-                503,
-                f"The change was not stored within {COMMAND_TIMEOUT_S:g} s; it may still happen",
-            ) from error
-        finally:
-            self._waiting.pop(number, None)
-        return json_response(reply.body, reply.status, dict(reply.headers))
+        return await self.asker.ask(request, make, **fields)
 
     # -- apps -----------------------------------------------------------------------------------
 
@@ -395,56 +357,6 @@ def absolute(parts: list[str]) -> str:
 def no_group(id: str) -> Refused:
     """404 for a group."""
     return Refused(404, f"Group '{id}' does not exist")
-
-
-def flag(request: web.Request, name: str, *, default: bool = False) -> bool:
-    """A boolean query parameter; Rejected (400) for anything but true and false."""
-    text = request.query.get(name)
-    if text is None:
-        return default
-    if text.lower() in _TRUE:
-        return True
-    if text.lower() in {"false", "0"}:
-        return False
-    raise Rejected(400, f"Query parameter '{name}' must be true or false, not '{text[:32]}'")
-
-
-def seconds(request: web.Request, name: str) -> float | None:
-    """A duration among the query parameters; Rejected (400) for anything but a number above 0."""
-    text = request.query.get(name)
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise Rejected(400, f"Query parameter '{name}' must be seconds above 0, not '{text[:32]}'")
-    return value
-
-
-async def json_body(request: web.Request) -> object:
-    """The decoded body; 415 for another type, 400 with the parser's words for bad JSON."""
-    given = request.headers.get("Content-Type")
-    if given is not None and given.partition(";")[0].strip().lower() not in {
-        "application/json",
-        "application/octet-stream",
-        "",
-    }:
-        raise Rejected(415, "Unsupported Media Type: send Content-Type: application/json")
-    raw = await request.read()
-    try:
-        return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Refused(400, INVALID_JSON, str(error)) from error
-
-
-async def json_object(request: web.Request) -> dict[str, object]:
-    """The decoded body, which must be an object."""
-    raw = await json_body(request)
-    if not isinstance(raw, dict):
-        raise malformed("/", "expected an object")
-    return raw
 
 
 def _wants_text(request: web.Request) -> bool:

@@ -13,6 +13,8 @@ import msgspec
 
 from mesostk.marathon import (
     apps,
+    audit,
+    callbacks,
     groupchange,
     groups,
     paths,
@@ -25,6 +27,7 @@ from mesostk.marathon import (
 from mesostk.marathon.appview import app_view
 from mesostk.marathon.deploying import cancel, change_root, current_step
 from mesostk.marathon.events import (
+    AddCallback,
     ChangeGroup,
     Command,
     CreateApp,
@@ -34,6 +37,7 @@ from mesostk.marathon.events import (
     Evacuate,
     KillTasks,
     PutApps,
+    RemoveCallback,
     ResetDelay,
     RestartApp,
 )
@@ -87,9 +91,12 @@ def _deploy(
 ) -> Deployment:
     """`change_root` with what every command may say about its deployment."""
     timeout_s = command.timeout_s
-    return change_root(
+    deployment = change_root(
         state, turn, root, version, force=command.force, posts=posts, timeout_s=timeout_s
     )
+    if deployment.after:
+        audit.book(state, turn, command, deployment)
+    return deployment
 
 
 def _location(command: Command, app_id: str) -> str:
@@ -301,7 +308,14 @@ def _kill_tasks(state: State, turn: Turn, command: KillTasks) -> None:
     views = [task_view(state, instance) for instance in found]
     for instance in found:
         decommission(state, turn, instance, "killed by an operator")
+    audit.book(state, turn, command, detail=_killed(found))
     turn.reply(command.request, 200, {"task": views[0]} if command.one else {"tasks": views})
+
+
+def _killed(found: Sequence[Instance]) -> str:
+    """The tasks that were killed, in words; some of them, if there are many."""
+    named = ", ".join(instance.task_id for instance in found[: audit.MAX_CHANGES])
+    return f"killed {len(found)} tasks: {named}"
 
 
 def _matching(state: State, command: KillTasks) -> list[Instance]:
@@ -356,6 +370,7 @@ def _evacuate(state: State, turn: Turn, command: Evacuate) -> None:
             continue  # a resident's volumes cannot follow it
         state.put_instance(turn, msgspec.structs.replace(instance, is_leaving=wanted))
         state.dirty.add(instance.app_id)
+    audit.book(state, turn, command, detail=f"agent {command.agent_id}")
     turn.note("Evacuating" if wanted else "No longer evacuating", agent=command.agent_id)
     turn.reply(command.request, 200, agent_view(state, command.agent_id))
 
@@ -369,15 +384,14 @@ def _delete_deployment(state: State, turn: Turn, command: DeleteDeployment) -> N
         raise Refused(404, f"DeploymentPlan {command.deployment_id} does not exist")
     if command.force:
         cancel(state, turn, deployment, "cancelled by an operator")
+        audit.book(state, turn, command, detail=f"cancelled deployment {deployment.id}")
         turn.reply(command.request, 202)
         return
     version = _next_version(state, turn)
     root = _reverted(state, deployment, version)
-    _answer(
-        turn,
-        command,
-        change_root(state, turn, root, version, force=True, reverts=deployment.id),
-    )
+    reverting = change_root(state, turn, root, version, force=True, reverts=deployment.id)
+    audit.book(state, turn, command, reverting, f"rolled back deployment {deployment.id}")
+    _answer(turn, command, reverting)
 
 
 def roll_back_overdue(state: State, turn: Turn) -> None:
@@ -439,4 +453,6 @@ HANDLERS: dict[type[Command], Callable[[State, Turn, Any], None]] = {
     DeleteDeployment: _delete_deployment,
     ResetDelay: _reset_delay,
     Evacuate: _evacuate,
+    AddCallback: callbacks.add,
+    RemoveCallback: callbacks.remove,
 }

@@ -17,6 +17,7 @@ from typing import Any
 
 from mesostk.base.core import Effect, Event, Exit, Saved, Tick, WallClock
 from mesostk.marathon import (
+    audit,
     commands,
     deploying,
     launching,
@@ -28,6 +29,7 @@ from mesostk.marathon import (
     tracking,
 )
 from mesostk.marathon.events import (
+    AddCallback,
     ChangeGroup,
     Command,
     Connected,
@@ -42,6 +44,7 @@ from mesostk.marathon.events import (
     Loaded,
     ProbeResult,
     PutApps,
+    RemoveCallback,
     ResetDelay,
     RestartApp,
     Subscribe,
@@ -265,6 +268,7 @@ def _on_tick(core: Marathon, turn: Turn, _event: Tick) -> None:
         tracking.kill_overdue(state, turn)
         commands.roll_back_overdue(state, turn)
         stalling.tell(state, turn)
+        audit.forget_old(state, turn)
         if state.connected:
             tracking.ask_about_silent_launches(state, turn)
     if core.reconcile_at is not None and turn.now >= core.reconcile_at:
@@ -297,6 +301,8 @@ HANDLERS: dict[type[Event], Callable[[Marathon, Turn, Any], None]] = {
     DeleteDeployment: _on_command,
     ResetDelay: _on_command,
     Evacuate: _on_command,
+    AddCallback: _on_command,
+    RemoveCallback: _on_command,
 }
 
 #: Events that are not here (heartbeats, rescinded offers, failures of agents and executors) change

@@ -39,6 +39,7 @@ from mesostk.marathon import flags
 from mesostk.marathon.api import Api
 from mesostk.marathon.edge import Edge, error_response
 from mesostk.marathon.leading import Leading
+from mesostk.marathon.levels import Levels
 from mesostk.marathon.proxy import LeaderProxy, ProxySettings
 from mesostk.marathon.state import Settings, State
 from mesostk.marathon.stream import EventHub
@@ -169,6 +170,7 @@ class MarathonDaemon:
             lambda: self._leader,
             self._abdicate,
         ).add_to(app)
+        Levels(self._daemon.log).add_to(app)
 
     def _state(self) -> State:
         assert self._leading is not None  # the edge forwards everything before
@@ -243,6 +245,7 @@ class MarathonDaemon:
             authorization(values),
             values.max_concurrent_marathon_health_checks,
             values.event_stream_max_outstanding_messages,
+            values.http_event_callback_slow_consumer_timeout / 1000,
         )
         daemon.start("recovery", self._leading.begin(store, self._me, self._api))
         if not self._masters:

@@ -422,7 +422,8 @@ def _advance(state: State, turn: Turn, deployment: Deployment) -> None:
 
 def _app_is_gone(state: State, turn: Turn, app_id: str) -> None:
     state.delays.clear_app(app_id)
-    state.failures.pop(app_id, None)
+    if state.failures.pop(app_id, None) is not None:
+        turn.delete(repository.failure_path(app_id))
     turn.emit(AppTerminated(timestamp=turn.at, app_id=app_id))
 
 

@@ -38,6 +38,14 @@ COMMON_HEADERS: Final = {
 CORS_MAX_AGE_S: Final = "86400"
 
 
+_PRINCIPAL: Final = web.RequestKey("principal", str)
+
+
+def principal_of(request: web.Request) -> str | None:
+    """Who proved itself by `--http_credentials`; None where none are asked for."""
+    return request.get(_PRINCIPAL)
+
+
 def json_response(
     body: object, status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:
@@ -116,8 +124,11 @@ class Edge:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if self._auth is not None and self._auth.principal(request) is None:
-            return self._auth.challenge()
+        if self._auth is not None:
+            principal = self._auth.principal(request)
+            if principal is None:
+                return self._auth.challenge()
+            request[_PRINCIPAL] = principal
         return await handler(request)
 
     @web.middleware

@@ -60,11 +60,17 @@ class ProbeResult(Event, frozen=True):
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asked, for answers and events: peer address, path asked for, `http://host:port`."""
+    """Who asked, for answers, events and the history: peer address, path, `http://host:port`.
+
+    `user` proved itself; `forwarded_for` is only what the peer says of whom it asks for.
+    """
 
     client_ip: str = "127.0.0.1"
     uri: str = ""
     base_url: str = ""
+    method: str = ""
+    user: str | None = None
+    forwarded_for: str | None = None
 
 
 class Command(Event, frozen=True, kw_only=True):
@@ -161,6 +167,18 @@ class ResetDelay(Command, frozen=True, kw_only=True):
     app_id: str
 
 
+class AddCallback(Command, frozen=True, kw_only=True):
+    """`POST /v2/eventSubscriptions`: send every event to `url`, too."""
+
+    url: str
+
+
+class RemoveCallback(Command, frozen=True, kw_only=True):
+    """`DELETE /v2/eventSubscriptions`."""
+
+    url: str
+
+
 # -- effects ----------------------------------------------------------------------------------
 
 
@@ -189,6 +207,12 @@ class Emit(Effect, frozen=True):
     """Send one event to every subscriber of `/v2/events`."""
 
     event: StreamEvent
+
+
+class SetCallbacks(Effect, frozen=True):
+    """POST every event to these URLs from now on, and to no others."""
+
+    urls: tuple[str, ...]
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -16,6 +16,7 @@ from mesostk.base.config import Flag, FlagSet, Values
 from mesostk.base.units import port_number, size_bytes
 from mesostk.base.zk import zk_url
 from mesostk.errors import ConfigError
+from mesostk.marathon import callbacks
 from mesostk.marathon.state import Settings
 
 #: Accepted for old configuration directories; each does nothing here.
@@ -26,7 +27,7 @@ IGNORED = (
     "backup_location", "deprecated_features", "gpu_scheduling_behavior", "new_group_enforce_role",
     "accepted_resource_roles_default_behavior", "default_accepted_resource_roles",
     "metrics_statsd_host", "metrics_statsd_port", "metrics_datadog_host", "metrics_datadog_port",
-    "metrics_name_prefix", "http_endpoints", "event_subscriber", "executor_health_checks",
+    "metrics_name_prefix", "executor_health_checks",
 )  # fmt: skip
 
 #: The same, for numbers of the original's inner workings.
@@ -42,7 +43,7 @@ IGNORED_NUMBERS = (
     "task_lost_expunge_gc", "task_lost_expunge_initial_delay", "task_lost_expunge_interval",
     "task_reservation_timeout", "scale_apps_initial_delay", "scale_apps_interval",
     "reconciliation_initial_delay", "revive_offers_repetitions", "group_versions_cache_size",
-    "http_event_callback_slow_consumer_timeout", "min_mesos_offer_constraints_update_interval",
+    "min_mesos_offer_constraints_update_interval",
     "https_port", "zk_connection_timeout",
 )  # fmt: skip
 
@@ -94,6 +95,7 @@ def _apps() -> list[Flag]:
         Flag("maintenance_mode", bool, True, "use no agent that is about to be maintained"),
         Flag("draining_seconds", float, 0.0, "how long before a maintenance", unit="s"),
         Flag("zk_max_versions", int, 50, "versions kept of each app and group", minimum=1),
+        Flag("audit_days", float, 30.0, "keep who changed what; 0: do not", unit="days", minimum=0),
     ]
 
 
@@ -150,6 +152,16 @@ def _http() -> list[Flag]:
             "unread events (of 1 KB) after which a subscriber is cut",
             minimum=1,
         ),
+        Flag("event_subscriber", str, None, "http_callback: events are sent to URLs, too"),
+        Flag("http_endpoints", str, None, "URLs that get every event, separated by commas"),
+        Flag(
+            "http_event_callback_slow_consumer_timeout",
+            float,
+            10_000.0,
+            "a URL that takes longer gets no events for as long",
+            unit="ms",
+            minimum=1,
+        ),
         Flag("zk_timeout", float, 10_000.0, "wait for ZooKeeper to connect", unit="ms"),
         Flag("zk_session_timeout", float, 10_000.0, "ZooKeeper session", unit="ms"),
         Flag("logging_level", str, "info", "debug, info, warn or error"),
@@ -199,6 +211,15 @@ def settings_of(values: Values) -> Settings:
     webui = values.webui_url
     if webui is None:
         webui = f"http://{hostname}:{values.http_port}"
+    if values.event_subscriber not in {None, "http_callback"}:
+        raise ConfigError(f"--event_subscriber: {values.event_subscriber!r} is not http_callback")
+    endpoints = tuple(
+        url.strip() for url in (values.http_endpoints or "").split(",") if url.strip()
+    )
+    for url in endpoints:
+        why = callbacks.why_invalid(url)
+        if why is not None:
+            raise ConfigError(f"--http_endpoints: {why}")
     features = frozenset(f.strip() for f in values.enable_features.split(",") if f.strip())
     return Settings(
         framework_name=values.framework_name,
@@ -232,4 +253,7 @@ def settings_of(values: Values) -> Settings:
         max_versions=values.zk_max_versions,
         draining_s=values.draining_seconds,
         maintenance_mode=values.maintenance_mode,
+        callbacks=values.event_subscriber is not None,
+        http_endpoints=endpoints,
+        audit_s=values.audit_days * 86_400.0,
     )

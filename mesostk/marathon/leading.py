@@ -21,6 +21,7 @@ from mesostk.framework.driver import Driver as SchedulerDriver
 from mesostk.marathon import events
 from mesostk.marathon.api import Api
 from mesostk.marathon.core import Marathon
+from mesostk.marathon.posting import Poster
 from mesostk.marathon.probes import Prober
 from mesostk.marathon.state import Settings
 from mesostk.marathon.stream import EventHub
@@ -42,6 +43,7 @@ class Leading:
         authorization: str | None,
         max_probes: int,
         max_outstanding: int,
+        slow_callback_s: float,
     ) -> None:
         rng = Random(os.urandom(32))  # noqa: S311 - makes ids and spreads load, keeps no secret
         self._daemon = daemon
@@ -50,6 +52,9 @@ class Leading:
         self.hub: EventHub | None = None
         self._driver: CoreDriver[Marathon] | None = None
         self._prober = Prober(daemon.clock, self.feed, daemon.start, max_probes)
+        self._poster = Poster(
+            client, daemon.clock, daemon.start, daemon.log, daemon.metrics, slow_callback_s
+        )
         self.scheduler = SchedulerDriver(
             client,
             self,
@@ -76,7 +81,9 @@ class Leading:
         daemon.on_stop("store", store.close)
         epoch = await store.open(label)
         records = await store.load()
-        self.hub = EventHub(epoch.counter, self._now, daemon.metrics, self._max_outstanding)
+        self.hub = EventHub(
+            epoch.counter, self._now, daemon.metrics, self._max_outstanding, self._poster.post
+        )
         daemon.metrics.source(lambda: model_gauges(self.core.state))
         self._driver = daemon.drive(self.core, self._performers(api), store)
         daemon.start("scheduler", self.scheduler.run())
@@ -95,6 +102,7 @@ class Leading:
             events.Send: lambda effect: self.scheduler.send(effect.call),
             events.Reply: api.perform,
             events.Emit: lambda effect: hub.emit(effect.event),
+            events.SetCallbacks: self._poster.set,
             events.StartProbes: self._prober.begin,
             events.StopProbes: self._prober.end,
         }

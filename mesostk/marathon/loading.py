@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mesostk.marathon import deploying, groups, paths, probing, repository, tracking
+from mesostk.marathon import callbacks, deploying, groups, paths, probing, repository, tracking
 from mesostk.marathon.groups import EMPTY, Group
 from mesostk.marathon.instances import Goal
 from mesostk.marathon.repository import Deployment, Records
@@ -36,6 +36,9 @@ def load(state: State, turn: Turn, stored: Mapping[str, bytes]) -> None:
     for deployment in sorted(records.deployments, key=lambda d: d.created_at):
         _take_deployment(state, turn, deployment)
     _take_instances(state, turn, records)
+    _take_failures(state, turn, records)
+    state.audit = {entry.timestamp: entry for entry in records.audit}
+    callbacks.begin(state, turn, records.callbacks)
     state.loaded = True
     turn.note(
         "Loaded",
@@ -67,6 +70,14 @@ def _take_instances(state: State, turn: Turn, records: Records) -> None:
         elif instance.is_running:
             probing.start(state, turn, instance)
     state.dirty.update(state.apps)
+
+
+def _take_failures(state: State, turn: Turn, records: Records) -> None:
+    for failure in records.failures:
+        if failure.app_id in state.apps or failure.app_id in state.by_app:
+            state.failures[failure.app_id] = failure
+        else:
+            turn.delete(repository.failure_path(failure.app_id))
 
 
 # -- the root group ---------------------------------------------------------------------------

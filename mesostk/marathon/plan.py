@@ -15,7 +15,7 @@ import msgspec
 from mesostk.marathon import groups
 from mesostk.marathon.groups import Group
 from mesostk.marathon.versions import config_version, is_same, needs_restart
-from mesostk.wire.marathon import Action, AppDefinition, Step
+from mesostk.wire.marathon import Action, AppDefinition, ChangeKind, Step
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,3 +81,14 @@ def _differ(before: AppDefinition | None, after: AppDefinition | None) -> bool:
     if before is None or after is None:
         return True
     return not is_same(before, after) or config_version(before) != config_version(after)
+
+
+def kind(change: Change) -> ChangeKind:
+    """The change in one word."""
+    if change.before is None:
+        return "create"
+    if change.after is None:
+        return "stop"
+    if config_version(change.before) != config_version(change.after):
+        return "restart"
+    return "update" if change.before.instances == change.after.instances else "scale"

@@ -21,10 +21,9 @@ from mesostk.marathon.instances import Goal, Instance
 from mesostk.marathon.plan import Change
 from mesostk.marathon.state import State
 from mesostk.marathon.versions import changed_fields, config_version
-from mesostk.wire.marathon import AppDefinition, Step
+from mesostk.wire.marathon import AppDefinition, ChangeKind, Step
 
 Fate = Literal["keep", "replace", "kill"]
-Kind = Literal["create", "restart", "scale", "update", "stop"]
 
 
 class InstancePlan(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -40,7 +39,7 @@ class AppPlan(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What happens to one app; `fields` are those that differ, as they are spelled in JSON."""
 
     app: str
-    change: Kind
+    change: ChangeKind
     fields: tuple[str, ...]
     launch: int
     instances: tuple[InstancePlan, ...]
@@ -71,7 +70,7 @@ def _app(state: State, id: str, change: Change) -> AppPlan:
     fates, launch = _fates(state, here, after)
     return AppPlan(
         app=id,
-        change=_kind(change),
+        change=plan.kind(change),
         fields=() if before is None or after is None else changed_fields(before, after),
         launch=launch,
         instances=tuple(
@@ -84,16 +83,6 @@ def _app(state: State, id: str, change: Change) -> AppPlan:
             for each in here
         ),
     )
-
-
-def _kind(change: Change) -> Kind:
-    if change.before is None:
-        return "create"
-    if change.after is None:
-        return "stop"
-    if config_version(change.before) != config_version(change.after):
-        return "restart"
-    return "update" if change.before.instances == change.after.instances else "scale"
 
 
 def _fates(

@@ -8,6 +8,9 @@
     root                               {"version": …}: the root group's version that counts
     deployments/<id>                   one running Deployment
     instances/<xx>/<id>                one Instance
+    failures/<x>/<id>                  the last TaskFailure of an app
+    callbacks                          the Callbacks that get every event
+    audit/<day>/<timestamp>            one AuditEntry
 
 `<id>` of an app or group is its safe path (`/a/b` → `a_b`, the root group `_`); `<x>` are 1 or 2
 hex digits of its CRC, so that no parent has too many children for ZooKeeper's answer to a listing.
@@ -24,12 +27,20 @@ import msgspec
 
 from mesostk.marathon import paths
 from mesostk.marathon.instances import Instance
-from mesostk.wire.marathon import AppDefinition, GroupNode, Step
+from mesostk.wire.marathon import (
+    AppDefinition,
+    AuditEntry,
+    Callbacks,
+    GroupNode,
+    Step,
+    TaskFailure,
+)
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 FRAMEWORK_ID = "framework-id"
 ROOT = "root"
+CALLBACKS = "callbacks"
 
 #: Below the half megabyte that one write to ZooKeeper may have.
 COMPRESS_ABOVE_BYTES = 100_000
@@ -81,6 +92,9 @@ class Records(msgspec.Struct, kw_only=True):
     groups: dict[str, dict[str, GroupNode]] = msgspec.field(default_factory=dict)
     deployments: list[Deployment] = msgspec.field(default_factory=list)
     instances: list[Instance] = msgspec.field(default_factory=list)
+    failures: list[TaskFailure] = msgspec.field(default_factory=list)
+    callbacks: tuple[str, ...] = ()
+    audit: list[AuditEntry] = msgspec.field(default_factory=list)
     unreadable: dict[str, str] = msgspec.field(default_factory=dict)
 
 
@@ -103,6 +117,16 @@ def deployment_path(id: str) -> str:
 def instance_path(id: str) -> str:
     """Where an instance lies."""
     return f"instances/{_bucket(id, 2)}/{id}"
+
+
+def failure_path(app_id: str) -> str:
+    """Where the last failure of an app's tasks lies."""
+    return f"failures/{_bucket(app_id, 1)}/{paths.safe(app_id)}"
+
+
+def audit_path(timestamp: str) -> str:
+    """Where an entry of the history lies, by its time."""
+    return f"audit/{timestamp[:10]}/{timestamp}"
 
 
 def _bucket(id: str, digits: int) -> str:
@@ -149,5 +173,11 @@ def _take(records: Records, path: str, data: bytes) -> None:
         records.deployments.append(read(data, Deployment))
     elif kind == "instances":
         records.instances.append(read(data, Instance))
+    elif kind == "failures":
+        records.failures.append(read(data, TaskFailure))
+    elif kind == "audit":
+        records.audit.append(read(data, AuditEntry))
+    elif path == CALLBACKS:
+        records.callbacks = read(data, Callbacks).callback_urls
     else:
         records.unreadable[path] = "no record of Marathon has such a path"

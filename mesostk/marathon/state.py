@@ -28,6 +28,7 @@ from mesostk.wire.marathon import (
     LEADER_PROBED,
     Action,
     AppDefinition,
+    AuditEntry,
     GroupNode,
     ReadinessCheckResult,
     StreamEvent,
@@ -76,6 +77,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_versions: int = 50
     draining_s: float = 0.0
     maintenance_mode: bool = True
+    #: Whether events may be sent to URLs, and to which they always are.
+    callbacks: bool = False
+    http_endpoints: tuple[str, ...] = ()
+    #: How long the history is kept; 0 keeps none.
+    audit_s: float = 30 * 86_400.0
 
 
 class Want(msgspec.Struct, kw_only=True):
@@ -221,6 +227,10 @@ class State:
         self.ready: set[InstanceId] = set()
         self.readiness: dict[InstanceId, ReadinessCheckResult] = {}
         self.failures: dict[str, TaskFailure] = {}
+        #: Who changed what, by time, oldest first.
+        self.audit: dict[str, AuditEntry] = {}
+        #: Where every event is sent, by wish of clients.
+        self.callback_urls: tuple[str, ...] = ()
 
     def put_instance(self, turn: Turn, instance: Instance) -> None:
         """Take an instance in, or a changed one, and write it."""

@@ -59,7 +59,7 @@ class _Subscriber:
 
 
 class EventHub:
-    """All subscribers of this leader's events."""
+    """All subscribers of this leader's events; `also` is told each event as JSON."""
 
     def __init__(
         self,
@@ -67,9 +67,11 @@ class EventHub:
         now_iso: Callable[[], str],
         metrics: Metrics,
         max_outstanding: int = 1024,
+        also: Callable[[bytes], None] = lambda _event: None,
     ) -> None:
         self._epoch = epoch
         self._now_iso = now_iso
+        self._also = also
         self._limit_bytes = max_outstanding * BYTES_PER_MESSAGE
         self._subscribers: dict[Stream, _Subscriber] = {}
         self._kept: deque[Kept] = deque(maxlen=KEPT_EVENTS)
@@ -81,16 +83,14 @@ class EventHub:
         self._last += 1
         kind = event.__struct_config__.tag
         assert isinstance(kind, str)  # every StreamEvent has its name as tag
-        frame = b"event: %s\nid: %d-%d\ndata: %s\n\n" % (
-            kind.encode(),
-            self._epoch,
-            self._last,
-            json.encode_shown(event),
-        )
+        data = json.encode_shown(event)
+        head = (kind.encode(), self._epoch, self._last)
+        frame = b"event: %s\nid: %d-%d\ndata: %s\n\n" % (*head, data)
         kept = Kept(self._last, kind, frame)
         self._kept.append(kept)
         for subscriber in list(self._subscribers.values()):  # a cut one leaves the table
             subscriber.offer(kept)
+        self._also(data)
 
     async def serve(self, request: web.Request, headers: Mapping[str, str]) -> web.StreamResponse:
         """Answer one subscriber until it goes; Rejected (405) unless it accepts an event stream."""

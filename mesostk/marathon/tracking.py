@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mesostk.marathon import draining, probing, taskinfo
+from mesostk.marathon import draining, probing, repository, taskinfo
 from mesostk.marathon.instances import (
     RAISES_BACK_OFF,
     TERMINAL,
@@ -143,7 +143,7 @@ def _has_worked(instance: Instance) -> bool:
 def _remember_failure(state: State, turn: Turn, instance: Instance, status: TaskStatus) -> None:
     if status.state not in _FAILURE_STATES:
         return
-    state.failures[instance.app_id] = TaskFailure(
+    failure = TaskFailure(
         app_id=instance.app_id,
         host=instance.host,
         message="" if instance.message is None else instance.message,
@@ -153,6 +153,8 @@ def _remember_failure(state: State, turn: Turn, instance: Instance, status: Task
         version=instance.version,
         slave_id=instance.agent_id,
     )
+    state.failures[instance.app_id] = failure
+    turn.put(repository.failure_path(instance.app_id), repository.write(failure))
 
 
 def _tell(turn: Turn, instance: Instance) -> None:

@@ -92,6 +92,7 @@ class MarathonShell(Server):
                 events.Send: ("send", self._send),
                 events.Reply: ("send", self._reply),
                 events.Emit: ("", lambda _effect: None),
+                events.SetCallbacks: ("", lambda _effect: None),
                 events.StartProbes: ("", lambda _effect: None),
                 events.StopProbes: ("", lambda _effect: None),
             },

@@ -318,6 +318,9 @@ class Oracle:
         assert marathon is not None
         if not marathon.state.connected:
             return "Marathon is not connected"
+        dead = [stream for stream in world.net.open_streams() if stream.lossy]
+        if dead:  # whoever holds it has yet to notice
+            return f"{dead[0].client.name} or {dead[0].server.name} holds a dead stream"
         for agent in world.agents:
             why = _why_not_member(agent, leaders[0])
             if why is not None:

@@ -623,6 +623,49 @@ class ErrorBody(Json, frozen=True, kw_only=True):
     deployments: tuple[DeploymentId, ...] = ()
 
 
+# -- history ----------------------------------------------------------------------------------
+
+#: What a change does to an app, in one word.
+ChangeKind = Literal["create", "restart", "scale", "update", "stop"]
+
+
+class AuditChange(Json, frozen=True, kw_only=True):
+    """What became of one app; `fields` are those that differ."""
+
+    app: str
+    change: ChangeKind
+    fields: tuple[str, ...] = ()
+    before: str | None = None
+    after: str | None = None
+
+
+class AuditEntry(Json, frozen=True, kw_only=True):
+    """Who changed what and when: an element of `GET /v2/audit`, an addition of ours.
+
+    `user` proved itself by its password; `forwarded_for` is what a proxy says. `omitted` changes
+    are beyond those that are kept. `detail` says what is no change of an app.
+    """
+
+    timestamp: str
+    user: str | None = None
+    client_ip: str
+    forwarded_for: str | None = None
+    method: str
+    uri: str
+    force: bool = False
+    deployment_id: str | None = None
+    version: str | None = None
+    changes: tuple[AuditChange, ...] = ()
+    omitted: int = 0
+    detail: str | None = None
+
+
+class Callbacks(Json, frozen=True, kw_only=True):
+    """`GET /v2/eventSubscriptions`, and how it is stored."""
+
+    callback_urls: tuple[str, ...] = shown(())
+
+
 # -- events -----------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ from mesostk.marathon.events import (
     ProbeResult,
     Reply,
     Send,
+    SetCallbacks,
     StartProbes,
     StopProbes,
     Subscribe,
@@ -77,6 +78,7 @@ class World:
         self.emitted: list[Emit] = []
         self.probes: dict[InstanceId, StartProbes] = {}
         self.exits: list[Exit] = []
+        self.callbacks: tuple[str, ...] = ()
         self.notes: list[Note] = []
         self.queue: deque[Event] = deque()
         #: Told each reply besides.
@@ -153,6 +155,8 @@ class World:
                 self.probes[effect.instance_id] = effect
             case StopProbes():
                 self.probes.pop(effect.instance_id, None)
+            case SetCallbacks():
+                self.callbacks = effect.urls
             case Exit():
                 self.exits.append(effect)
             case Note():

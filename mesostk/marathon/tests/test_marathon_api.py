@@ -16,6 +16,7 @@ from mesostk.base.metrics import Metrics
 from mesostk.marathon import flags
 from mesostk.marathon.api import Api
 from mesostk.marathon.edge import Edge, error_response
+from mesostk.marathon.levels import Levels
 from mesostk.marathon.proxy import LeaderProxy, ProxySettings
 from mesostk.marathon.stream import EventHub
 from mesostk.marathon.system import System
@@ -40,7 +41,8 @@ class Rig:
         self.api = Api(lambda: self.world.core.state, self.world.feed)
         self.world.on_reply = self.api.perform
         values = flags.flag_set().load(["--master=127.0.0.1:5050", "--zk=zk://u:pw@h:1/m"], {})
-        self.app = make_app(Log(), metrics, error_response, max_body_bytes=MAX_BODY)
+        self.log = Log()
+        self.app = make_app(self.log, metrics, error_response, max_body_bytes=MAX_BODY)
         self.server = Server(self.app, "127.0.0.1", 0)
         self.proxy: LeaderProxy | None = None
         self._values, self._metrics, self._auth = values, metrics, auth
@@ -67,6 +69,7 @@ class Rig:
             lambda: self.leader,
             self._abdicate,
         ).add_to(self.app)
+        Levels(self.log).add_to(self.app)
         await self.server.start()
 
     def _abdicate(self) -> None:
@@ -480,3 +483,83 @@ async def test_a_dry_run_tells_the_plan_and_changes_nothing(client: aiohttp.Clie
     path = "/v2/apps/hello2?dryRun=true&force=true"
     plan = await (await client.put(path, json={"instances": 3})).json()
     assert (plan["apps"][0]["change"], plan["apps"][0]["fields"]) == ("scale", ["instances"])
+
+
+# -- history, callbacks, logging --------------------------------------------------------------
+
+
+async def test_the_history_tells_who_asked_and_is_limited(client: aiohttp.ClientSession) -> None:
+    for name in ("a", "b", "c"):
+        await client.post("/v2/apps", json={**HELLO, "id": name})
+    status, body = await answer(await client.get("/v2/audit?limit=2"))
+    assert status == 200
+    entries = body["audit"]  # type: ignore[index] # JSON
+    assert [each["changes"][0]["app"] for each in entries] == ["/c", "/b"]
+    assert entries[0]["clientIp"] == "127.0.0.1"
+    assert (entries[0]["method"], entries[0]["uri"]) == ("POST", "/v2/apps")
+    status, body = await answer(await client.get("/v2/audit?app=a"))
+    assert [each["changes"][0]["app"] for each in body["audit"]] == ["/a"]  # type: ignore[index]
+    for wrong in ("0", "-1", "x", "999999"):
+        assert (await client.get(f"/v2/audit?limit={wrong}")).status == 400
+
+
+async def test_the_history_names_the_user_of_the_credentials() -> None:
+    rig = Rig(auth=BasicAuth({"alice": "secret"}, "Mesosphere"))
+    await rig.start()
+    proof = f"Basic {base64.b64encode(b'alice:secret').decode()}"
+    headers = {"Authorization": proof, "X-Forwarded-For": "10.0.3.9"}
+    async with aiohttp.ClientSession(rig.server.url, headers=headers) as session:
+        await session.post("/v2/apps", json=HELLO)
+        _, body = await answer(await session.get("/v2/audit"))
+    [entry] = body["audit"]  # type: ignore[index] # JSON
+    assert (entry["user"], entry["forwardedFor"]) == ("alice", "10.0.3.9")
+    await rig.stop()
+
+
+async def test_callbacks_are_400_without_their_flag(client: aiohttp.ClientSession) -> None:
+    assert (await client.get("/v2/eventSubscriptions")).status == 400
+    assert (await client.post("/v2/eventSubscriptions?callbackUrl=http://a/")).status == 400
+    assert (await client.post("/v2/eventSubscriptions")).status == 400
+    assert (await client.delete("/v2/eventSubscriptions?callbackUrl=http://a/")).status == 400
+
+
+async def test_log_levels_are_shown_and_changed_in_both_forms_of_the_original(
+    rig: Rig, client: aiohttp.ClientSession
+) -> None:
+    _, before = await answer(await client.get("/logging"))
+    assert before["ROOT"] == "INFO"  # type: ignore[index] # JSON
+    change = {"level": "debug", "logger": "ROOT"}
+    assert await answer(await client.post("/logging", json=change)) == (
+        200,
+        {"level": "DEBUG", "logger": "ROOT", "durationSeconds": None},
+    )
+    assert rig.log.level == "DEBUG"
+    form = await client.post("/logging", data={"level": "warn", "logger": "ROOT"})
+    assert form.status == 200
+    assert rig.log.level == "WARNING"
+
+
+async def test_a_log_level_for_a_while_goes_back(rig: Rig, client: aiohttp.ClientSession) -> None:
+    change = {"level": "error", "logger": "ROOT", "durationSeconds": 1}
+    assert (await client.post("/logging", json=change)).status == 200
+    assert rig.log.level == "ERROR"
+    async with asyncio.timeout(10.0):
+        while rig.log.level != "INFO":  # noqa: ASYNC110 - nothing tells of the end of the time
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 400),
+        ({"level": "loud"}, 422),
+        ({"level": "info", "logger": "com.example"}, 422),
+        ({"level": "info", "durationSeconds": 0}, 422),
+        ({"level": "info", "durationSeconds": "x"}, 400),
+        ({"level": "info", "loger": "ROOT"}, 422),
+    ],
+)
+async def test_log_levels_that_make_no_sense_are_refused(
+    client: aiohttp.ClientSession, body: dict[str, object], status: int
+) -> None:
+    assert (await client.post("/logging", json=body)).status == status

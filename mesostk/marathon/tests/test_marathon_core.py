@@ -312,7 +312,7 @@ def test_deleting_kills_all_and_leaves_no_record_of_the_app(world: World) -> Non
     assert not world.tasks
     assert "app_terminated_event" in world.events()
     kinds = {path.partition("/")[0] for path in world.store}
-    assert kinds == {"framework-id", "groups", "root"}
+    assert kinds == {"audit", "framework-id", "groups", "root"}
 
 
 def test_a_stored_version_comes_back_by_its_name(world: World) -> None:

@@ -76,7 +76,10 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """1 standalone master, 1 agent and 1 Marathon, shared by the tests of a module."""
-    flags = ["--min_revive_offers_interval=200"]  # ms; each deployment would wait for 5 s
+    flags = [
+        "--min_revive_offers_interval=200",  # ms; each deployment would wait for 5 s
+        "--event_subscriber=http_callback",
+    ]
     with Cluster(tmp_path_factory.mktemp("alone"), marathon_flags=flags) as cluster:
         cluster.start()
         yield cluster
