@@ -106,6 +106,48 @@ def _inventory(given: Path | None, context: str | None) -> Path:
     return Path(known)
 
 
+class _Endpoints(msgspec.Struct, kw_only=True):
+    """What `verify.yml` tells of a cluster: `address:port` of each member."""
+
+    masters: list[str]
+    marathons: list[str]
+    dns: list[str]
+    balancers: list[str]
+
+
+def context_name(inventory: Path) -> str:
+    """What a cluster is called that is known by its inventory: the directory's name."""
+    path = inventory.resolve()
+    return path.parent.name if path.is_file() else path.name
+
+
+def remember_cluster(outcome: Outcome, inventory: Path, named: str | None) -> str | None:
+    """Make the cluster known to the other commands, if the run came as far as verifying it.
+
+    Returns the name of its context, None if there is none.
+    """
+    told = outcome.told.get("cluster_endpoints")
+    if told is None:
+        return None
+    found = msgspec.convert(told, _Endpoints)
+    urls = {
+        kind: [f"http://{one}" for one in members]
+        for kind, members in msgspec.structs.asdict(found).items()
+    }
+    known = contexts.load()
+    path = str(inventory.resolve())
+    # A context of the same inventory keeps its name, and its lab.
+    of_inventory = [
+        name
+        for name, one in known.contexts.items()
+        if one.inventory and str(Path(one.inventory).resolve()) == path
+    ]
+    name = named or (of_inventory[0] if of_inventory else context_name(inventory))
+    lab = known.contexts[name].lab if name in known.contexts else ""
+    contexts.remember(name, contexts.Context(**urls, inventory=path, lab=lab))
+    return name
+
+
 def _extra_vars(pairs: Sequence[str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for pair in pairs:
@@ -183,6 +225,9 @@ def deploy(
             outcome = act("cluster deploy", "site", hosts, done, form, context, **options)
         if diff or check:
             say(outcome.output())
+        name = None if check else remember_cluster(outcome, hosts, None if inventory else context)
+        if name is not None and form is Format.TABLE:
+            say(f"Commands talk to {name} now.")
         _show(outcome, form)
 
 

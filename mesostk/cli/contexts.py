@@ -29,6 +29,9 @@ class Context(msgspec.Struct, kw_only=True, omit_defaults=True):
     marathons: list[str]
     inventory: str = ""
     lab: str = ""
+    #: HTTP interfaces of Mesos-DNS and of the load balancers; empty: beside masters and Marathons.
+    dns: list[str] = []
+    balancers: list[str] = []
 
 
 class Contexts(msgspec.Struct, kw_only=True):
@@ -150,14 +153,24 @@ def add(
     name: str,
     marathon: Annotated[list[str], typer.Option(help="Marathon's URL; may be given repeatedly.")],
     master: Annotated[list[str], typer.Option(help="A master's URL; may be given repeatedly.")],
+    dns: Annotated[
+        list[str] | None, typer.Option(help="URL of a Mesos-DNS, port 8123; else on the masters.")
+    ] = None,
+    lb: Annotated[
+        list[str] | None, typer.Option(help="URL of a balancer, port 9090; else beside Marathon.")
+    ] = None,
 ) -> None:
     """Make a cluster known that was not made by this command."""
     with errors():
-        for url in (*marathon, *master):
+        given = (master, marathon, dns or [], lb or [])
+        for url in (url for urls in given for url in urls):
             if not url.startswith(("http://", "https://")):
                 raise ConfigError(f"{url!r} is no URL; write http://HOST:PORT")
-        trimmed = [[url.rstrip("/") for url in urls] for urls in (master, marathon)]
-        remember(name, Context(masters=trimmed[0], marathons=trimmed[1]))
+        masters, marathons, names, balancers = [[url.rstrip("/") for url in urls] for urls in given]
+        remember(
+            name,
+            Context(masters=masters, marathons=marathons, dns=names, balancers=balancers),
+        )
         say(f"Commands talk to {name} now.")
 
 

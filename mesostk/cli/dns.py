@@ -18,11 +18,13 @@ HTTP_PORT = 8123
 
 
 def servers(context: Context, named: str | None) -> list[str]:
-    """Base URLs of the servers: the one named, or one on each master's host."""
+    """Base URLs of the servers: the one named, those of the context, or one beside each master."""
     if named is not None:
         if "://" not in named:
             named = f"http://{named}" if ":" in named else f"http://{named}:{HTTP_PORT}"
         return [named.rstrip("/")]
+    if context.dns:
+        return list(context.dns)
     hosts = dict.fromkeys(urlsplit(url).hostname for url in context.masters)
     return [f"http://{host}:{HTTP_PORT}" for host in hosts if host is not None]
 
@@ -92,7 +94,9 @@ def dns(
     ] = False,
     server: Annotated[
         str | None,
-        typer.Option("--server", help="HOST[:PORT] of its HTTP interface [default: the masters]"),
+        typer.Option(
+            "--server", help="HOST[:PORT] of its HTTP interface [default: those of the cluster]"
+        ),
     ] = None,
     context: ContextOption = None,
     output: FormatOption = Format.TABLE,

@@ -26,6 +26,7 @@ from mesostk.ops.lab import (
     Lab,
     LabSpec,
     Release,
+    Topology,
     default_masters,
     existing,
     plan,
@@ -53,6 +54,8 @@ def context_of(lab: Lab) -> contexts.Context:
         marathons=list(endpoints.marathons),
         inventory=str(inventory) if inventory.is_dir() else "",
         lab=lab.spec.name,
+        dns=list(endpoints.dns),
+        balancers=list(endpoints.balancers),
     )
 
 
@@ -82,6 +85,12 @@ def up(
     provision: Annotated[
         bool, typer.Option("--provision/--no-provision", help="Run site.yml on the hosts.")
     ] = True,
+    topology: Annotated[
+        Topology,
+        typer.Option(
+            help="tutorial: Mesos-DNS and marathon-lb on hosts of their own, .60 and .61."
+        ),
+    ] = "lab",
     app: Annotated[bool, typer.Option("--app/--no-app", help="Deploy hello2.")] = True,
     output: FormatOption = Format.TABLE,
     as_json: JsonOption = False,
@@ -99,6 +108,7 @@ def up(
             subnet=subnet,
             release=release,
             isolated=isolated,
+            topology=topology,
         )
         lab = plan(spec)
         with recorded("lab up", context=name) as entry, progress(form) as shown:
@@ -133,6 +143,7 @@ def _say_what_next(context: contexts.Context) -> None:
         "  mesostk apps\n"
         "  mesostk logs -f hello2\n"
         "  mesostk scale hello2 5\n"
+        "  mesostk dns hello2\n"
         "  mesostk lab status"
     )
 

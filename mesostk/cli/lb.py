@@ -34,15 +34,17 @@ commands = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Load b
 BalancerOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--lb", help="A balancer's URL; may be given repeatedly. Else those beside Marathon."
+        "--lb", help="A balancer's URL; may be given repeatedly. Else those of the cluster."
     ),
 ]
 
 
 def balancers_of(context: Context | None, given: list[str] | None) -> list[str]:
-    """The balancers named, else port 9090 of every host with a Marathon."""
+    """The balancers named, those of the context, else port 9090 of every host with a Marathon."""
     if given:
         return [url.rstrip("/") for url in given]
+    if context is not None and context.balancers:
+        return list(context.balancers)
     marathons = [] if context is None else context.marathons
     hosts = [urlsplit(url).hostname for url in marathons]
     return [f"http://{host}:{STATS_PORT}" for host in dict.fromkeys(hosts) if host]

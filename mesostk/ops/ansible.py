@@ -80,6 +80,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     hosts: Mapping[str, HostStats]
     failures: Sequence[Failure]
     log: Path
+    #: What the playbook told by `set_stats`.
+    told: Mapping[str, Any] = {}
 
     def output(self) -> str:
         """What Ansible printed, without the colours that ansible-runner asks it for."""
@@ -108,6 +110,7 @@ class _Listener:
         self._play = ""
         self.failures: list[Failure] = []
         self.hosts: dict[str, HostStats] = {}
+        self.told: dict[str, Any] = {}
 
     def __call__(self, event: Mapping[str, Any]) -> bool:
         kind = str(event.get("event", ""))
@@ -151,6 +154,8 @@ class _Listener:
             counts: Mapping[str, int] = data.get(theirs) or {}
             for host, count in counts.items():
                 setattr(self.hosts.setdefault(host, HostStats()), ours, count)
+        told: Mapping[str, Mapping[str, Any]] = data.get("artifact_data") or {}
+        self.told.update(told)
 
 
 def _arguments(
@@ -224,7 +229,13 @@ def run_playbook(
     )
     # It repeats the whole environment, which may hold secrets.
     (log.parent / "command").unlink(missing_ok=True)
-    outcome = Outcome(rc=int(ran.rc), hosts=listener.hosts, failures=listener.failures, log=log)
+    outcome = Outcome(
+        rc=int(ran.rc),
+        hosts=listener.hosts,
+        failures=listener.failures,
+        log=log,
+        told=listener.told,
+    )
     if run is not None:
         if outcome.rc == 0:
             run.step_done()

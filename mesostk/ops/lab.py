@@ -25,13 +25,17 @@ from mesostk.ops.progress import Progress
 
 DriverName = Literal["docker", "local"]
 Release = Literal["bookworm", "trixie"]
+#: `lab`: names and load balancing beside the masters; `tutorial`: on two hosts of their own.
+Topology = Literal["lab", "tutorial"]
 HostState = Literal["running", "stopped", "missing", "partitioned", "broken"]
 
 #: The tutorial numbers masters from .11 and agents from .51.
 _FIRST_MASTER, _FIRST_AGENT, _MAX_MASTERS, _MAX_AGENTS = 11, 51, 7, 9
+_DNS, _BALANCER = 60, 61
 DEFAULT_SUBNETS: dict[DriverName, str] = {"docker": "10.0.3.0/24", "local": "127.0.3.0/24"}
-MASTER_GROUPS = ("zookeeper", "mesos_masters", "marathon", "mesos_dns", "marathon_lb")
+MASTER_GROUPS = ("zookeeper", "mesos_masters", "marathon")
 AGENT_GROUPS = ("mesos_agents",)
+EDGE_GROUPS = ("mesos_dns", "marathon_lb")
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -46,6 +50,11 @@ class Host(msgspec.Struct, frozen=True):
         """Whether masters and Marathon run there."""
         return "mesos_masters" in self.groups
 
+    @property
+    def is_agent(self) -> bool:
+        """Whether tasks run there."""
+        return "mesos_agents" in self.groups
+
 
 class LabSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a lab should be."""
@@ -57,19 +66,30 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True):
     subnet: str = ""  # empty: the driver's default
     release: Release = "bookworm"  # Debian of container hosts
     isolated: bool = False  # container hosts reach each other and this machine, nothing else
+    topology: Topology = "lab"
 
     def hosts(self) -> tuple[Host, ...]:
-        """Masters then agents, with the tutorial's names and last octets."""
+        """Masters, agents, then the rest, with the tutorial's names and last octets."""
         base = self.network().network_address
+        apart = self.topology == "tutorial"
+        groups = MASTER_GROUPS if apart else MASTER_GROUPS + EDGE_GROUPS
         masters = (
-            Host(f"mesos-master{n + 1}", str(base + _FIRST_MASTER + n), MASTER_GROUPS)
+            Host(f"mesos-master{n + 1}", str(base + _FIRST_MASTER + n), groups)
             for n in range(self.masters)
         )
         agents = (
             Host(f"mesos-slave{n + 1}", str(base + _FIRST_AGENT + n), AGENT_GROUPS)
             for n in range(self.agents)
         )
-        return (*masters, *agents)
+        edge = (
+            Host("mesos-dns", str(base + _DNS), ("mesos_dns",)),
+            Host("mesos-lb", str(base + _BALANCER), ("marathon_lb",)),
+        )
+        return (*masters, *agents, *(edge if apart else ()))
+
+    def in_group(self, group: str) -> list[Host]:
+        """The hosts that have the role `group`."""
+        return [host for host in self.hosts() if group in host.groups]
 
     def network(self) -> ipaddress.IPv4Network:
         """The hosts' network. Raises ConfigError if `subnet` is not one."""
@@ -79,7 +99,7 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True):
         except ValueError as error:
             raise ConfigError(f"subnet: {error}; expected a network such as 10.0.3.0/24") from error
         if network.prefixlen > 26:
-            raise ConfigError(f"subnet: {text} is too small for hosts .11 to .59; use a /24")
+            raise ConfigError(f"subnet: {text} is too small for hosts .11 to .61; use a /24")
         return network
 
 
@@ -97,6 +117,8 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     masters: tuple[str, ...]
     marathons: tuple[str, ...]
     zookeeper: str | None = None
+    dns: tuple[str, ...] = ()  # HTTP interfaces
+    balancers: tuple[str, ...] = ()  # HTTP interfaces
 
 
 class Lab(Protocol):
@@ -161,6 +183,11 @@ def validate(spec: LabSpec) -> None:
         raise ConfigError(f"agents: {spec.agents}; use 1 to {_MAX_AGENTS}")
     if spec.driver == "local" and (spec.isolated or spec.release != "bookworm"):
         raise ConfigError("a local lab has no hosts: isolated and release need --driver docker")
+    if spec.driver == "local" and spec.topology != "lab":
+        raise ConfigError(
+            f"topology: {spec.topology}; a local lab has no load balancer, whose ports would be "
+            "the machine's own: use --driver docker"
+        )
     spec.network()
 
 
@@ -183,6 +210,8 @@ def why_not_changed(old: LabSpec, new: LabSpec) -> str | None:
     if (old.release, old.isolated) != (new.release, new.isolated):
         kind = "isolated " if old.isolated else ""
         return f"lab {old.name!r} exists with {kind}{old.release} hosts; {remedy}"
+    if old.topology != new.topology:
+        return f"lab {old.name!r} exists with topology {old.topology}; {remedy}"
     if old.masters != new.masters or new.agents < old.agents:
         return (
             f"lab {old.name!r} has {old.masters} masters and {old.agents} agents; "

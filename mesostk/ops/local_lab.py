@@ -6,6 +6,8 @@ than one master the first master's address also serves one ZooKeeper.
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +22,9 @@ from mesostk.ops.processes import Process, ProcessTable, end_all, listens, wait_
 from mesostk.ops.progress import Progress
 
 MASTER_PORT, AGENT_PORT, MARATHON_PORT, ZOOKEEPER_PORT = 5050, 5051, 8080, 2181
+DNS_HTTP_PORT = 8123
+#: Port 53 is for the superuser; the other one is usual where something else has that.
+DNS_PORT = 53 if os.geteuid() == 0 else 8053
 #: A loaded machine of 2 cores; 2-4 s on an idle one.
 _START_LIMIT_S = 60.0
 #: A supervisor gives a task 3 s after SIGTERM, then kills it.
@@ -49,31 +54,57 @@ class LocalLab:
 
     def endpoints(self) -> Endpoints:
         """Where the daemons listen."""
-        masters = [host for host in self.spec.hosts() if host.is_master]
+        masters = self.spec.in_group("mesos_masters")
         return Endpoints(
             masters=tuple(f"http://{host.address}:{MASTER_PORT}" for host in masters),
             marathons=tuple(f"http://{host.address}:{MARATHON_PORT}" for host in masters),
             zookeeper=None
             if self._zk_address is None
             else f"zk://{self._zk_address}:{ZOOKEEPER_PORT}",
+            dns=(f"http://{self._dns_host.address}:{DNS_HTTP_PORT}",),
         )
+
+    @property
+    def _dns_host(self) -> Host:
+        """One server is enough where all of them are one machine."""
+        return self.spec.in_group("mesos_dns")[0]
 
     # what should run
 
     def _processes(self, host: Host) -> Iterator[Process]:
         """What `host` should run, in the order of starting."""
-        if host.address == self._zk_address:
-            zookeeper.write_config(self._zookeeper, 1, peers=[])
-            command = tuple(self._zookeeper.command())
-            yield self._process(host, "zookeeper", command, ZOOKEEPER_PORT)
-        if host.is_master:
-            yield self._process(host, "mesos-master", self._master(host), MASTER_PORT)
-            yield self._process(host, "marathon", self._marathon(host), MARATHON_PORT)
-        else:
-            yield self._process(host, "mesos-agent", self._agent(host), AGENT_PORT)
+        commands = {
+            "zookeeper": (self._ensemble, ZOOKEEPER_PORT),
+            "mesos-master": (self._master, MASTER_PORT),
+            "marathon": (self._marathon, MARATHON_PORT),
+            "mesos-agent": (self._agent, AGENT_PORT),
+            "mesos-dns": (self._dns, DNS_PORT),
+        }
+        for daemon in self._daemons(host):
+            command, port = commands[daemon]
+            yield Process(
+                name=f"{host.name}.{daemon}",
+                argv=command(host),
+                address=host.address,
+                port=port,
+            )
 
-    def _process(self, host: Host, daemon: str, command: tuple[str, ...], port: int) -> Process:
-        return Process(name=f"{host.name}.{daemon}", argv=command, address=host.address, port=port)
+    def _daemons(self, host: Host) -> list[str]:
+        """Kinds of what `host` should run, in the order of starting."""
+        daemons = []
+        if host.address == self._zk_address:
+            daemons.append("zookeeper")
+        if host.is_master:
+            daemons += ["mesos-master", "marathon"]
+        if host.is_agent:
+            daemons.append("mesos-agent")
+        if host == self._dns_host:
+            daemons.append("mesos-dns")
+        return daemons
+
+    def _ensemble(self, _host: Host) -> tuple[str, ...]:
+        zookeeper.write_config(self._zookeeper, 1, peers=[])
+        return tuple(self._zookeeper.command())
 
     def _master(self, host: Host) -> tuple[str, ...]:
         flags = [
@@ -102,7 +133,7 @@ class LocalLab:
         return (*_program("marathon"), *flags)
 
     def _agent(self, host: Host) -> tuple[str, ...]:
-        agents = [one for one in self.spec.hosts() if not one.is_master]
+        agents = self.spec.in_group("mesos_agents")
         first = _FIRST_PORT + agents.index(host) * _PORTS_PER_AGENT
         memory_mib = psutil.virtual_memory().total // (1 << 20) // (len(agents) + 1)
         return (
@@ -119,6 +150,24 @@ class LocalLab:
             # a handful of agents on one machine cannot stampede
             "--registration_backoff_factor=100ms",
         )
+
+    def _dns(self, host: Host) -> tuple[str, ...]:
+        config = {
+            "masters": [
+                f"{one.address}:{MASTER_PORT}" for one in self.spec.in_group("mesos_masters")
+            ],
+            "listener": host.address,
+            "port": DNS_PORT,
+            "httpPort": DNS_HTTP_PORT,
+            # names of other domains are the business of the machine's own resolver
+            "externalOn": False,
+            "IPSources": ["host"],
+        }
+        if self._zk_address is not None:
+            config["zk"] = self._master_url()
+        path = self._data(host, "dns") / "config.json"
+        path.write_text(json.dumps(config, indent=2) + "\n")
+        return (*_program("mesos-dns"), f"-config={path}")
 
     def _master_url(self) -> str:
         if self._zk_address is not None:
@@ -180,10 +229,7 @@ class LocalLab:
         wait_until(settled, _START_LIMIT_S, describe)
 
     def _names(self, host: Host) -> list[str]:
-        daemons = ["mesos-master", "marathon"] if host.is_master else ["mesos-agent"]
-        if host.address == self._zk_address:
-            daemons.insert(0, "zookeeper")
-        return [f"{host.name}.{daemon}" for daemon in daemons]
+        return [f"{host.name}.{daemon}" for daemon in self._daemons(host)]
 
     def _ask(self, url: str) -> requests.Response | None:
         try:
@@ -224,7 +270,7 @@ class LocalLab:
         # Marathon first, so that it does not replace the tasks; an agent's supervisors and tasks
         # outlive it and are found by their mark.
         names = [name for host in self.spec.hosts() for name in self._names(host)]
-        for daemon in ("marathon", "mesos-agent", "mesos-master", "zookeeper"):
+        for daemon in ("marathon", "mesos-agent", "mesos-dns", "mesos-master", "zookeeper"):
             found = (self.table.find(name) for name in names if name.endswith(f".{daemon}"))
             end_all([process for process in found if process is not None], _DAEMON_GRACE_S)
         for _ in range(5):  # a process that was just forked is found in the next round
@@ -286,7 +332,7 @@ def _program(name: str) -> tuple[str, ...]:
     script = Path(sys.executable).parent / name
     if script.exists():
         return (str(script),)
-    module = {"mesos-master": "master", "mesos-agent": "agent"}.get(name, name)
+    module = name.removeprefix("mesos-")
     return (
         sys.executable,
         "-c",

@@ -12,6 +12,10 @@ import ipaddress
 #: Groups that the playbooks know; a host must be in one at least.
 GROUPS = ("zookeeper", "mesos_masters", "mesos_agents", "marathon", "mesos_dns", "marathon_lb")
 
+#: What a load balancer serves that is not told otherwise: the default of role marathon_lb, which
+#: other plays do not see.
+BALANCER_GROUPS = ("external", "internal")
+
 #: Variables of other toolkits or older releases, and what they are called here.
 RENAMED = {
     "mesos_quorum": "mesos_master_quorum",
@@ -35,6 +39,24 @@ def address(host, hostvars):
 def addresses(hosts, hostvars):
     """Addresses of `hosts`, in their order."""
     return [address(host, hostvars) for host in hosts]
+
+
+def endpoints(hosts, hostvars, port, default=None):
+    """`address:port` of each host; `port` is a number, or a variable of the host with a default."""
+    if default is None:
+        return [f"{one}:{port}" for one in addresses(hosts, hostvars)]
+    return [f"{address(host, hostvars)}:{hostvars[host].get(port, default)}" for host in hosts]
+
+
+def balancer_groups(hosts, hostvars):
+    """Groups of apps that the load balancers `hosts` serve, all together; never `*` itself."""
+    found = {
+        group
+        for host in hosts
+        for group in hostvars[host].get("marathon_lb_groups", BALANCER_GROUPS)
+    }
+    # A balancer of all groups wants an app to have one, whichever it is.
+    return sorted(found - {"*"}) or ["external"]
 
 
 def zk_url(hosts, hostvars, path, port=2181):
@@ -165,8 +187,10 @@ class FilterModule:
 
     def filters(self):
         return {
+            "balancer_groups": balancer_groups,
             "cluster_address": address,
             "cluster_addresses": addresses,
+            "cluster_endpoints": endpoints,
             "cluster_findings": findings,
             "majority": majority,
             "template_files": template_files,

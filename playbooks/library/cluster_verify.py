@@ -30,6 +30,25 @@ options:
     type: list
     elements: str
     default: []
+  dns:
+    description: Servers of Mesos-DNS as address:port; each must know the probe app's name.
+    type: list
+    elements: str
+    default: []
+  dns_domain:
+    description: Domain that they answer for.
+    type: str
+    default: mesos
+  balancers:
+    description: Addresses of load balancers; each must pass a request on to the probe app.
+    type: list
+    elements: str
+    default: []
+  balancer_groups:
+    description: Groups that the balancers serve, of which the probe app is one.
+    type: list
+    elements: str
+    default: []
   probe:
     description: Whether to run an app through Marathon and remove it again.
     type: bool
@@ -48,6 +67,9 @@ EXAMPLES = r"""
     masters: [10.0.3.11:5050]
     agents: [10.0.3.51:5051]
     marathons: [10.0.3.11:8080]
+    dns: [10.0.3.60:53]
+    balancers: [10.0.3.61]
+    balancer_groups: [internal]
     probe: true
 """
 
@@ -63,7 +85,9 @@ checks:
 """
 
 import json
+import os
 import socket
+import struct
 import time
 import urllib.error
 import urllib.request
@@ -169,16 +193,79 @@ def leading_marathon(marathons):
     return leaders.pop()
 
 
-def run_probe(marathon, deadline):
-    """An app of one task from deployment to removal."""
-    url = f"http://{marathon}/v2/apps"
+def dns_addresses(server, name):
+    """How many A records `server` has for `name`, asked by UDP as every client asks."""
+    address, port = server.rsplit(":", 1)
+    ident = os.urandom(2)
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    question = labels + b"\0" + struct.pack("!HH", 1, 1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(TIMEOUT_S)
+        try:
+            sock.connect((address, int(port)))
+            sock.send(ident + struct.pack("!HHHHH", 0x0100, 1, 0, 0, 0) + question)
+            answer = sock.recv(4096)
+        except OSError as error:
+            raise Finding(f"Mesos-DNS {server} does not answer: {error}") from error
+    if len(answer) < 12 or answer[:2] != ident:
+        raise Finding(f"Mesos-DNS {server} answers {answer!r}")
+    flags, _, count = struct.unpack_from("!HHH", answer, 2)
+    return 0 if flags & 0x000F else count
+
+
+def check_names(servers, name):
+    for server in servers:
+        if dns_addresses(server, name) == 0:
+            raise Finding(f"Mesos-DNS {server} has no address for {name}: look at its log")
+    return f"Mesos-DNS: {len(servers)} know {name}"
+
+
+def check_balancers(balancers, port, body):
+    for balancer in balancers:
+        url = f"http://{balancer}:{port}/"
+        status, _, text = http("GET", url)
+        if status != 200 or str(text).strip() != body:
+            raise Finding(
+                f"{url} does not lead to the probe app ({status} {str(text)[:80]!r}): "
+                "`mesostk lb status` says what the balancer has"
+            )
+    return f"marathon-lb: {len(balancers)} pass requests on, on port {port}"
+
+
+def probe_app(params):
+    """One task that answers every request with the app's name."""
+    name = f"mesostk-verify-{uuid.uuid4().hex[:8]}"
     app = {
-        "id": f"/mesostk-verify-{uuid.uuid4().hex[:8]}",
-        "cmd": "sleep 600",
+        "id": f"/{name}",
+        "cmd": f"echo {name} >index.html; exec python3 -m http.server $PORT0",
         "cpus": 0.01,
-        "mem": 16,
+        "mem": 32,
         "instances": 1,
+        "portDefinitions": [{"port": 0, "protocol": "tcp"}],
     }
+    if params["balancer_groups"]:
+        app["labels"] = {"HAPROXY_GROUP": ",".join(params["balancer_groups"])}
+    return app
+
+
+def check_reached(params, app, framework):
+    """Every name server and every balancer leads to the app that runs."""
+    name = app["id"].strip("/")
+    checks = []
+    if params["dns"]:
+        checks.append(check_names(params["dns"], f"{name}.{framework}.{params['dns_domain']}"))
+    if params["balancers"]:
+        port = app["portDefinitions"][0]["port"]
+        checks.append(check_balancers(params["balancers"], port, name))
+    return checks
+
+
+def run_probe(marathon, params, deadline):
+    """An app of one task from deployment to removal: it runs, has its name, and is reached."""
+    url = f"http://{marathon}/v2/apps"
+    app = probe_app(params)
+    info = http("GET", f"http://{marathon}/v2/info")[2]
+    framework = info["marathon_config"]["framework_name"]
     status, _, body = http("POST", url, app)
     if status != 201:
         raise Finding(f"Marathon {marathon} does not take an app: {status} {body}")
@@ -186,8 +273,12 @@ def run_probe(marathon, deadline):
         while True:
             status, _, body = http("GET", url + app["id"])
             if status == 200 and body["app"]["tasksRunning"] == 1:
-                return "probe app: a task ran"
-            if time.monotonic() > deadline:
+                try:
+                    return ["probe app: a task ran", *check_reached(params, body["app"], framework)]
+                except Finding:
+                    if time.monotonic() > deadline:
+                        raise
+            elif time.monotonic() > deadline:
                 queue = http("GET", f"http://{marathon}/v2/queue")[2]
                 raise Finding(f"the probe app {app['id']} does not run; the queue says {queue}")
             time.sleep(0.1)
@@ -205,7 +296,7 @@ def verify(params, deadline):
         marathon = leading_marathon(params["marathons"])
         checks.append(f"Marathon: {len(params['marathons'])}, {marathon} leads")
         if params["probe"]:
-            checks.append(run_probe(marathon, deadline))
+            checks += run_probe(marathon, params, deadline)
     return leader, checks
 
 
@@ -217,6 +308,10 @@ def main():
             "masters": {**many, "required": True},
             "agents": {**many, "required": True},
             "marathons": {**many, "default": []},
+            "dns": {**many, "default": []},
+            "dns_domain": {"type": "str", "default": "mesos"},
+            "balancers": {**many, "default": []},
+            "balancer_groups": {**many, "default": []},
             "probe": {"type": "bool", "default": False},
             "wait_s": {"type": "int", "default": 60},
         },

@@ -12,7 +12,12 @@ from urllib.parse import urlsplit
 import pytest
 from typer.testing import CliRunner, Result
 
+from mesostk.cli import contexts
 from mesostk.cli.app import WORDS, app
+from mesostk.cli.cluster import remember_cluster
+from mesostk.cli.dns import servers as dns_servers
+from mesostk.cli.lb import balancers_of
+from mesostk.ops.ansible import Outcome
 
 APP = {
     "id": "/hello2",
@@ -114,6 +119,12 @@ def run(*words: str, input: str | None = None) -> Result:
     return CliRunner().invoke(app, list(words), input=input)
 
 
+@pytest.fixture
+def no_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESOSTK_CONFIG", str(tmp_path / "contexts.json"))
+    monkeypatch.delenv("MESOSTK_CONTEXT", raising=False)
+
+
 # -- words ----------------------------------------------------------------------------------------
 
 
@@ -163,6 +174,46 @@ def test_address_that_is_no_url_is_refused(cluster: Cluster) -> None:
     result = run("context", "add", "x", "--marathon", "10.0.3.11:8080", "--master", "http://a:1")
     assert result.exit_code == 2
     assert "write http://HOST:PORT" in result.stderr
+
+
+def deployed(**told: object) -> Outcome:
+    return Outcome(rc=0, hosts={}, failures=(), log=Path("/dev/null"), told=told)
+
+
+@pytest.mark.usefixtures("no_context")
+def test_deployed_cluster_is_known_by_its_inventorys_name(tmp_path: Path) -> None:
+    inventory = tmp_path / "prod" / "hosts.yml"
+    inventory.parent.mkdir()
+    inventory.write_text("all: {}")
+    told = {
+        "masters": ["10.9.0.1:5050"],
+        "marathons": ["10.9.0.1:8080"],
+        "dns": ["10.9.0.60:8124"],
+        "balancers": ["10.9.0.61:9090"],
+    }
+    assert remember_cluster(deployed(cluster_endpoints=told), inventory, None) == "prod"
+    known = contexts.current()
+    assert known.masters == ["http://10.9.0.1:5050"]
+    assert dns_servers(known, None) == ["http://10.9.0.60:8124"]
+    assert balancers_of(known, None) == ["http://10.9.0.61:9090"]
+    assert known.inventory == str(inventory)
+
+
+@pytest.mark.usefixtures("no_context")
+def test_lab_that_is_deployed_again_keeps_its_context(tmp_path: Path) -> None:
+    first = contexts.Context(masters=[], marathons=[], inventory=str(tmp_path), lab="lab")
+    contexts.remember("lab", first)
+    told: dict[str, object] = {"masters": ["a:5050"], "marathons": [], "dns": [], "balancers": []}
+    assert remember_cluster(deployed(cluster_endpoints=told), tmp_path, None) == "lab"
+    assert list(contexts.load().contexts) == ["lab"]
+    assert contexts.current().lab == "lab"
+    assert contexts.current().masters == ["http://a:5050"]
+
+
+@pytest.mark.usefixtures("no_context")
+def test_run_that_did_not_ask_the_cluster_changes_no_context(tmp_path: Path) -> None:
+    assert remember_cluster(deployed(), tmp_path, None) is None
+    assert contexts.load().contexts == {}
 
 
 def test_garbage_in_the_contexts_file_is_named(

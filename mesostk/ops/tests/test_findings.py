@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 from mesostk.ops.paths import data_root
 
@@ -114,3 +115,28 @@ def test_zk_url_names_every_member() -> None:
         cluster.zk_url(groups["zookeeper"], hostvars, "/mesos")
         == "zk://10.0.3.11:2181,10.0.3.12:2181,10.0.3.13:2181/mesos"
     )
+
+
+# -- addresses of services ------------------------------------------------------------------------
+
+
+def test_endpoint_has_the_port_of_its_own_host() -> None:
+    hostvars = {
+        "a": {"ansible_host": "10.0.0.1", "mesos_dns_port": 8053},
+        "b": {"ansible_host": "10.0.0.2"},
+    }
+    found = cluster.endpoints(["a", "b"], hostvars, "mesos_dns_port", 53)
+    assert found == ["10.0.0.1:8053", "10.0.0.2:53"]
+    assert cluster.endpoints(["b"], hostvars, 5050) == ["10.0.0.2:5050"]
+
+
+def test_probe_app_is_for_every_balancer_there_is() -> None:
+    hostvars = {"a": {"marathon_lb_groups": ["web", "*"]}, "b": {"marathon_lb_groups": ["api"]}}
+    assert cluster.balancer_groups(["a", "b"], hostvars) == ["api", "web"]
+    assert cluster.balancer_groups(["a"], {"a": {"marathon_lb_groups": ["*"]}}) == ["external"]
+
+
+def test_balancers_groups_are_by_default_those_of_the_role() -> None:
+    defaults = data_root() / "roles" / "marathon_lb" / "defaults" / "main.yml"
+    known = yaml.safe_load(defaults.read_text())["marathon_lb_groups"]
+    assert cluster.balancer_groups(["a"], {"a": {}}) == known

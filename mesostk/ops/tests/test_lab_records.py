@@ -9,7 +9,7 @@ import yaml
 
 from mesostk.errors import ConfigError, Unavailable
 from mesostk.ops import inventory, lab, paths
-from mesostk.ops.lab import LabSpec
+from mesostk.ops.lab import LabSpec, Topology
 
 
 def test_default_lab_has_the_hosts_of_the_tutorial() -> None:
@@ -22,6 +22,16 @@ def test_default_lab_has_the_hosts_of_the_tutorial() -> None:
         "mesos-slave2": "10.0.3.52",
         "mesos-slave3": "10.0.3.53",
     }
+
+
+def test_tutorials_topology_has_names_and_balancing_on_hosts_of_their_own() -> None:
+    spec = LabSpec(driver="docker", topology="tutorial")
+    hosts = {host.name: (host.address, host.groups) for host in spec.hosts()}
+    assert len(hosts) == 8
+    assert hosts["mesos-dns"] == ("10.0.3.60", ("mesos_dns",))
+    assert hosts["mesos-lb"] == ("10.0.3.61", ("marathon_lb",))
+    assert [host.name for host in spec.in_group("mesos_dns")] == ["mesos-dns"]
+    assert hosts["mesos-master1"] == ("10.0.3.11", ("zookeeper", "mesos_masters", "marathon"))
 
 
 @pytest.mark.parametrize(
@@ -38,6 +48,7 @@ def test_default_lab_has_the_hosts_of_the_tutorial() -> None:
         (LabSpec(driver="docker", subnet="10.0.3.7/24"), "subnet"),
         (LabSpec(driver="docker", subnet="10.0.3.0/28"), "too small"),
         (LabSpec(driver="docker", subnet="nonsense"), "subnet"),
+        (LabSpec(driver="local", topology="tutorial"), "topology: tutorial"),
     ],
 )
 def test_wrong_lab_is_refused_with_the_field_named(spec: LabSpec, named: str) -> None:
@@ -55,6 +66,7 @@ def test_lab_can_grow_by_agents_and_by_nothing_else() -> None:
         LabSpec(driver="docker", subnet="10.9.3.0/24"),
         LabSpec(driver="docker", release="trixie"),
         LabSpec(driver="docker", isolated=True),
+        LabSpec(driver="docker", topology="tutorial"),
     ):
         reason = lab.why_not_changed(old, other)
         assert reason is not None
@@ -96,10 +108,14 @@ def test_unknown_lab_and_host_are_refused_with_what_there_is(
         lab.named(LabSpec(driver="docker"), "mesos-master9")
 
 
-def test_written_inventory_says_the_same_as_the_static_one(tmp_path: Path) -> None:
-    static = yaml.safe_load((paths.data_root() / "inventory" / "lab" / "hosts.yml").read_text())
+@pytest.mark.parametrize("topology", ["lab", "tutorial"])
+def test_written_inventory_says_the_same_as_the_static_one(
+    tmp_path: Path, topology: Topology
+) -> None:
+    static = yaml.safe_load((paths.data_root() / "inventory" / topology / "hosts.yml").read_text())
     variables = inventory.ssh_variables(tmp_path / "key", tmp_path / "known hosts")
-    text = inventory.render_inventory(LabSpec(driver="docker").hosts(), variables)
+    hosts = LabSpec(driver="docker", topology=topology).hosts()
+    text = inventory.render_inventory(hosts, variables)
     written = yaml.safe_load(text)
     assert _members(written) == _members(static)
     assert _addresses(written) == _addresses(static)
