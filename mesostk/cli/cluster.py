@@ -231,6 +231,24 @@ def deploy(
         _show(outcome, form)
 
 
+@commands.command("validate")
+def validate(
+    inventory: InventoryOption = None,
+    limit: LimitOption = None,
+    context: ContextOption = None,
+    output: FormatOption = Format.TABLE,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the inventory and the hosts before anything is touched; `deploy` begins with it."""
+    with errors():
+        form = chosen(output, as_json)
+        hosts = _inventory(inventory, context)
+        done = "Nothing stands in the way of `mesostk cluster deploy`."
+        outcome = look("validate", hosts, done, form, limit=limit or ())
+        if form is not Format.TABLE:
+            _show(outcome, form)
+
+
 @commands.command("verify")
 def verify(
     inventory: InventoryOption = None,

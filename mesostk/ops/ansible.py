@@ -31,29 +31,6 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 #: Runs whose output stays below the log directory.
 _RUNS_KEPT = 20
 
-#: Words in what Ansible says of a host, and what an operator can do about it; the first hit counts.
-_REMEDIES: tuple[tuple[str, str], ...] = (
-    (
-        "Host key verification failed",
-        "the host's key is not the one in known_hosts: was it made anew? Check, then ssh-keygen -R",
-    ),
-    ("REMOTE HOST IDENTIFICATION HAS CHANGED", "check that it is your host, then ssh-keygen -R"),
-    (
-        "Permission denied (publickey",
-        "the host does not take the key: set ansible_user and ansible_ssh_private_key_file",
-    ),
-    ("Connection refused", "nothing listens on its SSH port: is sshd running there?"),
-    ("No route to host", "no route leads there: is the address right, is the host up?"),
-    ("timed out", "nobody answers there: is the address right, is the host up, is port 22 open?"),
-    ("Could not resolve hostname", "its name has no address: set ansible_host"),
-    ("Missing sudo password", "let the user use sudo without a password, or add --ask-become-pass"),
-    ("a password is required", "let the user use sudo without a password"),
-    ("is not in the sudoers file", "let the user use sudo, or set ansible_user to one who may"),
-    ("python: not found", "install python3 there, or set ansible_python_interpreter"),
-    ("No such file or directory: python", "install python3 there"),
-    ("No space left on device", "its disk is full: make room and run again"),
-)
-
 
 class Failure(msgspec.Struct, frozen=True):
     """What went wrong on one host; `remedy` is empty where none is known."""
@@ -93,12 +70,22 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return sum(stats.changed for stats in self.hosts.values())
 
 
+class _Remedy(msgspec.Struct, frozen=True):
+    """Words in what Ansible says of a host, and what an operator can do about it."""
+
+    words: str
+    remedy: str
+
+
+def remedies() -> list[_Remedy]:
+    """Those of `playbooks/remedies.json`, which the preflight of plain Ansible reads, too."""
+    path = data_root() / "playbooks" / "remedies.json"
+    return msgspec.json.decode(path.read_bytes(), type=list[_Remedy])
+
+
 def remedy_for(message: str) -> str:
     """What to do about a failure that says `message`; empty where nothing general helps."""
-    for words, remedy in _REMEDIES:
-        if words in message:
-            return remedy
-    return ""
+    return next((one.remedy for one in remedies() if one.words in message), "")
 
 
 class _Listener:
@@ -109,6 +96,7 @@ class _Listener:
         self._run = run
         self._play = ""
         self.failures: list[Failure] = []
+        self._unreachable: list[Failure] = []
         self.hosts: dict[str, HostStats] = {}
         self.told: dict[str, Any] = {}
 
@@ -139,14 +127,12 @@ class _Listener:
         result: Mapping[str, Any] = data.get("res") or {}
         parts = [str(result[key]) for key in ("msg", "stderr") if result.get(key)]
         message = "\n".join(parts) if parts else "no reason given"
-        self.failures.append(
-            Failure(
-                str(data.get("host", "?")),
-                str(data.get("task", "?")),
-                message,
-                remedy_for(message),
-            )
-        )
+        # The preflight's report has the remedy of each finding in it.
+        remedy = "" if "Remedy: " in message else remedy_for(message)
+        found = Failure(str(data.get("host", "?")), str(data.get("task", "?")), message, remedy)
+        self.failures.append(found)
+        if result.get("unreachable"):
+            self._unreachable.append(found)
 
     def _stats(self, data: Mapping[str, Any]) -> None:
         fields = {"ok": "ok", "changed": "changed", "failures": "failed", "dark": "unreachable"}
@@ -156,6 +142,11 @@ class _Listener:
                 setattr(self.hosts.setdefault(host, HostStats()), ours, count)
         told: Mapping[str, Mapping[str, Any]] = data.get("artifact_data") or {}
         self.told.update(told)
+        # The preflight goes on without hosts that it cannot reach, and reports them by itself;
+        # only the counts at the end tell that.
+        for one in self._unreachable:
+            if not self.hosts.setdefault(one.host, HostStats()).unreachable:
+                self.failures.remove(one)
 
 
 def _arguments(

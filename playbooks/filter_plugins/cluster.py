@@ -1,6 +1,8 @@
-"""Ansible filters over the inventory: addresses, quorum, and what is wrong with it.
+"""Ansible filters over the inventory: addresses, quorum, and what is wrong with it and its hosts.
 
 `findings` is the check that opens every playbook: pure, all problems at once, each with its remedy.
+`expectations` is what the module host_check is to look for on a host; its answers are the hosts'
+variables `validate_host`, which `findings` judges together with the inventory.
 An address is `common_address`, else `ansible_host`, else the inventory name, so that no host needs
 facts of another one.
 """
@@ -8,6 +10,8 @@ facts of another one.
 from __future__ import annotations
 
 import ipaddress
+import json
+from pathlib import Path
 
 #: Groups that the playbooks know; a host must be in one at least.
 GROUPS = ("zookeeper", "mesos_masters", "mesos_agents", "marathon", "mesos_dns", "marathon_lb")
@@ -24,6 +28,56 @@ RENAMED = {
     "mesos_containerizers": "mesos_agent_containerizers",
     "zookeeper_myid": "zookeeper_id",
 }
+
+
+#: Ports by group: variable, its default in the role, service that listens there.
+PORTS = {
+    "zookeeper": (
+        ("zookeeper_client_port", 2181, "zookeeper"),
+        ("zookeeper_peer_port", 2888, "zookeeper"),
+        ("zookeeper_election_port", 3888, "zookeeper"),
+    ),
+    "mesos_masters": (("mesos_master_port", 5050, "mesos-master"),),
+    "mesos_agents": (("mesos_agent_port", 5051, "mesos-agent"),),
+    "marathon": (("marathon_http_port", 8080, "marathon"),),
+    "mesos_dns": (
+        ("mesos_dns_port", 53, "mesos-dns"),
+        ("mesos_dns_http_port", 8123, "mesos-dns"),
+    ),
+    "marathon_lb": (("marathon_lb_http_port", 9092, "marathon-lb"),),
+}
+
+#: Who connects to whom: group → (group, variable of the port).
+CONNECTIONS = {
+    "zookeeper": (("zookeeper", "zookeeper_peer_port"), ("zookeeper", "zookeeper_election_port")),
+    "mesos_masters": (("zookeeper", "zookeeper_client_port"), ("mesos_agents", "mesos_agent_port")),
+    "mesos_agents": (
+        ("zookeeper", "zookeeper_client_port"),
+        ("mesos_masters", "mesos_master_port"),
+    ),
+    "marathon": (
+        ("zookeeper", "zookeeper_client_port"),
+        ("mesos_masters", "mesos_master_port"),
+        ("marathon", "marathon_http_port"),
+    ),
+    "mesos_dns": (("zookeeper", "zookeeper_client_port"), ("mesos_masters", "mesos_master_port")),
+    "marathon_lb": (("marathon", "marathon_http_port"),),
+}
+
+#: MiB that are to be free, by group: path (a variable's name where there is one), its default.
+DISKS = {
+    "zookeeper": ("zookeeper_data_dir", "/var/lib/zookeeper", 512),
+    "mesos_masters": ("mesos_master_work_dir", "/var/lib/mesos/master", 128),
+    "mesos_agents": ("mesos_agent_work_dir", "/var/lib/mesos", 1024),
+}
+#: For the releases below /opt/mesostk: one has 60 MiB, three are kept, one is unpacked.
+RELEASES_MIB = 512
+
+#: Seconds by which a host's clock may be off: Marathon and browsers compare times of several hosts.
+CLOCK_S = 5.0
+
+_REMEDIES = Path(__file__).resolve().parent.parent / "remedies.json"
+REMEDIES = [(one["words"], one["remedy"]) for one in json.loads(_REMEDIES.read_text())]
 
 
 def address(host, hostvars):
@@ -89,8 +143,67 @@ def zookeeper_ids(hosts, hostvars):
     return {host: given[host] if host in given else next(free) for host in hosts}
 
 
-def _finding(where, problem, remedy):
-    return {"where": where, "problem": problem, "remedy": remedy}
+def _port(host, hostvars, variable):
+    for ports in PORTS.values():
+        for name, default, _ in ports:
+            if name == variable:
+                return int(hostvars[host].get(name, default))
+    raise KeyError(variable)
+
+
+def expectations(host, groups, hostvars):
+    """Arguments of host_check for `host`: what it will listen at, reach, keep and need."""
+    known = hostvars[host]
+    mine = [name for name in GROUPS if host in groups.get(name, ())]
+    reaches = {
+        (other, _port(other, hostvars, variable))
+        for name in mine
+        for group, variable in CONNECTIONS[name]
+        for other in groups.get(group, ())
+        if other != host
+    }
+    disks, data = {"/opt/mesostk": RELEASES_MIB}, []
+    for name in mine:
+        if name in DISKS:
+            variable, default, mib = DISKS[name]
+            disks[known.get(variable, default)] = mib
+    if not known.get("validate_keep_data"):
+        if "zookeeper" in mine:
+            path = known.get("zookeeper_data_dir", "/var/lib/zookeeper")
+            data.append({"path": path + "/version-2", "service": "zookeeper"})
+        if "mesos_agents" in mine:
+            path = known.get("mesos_agent_work_dir", "/var/lib/mesos")
+            data.append({"path": path + "/meta", "service": "mesos-agent"})
+    wanted = {
+        "address": address(host, hostvars),
+        "listens": [
+            {"port": _port(host, hostvars, variable), "service": service}
+            for name in mine
+            for variable, _, service in PORTS[name]
+        ],
+        "reaches": [
+            {"host": other, "address": address(other, hostvars), "port": port}
+            for other, port in sorted(reaches)
+        ],
+        "disks": disks,
+        "data": data,
+        "cgroups": _cgroups(mine, known),
+        "python": known.get("mesostk_python", ""),
+    }
+    if "zookeeper" in mine:
+        wanted["zookeeper_id"] = zookeeper_ids(groups["zookeeper"], hostvars)[host]
+        wanted["zookeeper_data_dir"] = known.get("zookeeper_data_dir", "/var/lib/zookeeper")
+    return wanted
+
+
+def _cgroups(mine, known):
+    isolation = str(known.get("mesos_agent_flags", {}).get("isolation", ""))
+    limits = "docker" in known.get("mesos_agent_containerizers", ()) or "cgroups/" in isolation
+    return ["cpu", "memory"] if "mesos_agents" in mine and limits else []
+
+
+def _finding(where, problem, remedy, level="error"):
+    return {"where": where, "problem": problem, "remedy": remedy, "level": level}
 
 
 def _group_findings(groups, in_cluster):
@@ -103,6 +216,14 @@ def _group_findings(groups, in_cluster):
             "group zookeeper",
             f"{members} hosts: an even number survives no more failures than {members - 1}",
             f"use {members - 1} or {members + 1} hosts",
+        )
+    masters = len(groups.get("mesos_masters", ()))
+    if masters and masters % 2 == 0:
+        yield _finding(
+            "group mesos_masters",
+            f"{masters} hosts: an even number survives no more failures than {masters - 1}",
+            f"use {masters - 1} or {masters + 1} hosts",
+            "warning",
         )
     for host in sorted(set(groups.get("all", ())) - in_cluster - {"localhost"}):
         yield _finding(
@@ -171,14 +292,107 @@ def _variable_findings(groups, in_cluster, hostvars):
             )
 
 
-def findings(groups, hostvars):
-    """All that is wrong with the inventory: a list of {where, problem, remedy}."""
-    in_cluster = {host for name in GROUPS for host in groups.get(name, ())}
+def remedy_for(message):
+    """What to do about a host that Ansible cannot use, by what it says; empty where unknown."""
+    return next((remedy for words, remedy in REMEDIES if words in message), "")
+
+
+def _failed(host, report):
+    """The finding of a host on which the module could not be run at all."""
+    parts = [
+        str(report[key]) for key in ("msg", "module_stderr", "module_stdout") if report.get(key)
+    ]
+    lines = [line.strip() for part in parts for line in part.splitlines() if line.strip()]
+    # Of a host that is out of reach the last line is what ssh says; those before are Ansible's.
+    if report.get("unreachable"):
+        lines = [line[max(0, line.rfind("ssh: ")) :] for line in lines[-1:]]
+    message = " ".join(lines) or "no reason given"
+    what = "it cannot be reached" if report.get("unreachable") else "it cannot be looked at"
+    known = remedy_for(message) or "try `ansible -m ping` on it, with -vvv for the reason"
+    return _finding(f"host {host}", f"{what}: {message[:300].rstrip('. ')}", known)
+
+
+def _clock_findings(host, report, now):
+    # The host was asked after asked_at and had answered before now: what is outside of these two
+    # is surely wrong, however long the question took.
+    behind, ahead = report["asked_at"] - report["clock_s"], report["clock_s"] - now
+    off, way = (behind, "behind") if behind > 0 else (ahead, "ahead of")
+    if off > CLOCK_S:
+        yield _finding(
+            f"host {host}",
+            f"its clock is {off:.0f} s {way} the control node's",
+            "synchronise both: install chrony or systemd-timesyncd",
+        )
+
+
+def _reach_findings(reports, lost):
+    """One finding for each port that cannot be reached, with all the hosts that cannot."""
+    blocked = {}
+    for host, report in sorted(reports.items()):
+        for one in report.get("unreached", ()):
+            # That a host which is down does not answer the others either is no news.
+            if one["host"] not in lost:
+                key = (one["host"], one["address"], one["port"], one["reason"])
+                blocked.setdefault(key, []).append(host)
+    for (host, where, port, reason), hosts in sorted(blocked.items()):
+        yield _finding(
+            f"host {host}",
+            f"{', '.join(hosts)} cannot reach its {where}:{port} ({reason})",
+            f"let them through the firewall to port {port}; is common_address right?",
+        )
+
+
+def _host_findings(in_cluster, hostvars, now):
+    reports = {
+        host: hostvars[host]["validate_host"]
+        for host in sorted(in_cluster)
+        if "validate_host" in hostvars[host]
+    }
+    lost = {host for host, report in reports.items() if "findings" not in report}
+    for host, report in reports.items():
+        if host in lost:
+            yield _failed(host, report)
+            continue
+        for one in report["findings"]:
+            yield _finding(f"host {host}", one["problem"], one["remedy"], one["level"])
+        yield from _clock_findings(host, report, now)
+    yield from _reach_findings(reports, lost)
+
+
+def finding_text(found):
+    """A report for people: errors first, equal findings of several hosts as one."""
+    where = {}
+    for one in sorted(found, key=lambda one: one["level"]):
+        where.setdefault((one["level"], one["problem"], one["remedy"]), []).append(one["where"])
+    lines = []
+    for (level, problem, remedy), places in where.items():
+        names = ", ".join(places)
+        if len(places) > 1 and all(place.startswith("host ") for place in places):
+            names = "hosts " + ", ".join(place[5:] for place in places)
+        mark = "warning: " if level == "warning" else ""
+        end = "" if remedy.endswith("?") else "."
+        lines.append(f"- {mark}{names}: {problem}. Remedy: {remedy}{end}")
+    return "\n".join(lines)
+
+
+def members(groups):
+    """Hosts that are in a group which the playbooks know."""
+    return {host for name in GROUPS for host in groups.get(name, ())}
+
+
+def findings(groups, hostvars, now=0.0):
+    """All that is wrong with the inventory and with the hosts that were looked at.
+
+    A list of {where, problem, remedy, level}; `now` is the control node's clock in seconds since
+    the epoch, after the hosts have answered.
+    """
+    in_cluster = members(groups)
     return [
         *_group_findings(groups, in_cluster),
         *_address_findings(in_cluster, hostvars),
         *_id_findings(groups, hostvars),
         *_variable_findings(groups, in_cluster, hostvars),
+        *_host_findings(in_cluster, hostvars, now),
     ]
 
 
@@ -192,6 +406,9 @@ class FilterModule:
             "cluster_addresses": addresses,
             "cluster_endpoints": endpoints,
             "cluster_findings": findings,
+            "cluster_members": lambda groups: sorted(members(groups)),
+            "finding_text": finding_text,
+            "host_expectations": expectations,
             "majority": majority,
             "template_files": template_files,
             "zk_url": zk_url,

@@ -140,3 +140,129 @@ def test_balancers_groups_are_by_default_those_of_the_role() -> None:
     defaults = data_root() / "roles" / "marathon_lb" / "defaults" / "main.yml"
     known = yaml.safe_load(defaults.read_text())["marathon_lb_groups"]
     assert cluster.balancer_groups(["a"], {"a": {}}) == known
+
+
+# -- hosts ----------------------------------------------------------------------------------------
+
+NOW = 1_795_000_000.0
+
+
+def report(**fields: Any) -> dict[str, Any]:
+    """What host_check answers of a host without fault."""
+    clock = {"asked_at": NOW - 3, "clock_s": NOW - 2}
+    return {"findings": [], "unreached": [], **clock, **fields}
+
+
+def host_problems(reports: dict[str, dict[str, Any]]) -> list[str]:
+    groups, hostvars = lab()
+    for host, one in reports.items():
+        hostvars[host]["validate_host"] = one
+    found = cluster.findings(groups, hostvars, NOW)
+    assert all(one["remedy"] for one in found)
+    return [f"{one['where']}: {one['problem']}" for one in found]
+
+
+@pytest.mark.parametrize(
+    ("asked_ago", "clock_ago", "words"),
+    [
+        (3.0, 2.0, None),
+        (60.0, 30.0, None),  # a question that took long says nothing of the clock
+        (3.0, 9.0, "6 s behind"),
+        (3.0, -6.0, "6 s ahead of"),
+        (3.0, 7.0, None),
+    ],
+)
+def test_a_clock_is_wrong_only_where_no_delay_explains_it(
+    asked_ago: float, clock_ago: float, words: str | None
+) -> None:
+    one = report(asked_at=NOW - asked_ago, clock_s=NOW - clock_ago)
+    found = host_problems({"m1": one})
+    assert found == [] if words is None else words in found[0]
+
+
+def test_a_port_that_is_blocked_for_many_is_one_finding() -> None:
+    blocked = {"host": "m1", "address": "10.0.3.11", "port": 2181, "reason": "no answer"}
+    found = host_problems({host: report(unreached=[blocked]) for host in ("s1", "s2", "m2")})
+    assert found == ["host m1: m2, s1, s2 cannot reach its 10.0.3.11:2181 (no answer)"]
+
+
+def test_a_host_that_is_down_is_one_finding_with_the_remedy_of_what_ssh_says() -> None:
+    down = {"unreachable": True, "msg": "ssh: connect to host 10.0.3.11 port 22: No route to host"}
+    blocked = {"host": "m1", "address": "10.0.3.11", "port": 2181, "reason": "no answer"}
+    groups, hostvars = lab()
+    hostvars["m1"]["validate_host"] = down
+    hostvars["s1"]["validate_host"] = report(unreached=[blocked])
+    (found,) = cluster.findings(groups, hostvars, NOW)
+    assert found["problem"].startswith("it cannot be reached: ssh: connect")
+    assert "is the host up" in found["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"msg": "Missing sudo password"}, "sudo without a password"),
+        ({"module_stderr": "/bin/sh: 1: /usr/bin/python3: not found"}, "install python3"),
+        (
+            {"msg": "The module interpreter '/usr/bin/python3' was not found."},
+            "install python3",
+        ),
+        (
+            {"unreachable": True, "msg": "root@h: Permission denied (publickey,password)."},
+            "does not take the key",
+        ),
+        ({"unreachable": True, "msg": "Connection timed out during banner"}, "is the host up"),
+        ({"msg": "something new"}, "-vvv"),
+    ],
+)
+def test_what_ansible_says_of_a_host_is_mapped_to_a_remedy(
+    said: dict[str, Any], words: str
+) -> None:
+    groups, hostvars = lab()
+    hostvars["s3"]["validate_host"] = {"failed": True, **said}
+    (found,) = cluster.findings(groups, hostvars, NOW)
+    assert words in found["remedy"]
+
+
+def test_the_report_names_equal_findings_once_and_errors_first() -> None:
+    warning = {"problem": "clock", "remedy": "chrony", "level": "warning"}
+    error = {"problem": "full", "remedy": "make room", "level": "error"}
+    groups, hostvars = lab()
+    hostvars["m1"]["validate_host"] = report(findings=[warning, error])
+    hostvars["m2"]["validate_host"] = report(findings=[error])
+    text = cluster.finding_text(cluster.findings(groups, hostvars, NOW))
+    assert text.splitlines() == [
+        "- hosts m1, m2: full. Remedy: make room.",
+        "- warning: host m1: clock. Remedy: chrony.",
+    ]
+
+
+def test_each_host_is_looked_at_for_what_its_groups_need() -> None:
+    groups, hostvars = lab()
+    hostvars["m2"] |= {"mesos_master_port": 15050, "zookeeper_id": 9}
+    hostvars["s1"] |= {"mesos_agent_containerizers": ["docker"], "validate_keep_data": True}
+    agent = cluster.expectations("s1", groups, hostvars)
+    assert agent["listens"] == [{"port": 5051, "service": "mesos-agent"}]
+    assert {(one["host"], one["port"]) for one in agent["reaches"]} == {
+        *((master, 2181) for master in ("m1", "m2", "m3")),
+        ("m1", 5050),
+        ("m2", 15050),
+        ("m3", 5050),
+    }
+    assert agent["cgroups"] == ["cpu", "memory"]
+    assert agent["data"] == []
+    assert "zookeeper_id" not in agent
+    master = cluster.expectations("m2", groups, hostvars)
+    assert {one["port"] for one in master["listens"]} == {2181, 2888, 3888, 15050, 8080}
+    assert {one["host"] for one in master["reaches"]} == {"m1", "m3", "s1", "s2", "s3"}
+    assert master["zookeeper_id"] == 9
+    assert {one["service"] for one in master["data"]} == {"zookeeper"}
+
+
+def test_ports_and_directories_are_those_of_the_roles() -> None:
+    defaults: dict[str, Any] = {}
+    for path in (data_root() / "roles").glob("*/defaults/main.yml"):
+        defaults |= yaml.safe_load(path.read_text())
+    ports = {name: port for ports in cluster.PORTS.values() for name, port, _ in ports}
+    paths = {name: path for name, path, _ in cluster.DISKS.values()}
+    for name, value in {**ports, **paths}.items():
+        assert defaults[name] == value, name
