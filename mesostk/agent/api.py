@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from mesostk import MESOS_VERSION, __version__
-from mesostk.agent import registration, usage, views
+from mesostk.agent import registration, updates, usage, views
 from mesostk.agent.runs import Runs
 from mesostk.agent.state import Framework, Run, State
 from mesostk.base.config import Values
@@ -23,7 +23,6 @@ from mesostk.wire import agent_operator as wire
 from mesostk.wire import json, operator
 from mesostk.wire.mesos import (
     TERMINAL_STATES,
-    ContainerID,
     ExecutorID,
     FileInfo,
     Flag,
@@ -154,14 +153,16 @@ class OperatorApi:
 
     async def containers(self, _call: wire.Call) -> wire.Response:
         found = []
-        for run in [r for r in self._state.live_runs() if r.phase == "RUNNING"]:
+        for run in [
+            r for r in self._state.live_runs() if r.phase == "RUNNING" and not r.is_default
+        ]:
             statistics = msgspec.to_builtins(await self._measure(run))
             found.append(
                 wire.Container(
                     framework_id=FrameworkID(run.framework_id),
                     executor_id=ExecutorID(run.executor_id),
                     executor_name=run.executor.name,
-                    container_id=ContainerID(run.container_id),
+                    container_id=updates.container_id_of(run.container_id),
                     container_status=views.container_view(run)["status"],
                     resource_statistics=msgspec.convert(statistics, ResourceStatistics),
                 )
@@ -201,8 +202,8 @@ def tasks_of(state: State) -> wire.Tasks:
     completed = [
         registration.wire_task(state, run, entry)
         for framework in _all(state)
-        for run in framework.completed
-        for entry in run.tasks.values()
+        for run in (*framework.runs.values(), *framework.completed)
+        for entry in (*run.completed, *(run.tasks.values() if run in framework.completed else ()))
     ]
     return wire.Tasks(
         queued_tasks=tuple(lists["queued"]),
@@ -219,6 +220,7 @@ def executors_of(state: State) -> wire.Executors:
             wire.Executor(executor_info=run.executor)
             for framework in state.frameworks.values()
             for run in framework.runs.values()
+            if run.parent_id is None
         ),
         completed_executors=tuple(
             wire.Executor(executor_info=run.executor)

@@ -12,9 +12,11 @@ from typing import Any
 
 from mesostk.agent import (
     checks,
+    custom,
     drain,
     endings,
     executors,
+    groups,
     kills,
     recovered,
     registration,
@@ -22,6 +24,9 @@ from mesostk.agent import (
     updates,
 )
 from mesostk.agent.events import (
+    ExecutorCalled,
+    ExecutorStreamClosed,
+    ExecutorSubscribed,
     Exited,
     Fetched,
     FetchFailed,
@@ -40,7 +45,7 @@ from mesostk.agent.events import (
     ShutdownRequested,
 )
 from mesostk.agent.fitting import why_not_fit
-from mesostk.agent.state import Settings, State, Timer, Wait
+from mesostk.agent.state import Run, Settings, State, Timer, Wait
 from mesostk.base.core import Effect, Event, Saved, Tick, WallClock, note
 from mesostk.wire import link
 from mesostk.wire.mesos import TERMINAL_STATES, UUID, OperationStatus
@@ -56,7 +61,8 @@ class Agent:
 
     def handle(self, now: float, event: Event) -> Sequence[Effect]:
         """Take one event in; return what the shell must do, in order."""
-        return HANDLERS[type(event)](self.state, now, event)
+        effects = HANDLERS[type(event)](self.state, now, event)
+        return effects + groups.settle(self.state, now) if self.state.unsettled else effects
 
     def deadline(self) -> float | None:
         """When the next timer is due, on the monotonic clock."""
@@ -65,11 +71,10 @@ class Agent:
     def check(self) -> None:
         """Assert what must hold between any two events."""
         state = self.state
-        held = []
         for run in state.live_runs():
             assert state.runs[run.container_id] is run
-            assert state.frameworks[run.framework_id].runs[run.executor_id] is run
-            held += [r for entry in run.tasks.values() for r in entry.info.resources]
+            assert state.frameworks[run.framework_id].runs[run.container_id] is run
+        held = [resource for part in state.in_use() for resource in part]
         why = why_not_fit(state.settings.resources, (), held)
         assert why is None, why
         for framework in state.frameworks.values():
@@ -77,7 +82,7 @@ class Agent:
                 "a framework without runs is not forgotten"
             )
             for run in framework.runs.values():
-                self._check_run(run.framework_id, run.executor_id)
+                self._check_run(run)
         for key, stream in state.streams.items():
             assert stream.key == key
             assert stream.pending or state.find(key) is not None, f"{key} has nothing to say"
@@ -86,13 +91,18 @@ class Agent:
                 assert pending.update.status.state not in TERMINAL_STATES, "said after the end"
         assert state.phase != "RUNNING" or state.link is not None
 
-    def _check_run(self, framework_id: str, executor_id: str) -> None:
-        run = self.state.frameworks[framework_id].runs[executor_id]
+    def _check_run(self, run: Run) -> None:
+        parent = run.parent_id
+        if parent is not None and run.executor.type == "DEFAULT":
+            owner = self.state.frameworks[run.framework_id].runs[parent]
+            assert owner.nested[run.container_id] is run, "a task of no executor"
+        if run.is_default and self.state.recovered:
+            assert run.nested, "a default executor without tasks is not forgotten"
         for task_id, entry in run.tasks.items():
             ended = entry.state in TERMINAL_STATES
-            assert run.phase == "OVER" or not ended, "a live task is reported dead"
+            assert run.phase == "OVER" or run.is_custom or not ended, "a live task is reported dead"
             if ended and not run.silent:
-                stream = self.state.streams.get((framework_id, task_id))
+                stream = self.state.streams.get((run.framework_id, task_id))
                 assert stream is not None, "an end that nobody is told"
                 last = stream.pending[-1].update.status
                 assert last.state in TERMINAL_STATES, "an end that is not the last update"
@@ -157,7 +167,7 @@ def _afterwards(state: State, now: float) -> Effects:
     """What may become possible when a run ends or an update is acknowledged."""
     return [
         *registration.leave_if_done(state),
-        *drain.finish_if_empty(state),
+        *drain.finish_if_empty(state, now),
         *recovered.register_if_ready(state, now),
     ]
 
@@ -192,6 +202,10 @@ def _run_saved(state: State, now: float, what: tasks.RunSaved, error: str | None
     return tasks.run_saved(state, now, what, error) + _afterwards(state, now)
 
 
+def _group_saved(state: State, now: float, what: groups.GroupSaved, error: str | None) -> Effects:
+    return groups.group_saved(state, now, what, error) + _afterwards(state, now)
+
+
 def _recorded(_state: State, _now: float, _what: Wait, error: str | None) -> Effects:
     return [note("Unrecorded", level="ERROR", error=error)] if error is not None else []
 
@@ -211,15 +225,8 @@ def _shutdown_framework(state: State, now: float, message: link.ShutdownFramewor
     return effects + _afterwards(state, now)
 
 
-def _run_group(state: State, now: float, message: link.RunGroup) -> Effects:
-    effects: Effects = []
-    for task in message.task_group.tasks:
-        alone = link.RunTask(
-            framework=message.framework,
-            task=tasks.with_executor(task, message.executor),
-        )
-        effects += tasks.run_task(state, now, alone)
-    return effects
+def _shutdown_executor(state: State, now: float, message: link.ShutdownExecutor) -> Effects:
+    return kills.shutdown_executor(state, now, message) + _afterwards(state, now)
 
 
 def _apply_operation(state: State, _now: float, message: link.ApplyOperation) -> Effects:
@@ -237,10 +244,6 @@ def _apply_operation(state: State, _now: float, message: link.ApplyOperation) ->
         framework_id=message.framework_id, operation_uuid=message.operation_uuid, status=status
     )
     return [SendUp(state.link, update)]
-
-
-def _not_for_command_tasks(_state: State, _now: float, message: link.Down) -> Effects:
-    return [note("Ignoring", level="WARNING", what=type(message).__name__, why="no such executor")]
 
 
 Handler = Callable[[State, float, Any], Effects]
@@ -264,15 +267,18 @@ HANDLERS: dict[type[Event], Handler] = {
     Exited: _exited,
     Probed: _probed,
     ShutdownRequested: _shutdown_requested,
+    ExecutorSubscribed: lambda s, now, e: custom.subscribed(s, now, e) + _afterwards(s, now),
+    ExecutorCalled: custom.called,
+    ExecutorStreamClosed: custom.stream_closed,
 }
 
 MESSAGES: dict[type[link.Down], Handler] = {
     link.RunTask: tasks.run_task,
-    link.RunGroup: _run_group,
+    link.RunGroup: groups.run_group,
     link.Kill: kills.kill,
     link.Acknowledge: _acknowledge,
-    link.SchedulerMessage: _not_for_command_tasks,
-    link.ShutdownExecutor: _not_for_command_tasks,
+    link.SchedulerMessage: lambda s, _now, m: custom.message(s, m),
+    link.ShutdownExecutor: _shutdown_executor,
     link.ApplyOperation: _apply_operation,
     link.Drain: lambda s, _now, m: drain.drain(s, m),
     link.UpdateFramework: lambda s, _now, m: tasks.update_framework(s, m.framework),
@@ -282,9 +288,11 @@ MESSAGES: dict[type[link.Down], Handler] = {
 }
 
 WAITS: dict[type[Wait], Callable[[State, float, Any, str | None], Effects]] = {
-    updates.UpdateSaved: updates.update_saved,
+    updates.UpdateSaved: custom.update_saved,
     updates.AckSaved: _ack_saved,
     tasks.RunSaved: _run_saved,
+    tasks.TaskSaved: tasks.task_saved,
+    groups.GroupSaved: _group_saved,
     kills.KillSaved: kills.kill_saved,
     endings.Recorded: _recorded,
     drain.DrainSaved: lambda s, now, _w, error: drain.drain_saved(s, now, error),
@@ -299,4 +307,6 @@ TIMERS: dict[type[Timer], Callable[[State, float, Any], Effects]] = {
     checks.ProbeDue: checks.probe_due,
     registration.ConnectDue: lambda s, _now, t: registration.connect_due(s, t),
     registration.SilenceDue: registration.silence_due,
+    custom.SubscriptionDue: custom.subscription_due,
+    custom.ShutdownDue: custom.shutdown_due,
 }

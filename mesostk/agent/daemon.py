@@ -24,6 +24,7 @@ from mesostk.agent.cgroups import Cgroups
 from mesostk.agent.cgroups import detect as detect_cgroups
 from mesostk.agent.core import Agent
 from mesostk.agent.disk import DirectoryLock, DiskQueue, read_records
+from mesostk.agent.executor_http import ExecutorApi
 from mesostk.agent.fetcher import Fetcher
 from mesostk.agent.gc import Collector, Policy
 from mesostk.agent.http import Endpoints
@@ -134,6 +135,7 @@ class Shell:
             self._collector,
             enable_cfs=values.cgroups_enable_cfs,
         )
+        self._executors = ExecutorApi(state, self._feed)
         daemon.on_stop("client", self._client.close)
         daemon.on_stop("launcher", self.runs.close)
         daemon.on_stop("fetcher", self._fetcher.close)
@@ -177,6 +179,8 @@ class Shell:
             events.KillRun: self.runs.kill,
             events.RunOver: self.runs.over,
             events.Probe: self._prober.probe,
+            events.SendToExecutor: self._executors.send,
+            events.CloseExecutorStream: self._executors.close,
         }
         self._driver = self._daemon.drive(core, table)
         self._daemon.start("disk", self._queue.run())
@@ -187,7 +191,8 @@ class Shell:
     async def listen(self) -> None:
         """Open the port; most endpoints answer 503 until recovery is over."""
         app = make_app(self._daemon.log, self._daemon.metrics, in_thread=self._daemon.cpu)
-        Endpoints(self._daemon, self._state, self.runs, self._values).add_to(app)
+        endpoints = Endpoints(self._daemon, self._state, self.runs, self._values, self._executors)
+        endpoints.add_to(app)
         ip = self._values.ip if self._values.ip is not None else "0.0.0.0"  # noqa: S104 - as the original
         server = Server(app, ip, self._values.port)
         await server.start()

@@ -52,6 +52,8 @@ def settings_of(values: Values, environ: Mapping[str, str]) -> Settings:
         registration_backoff_max_s=60.0 if values.master.startswith("zk://") else 5.0,
         shutdown_grace_s=values.executor_shutdown_grace_period,
         recovery_timeout_s=values.recovery_timeout,
+        executor_registration_timeout_s=values.executor_registration_timeout,
+        executor_reregistration_timeout_s=values.executor_reregistration_timeout,
         max_completed_runs=values.max_completed_executors_per_framework,
         cgroups_enable_cfs=values.cgroups_enable_cfs,
         sandbox_directory=values.sandbox_directory,

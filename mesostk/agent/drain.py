@@ -5,7 +5,7 @@ Source: spec §8.10 (DRAIN_AGENT).
 
 from __future__ import annotations
 
-from mesostk.agent import endings, executors, kills, layout
+from mesostk.agent import custom, endings, executors, kills, layout
 from mesostk.agent.state import Run, Settings, State, TaskEntry
 from mesostk.agent.state import Wait as WaitBase
 from mesostk.base.core import Delete, Effect, Put, note
@@ -37,8 +37,9 @@ def drain_saved(state: State, now: float, error: str | None) -> list[Effect]:
     if state.drain is None:
         return effects
     for run in list(state.runs.values()):
-        effects += _end(state, now, run, run.only_task, state.drain)
-    return effects + finish_if_empty(state)
+        for entry in list(run.tasks.values()):
+            effects += _end(state, now, run, entry, state.drain)
+    return effects + finish_if_empty(state, now)
 
 
 def _end(state: State, now: float, run: Run, entry: TaskEntry, config: DrainConfig) -> list[Effect]:
@@ -58,8 +59,13 @@ def grace(entry: TaskEntry, config: DrainConfig, settings: Settings) -> float:
     return min(own_s, most_s)
 
 
-def finish_if_empty(state: State) -> list[Effect]:
+def finish_if_empty(state: State, now: float) -> list[Effect]:
     """Forget the order when nothing is left here and everything was acknowledged."""
+    if state.drain is not None:
+        idle = [run for run in state.runs.values() if run.is_custom and not run.tasks]
+        effects = [effect for run in idle for effect in custom.shut_down(state, now, run)]
+        if effects:
+            return effects
     if state.drain is None or state.frameworks or state.streams or state.agent_id is None:
         return []
     state.drain = None

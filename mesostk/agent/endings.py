@@ -11,11 +11,20 @@ from __future__ import annotations
 import signal
 
 from mesostk.agent import checks, layout, updates
-from mesostk.agent.events import Exited, RunOver
-from mesostk.agent.state import Framework, Run, State, TaskEntry, TaskKey
+from mesostk.agent.events import Exited, RunOver, SendUp
+from mesostk.agent.state import Framework, Run, State, TaskEntry, TaskKey, Verdict
 from mesostk.agent.state import Wait as WaitBase
-from mesostk.base.core import Effect, Put
-from mesostk.wire.mesos import StatusReason, StatusSource, TaskID, TaskState, TaskStatus
+from mesostk.base.core import Delete, Effect, Put, note
+from mesostk.wire.link import ExitedExecutor
+from mesostk.wire.mesos import (
+    TERMINAL_STATES,
+    FrameworkID,
+    StatusReason,
+    StatusSource,
+    TaskID,
+    TaskState,
+    TaskStatus,
+)
 
 
 class Recorded(WaitBase, frozen=True):
@@ -23,10 +32,12 @@ class Recorded(WaitBase, frozen=True):
 
 
 def exited(state: State, now: float, event: Exited) -> list[Effect]:
-    """The run is over: say how the task ended."""
+    """The run is over: say how its tasks ended."""
     run = state.runs.get(event.container_id)
     if run is None or run.phase == "OVER":
         return []
+    if run.is_custom:
+        return executor_over(state, now, run, event)
     if run.silent:
         run.phase = "OVER"
         return forget(state, run)
@@ -34,6 +45,58 @@ def exited(state: State, now: float, event: Exited) -> list[Effect]:
     if entry.kill is not None and entry.kill.cause == "HEALTH":
         entry.healthy = False
     return end_task(state, now, run, *outcome(state.frameworks[run.framework_id], entry, event))
+
+
+def executor_over(state: State, now: float, run: Run, event: Exited | None = None) -> list[Effect]:
+    """An executor's process has ended, or never began: so have its tasks, and the master hears.
+
+    Source: spec §8.4 "Executor exit".
+    """
+    run.phase = "OVER"
+    run.stream = None
+    state.reconnecting.discard(run.container_id)
+    status = event.status if event is not None and event.status is not None else -1
+    effects: list[Effect] = [
+        note("Ended", executor=run.executor_id, run=run.container_id, status=status)
+    ]
+    if run.silent:
+        return effects + forget(state, run)
+    effects += tell_exited(state, run, status)
+    verdict = run.verdict if run.verdict is not None else _verdict(event)
+    for entry in list(run.tasks.values()):
+        if entry.state not in TERMINAL_STATES:
+            effects += end_entry(
+                state, now, run, entry,
+                verdict.state, verdict.reason, verdict.message, "SOURCE_AGENT",
+            )  # fmt: skip
+    return effects + ([] if run.tasks else forget(state, run))
+
+
+def tell_exited(state: State, run: Run, status: int) -> list[Effect]:
+    """Have the master forget the executor and tell its framework."""
+    if not state.connected or state.link is None:
+        return []  # the next subscription does not name it
+    message = ExitedExecutor(
+        framework_id=FrameworkID(run.framework_id),
+        executor_id=run.executor.executor_id,
+        status=status,
+    )
+    return [SendUp(state.link, message)]
+
+
+def _verdict(event: Exited | None) -> Verdict:
+    if event is None:
+        return Verdict(
+            "TASK_KILLED", "REASON_TASK_KILLED_DURING_LAUNCH", "Executor was not started"
+        )
+    if event.failure is not None:
+        text = f"Failed to launch container: {event.failure}"
+        return Verdict("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED", text)
+    if event.oom:
+        text = event.message if event.message is not None else "Memory limit exceeded"
+        return Verdict("TASK_FAILED", "REASON_CONTAINER_LIMITATION_MEMORY", text)
+    text = event.message if event.message is not None else "Executor terminated"
+    return Verdict("TASK_FAILED", "REASON_EXECUTOR_TERMINATED", text)
 
 
 Outcome = tuple[TaskState, StatusReason | None, str, StatusSource]
@@ -102,7 +165,22 @@ def end_task(
     """The run is over: report the task's end, once."""
     run.phase = "OVER"
     checks.stop(run)
-    entry = run.only_task
+    if run.parent_id is not None:
+        state.unsettled.add(run.parent_id)
+    return end_entry(state, now, run, run.only_task, task_state, reason, message, source)
+
+
+def end_entry(
+    state: State,
+    now: float,
+    run: Run,
+    entry: TaskEntry,
+    task_state: TaskState,
+    reason: StatusReason | None,
+    message: str,
+    source: StatusSource,
+) -> list[Effect]:
+    """Report the end of one task."""
     status = updates.make_status(
         state, now, run, entry, task_state, source=source, reason=reason, message=message
     )
@@ -112,15 +190,29 @@ def end_task(
 def acknowledged_to_the_end(state: State, key: TaskKey) -> list[Effect]:
     """The last update of a task was acknowledged: nothing more is to be said of it."""
     found = state.find(key)
-    return forget(state, found[0]) if found is not None else []
+    if found is None:
+        return []
+    run, entry = found
+    if not run.is_custom:
+        return forget(state, run)
+    del run.tasks[key[1]]
+    run.completed.append(entry)
+    if run.phase == "OVER" and not run.tasks:
+        return forget(state, run)
+    if not run.on_disk or run.phase == "OVER":
+        return []
+    ids = (state.own_id.value, run.framework_id, run.executor_id, run.container_id)
+    # Its executor may live for months and run thousands.
+    return [state.save(Recorded(), Delete(layout.task_dir(*ids, key[1])))]
 
 
 def forget(state: State, run: Run) -> list[Effect]:
     """Close the records of a run that is over and has nothing left to report."""
     framework = state.frameworks[run.framework_id]
     state.runs.pop(run.container_id, None)
-    framework.runs.pop(run.executor_id, None)
-    framework.completed.append(run)
+    framework.runs.pop(run.container_id, None)
+    if run.parent_id is None:
+        framework.completed.append(run)
     while len(framework.completed) > state.settings.max_completed_runs:
         framework.completed.popleft()
     effects: list[Effect] = []
@@ -129,10 +221,33 @@ def forget(state: State, run: Run) -> list[Effect]:
         path = f"{layout.run_dir(*ids)}/executor.sentinel"
         effects.append(state.save(Recorded(), Put(path, b"")))
         effects.append(RunOver(run.framework_id, run.executor_id, run.container_id))
+    if run.parent_id is not None:
+        effects += _leave(state, framework, run, run.parent_id)
     if not framework.runs and state.recovered:
-        del state.frameworks[run.framework_id]
-        state.completed_frameworks.append(framework)
+        state.frameworks.pop(run.framework_id, None)
+        if framework not in state.completed_frameworks:
+            state.completed_frameworks.append(framework)
     return effects
+
+
+def _leave(state: State, framework: Framework, run: Run, parent_id: str) -> list[Effect]:
+    """A default executor ends with the last of its tasks (spec §3.5)."""
+    parent = framework.runs.get(parent_id)
+    if parent is None:
+        return []
+    parent.nested.pop(run.container_id, None)
+    parent.completed += run.tasks.values()
+    if parent.nested or not state.recovered:
+        return []
+    return default_over(state, parent)
+
+
+def default_over(state: State, run: Run) -> list[Effect]:
+    """Nothing is left of a default executor."""
+    run.phase = "OVER"
+    told = [] if run.silent else tell_exited(state, run, 0)
+    said = note("Ended", executor=run.executor_id, run=run.container_id)
+    return [said, *told, *forget(state, run)]
 
 
 def answer_unknown(

@@ -12,6 +12,7 @@ import msgspec
 
 from mesostk.agent.docker_spec import DockerPlan
 from mesostk.base.core import Delete, Effect, Event, Put
+from mesostk.wire import executor
 from mesostk.wire.link import ClusterEpoch, Down, StatusUpdate, Subscribe, Up
 from mesostk.wire.mesos import (
     AgentID,
@@ -109,17 +110,27 @@ class RunSeen(msgspec.Struct, frozen=True, kw_only=True):
     launched: Launched | None = None
 
 
+class RecoveredTask(msgspec.Struct, frozen=True, kw_only=True):
+    """What is on disk of one task."""
+
+    info: TaskInfo
+    updates: tuple[UpdateRecord, ...] = ()
+    kill: KillRecord | None = None
+
+
 class RecoveredRun(Event, frozen=True, kw_only=True):
-    """One run without a sentinel: what is on disk about it, and what `seen` says became of it."""
+    """One run without a sentinel: what is on disk about it, and what `seen` says became of it.
+
+    A default executor's comes before those of its tasks, whose container ids begin with its own.
+    """
 
     framework_id: str
-    executor: ExecutorInfo
+    executor_info: ExecutorInfo
     container_id: str
-    task: TaskInfo
-    updates: tuple[UpdateRecord, ...]
-    kill: KillRecord | None
+    tasks: tuple[RecoveredTask, ...]
     seen: RunSeen
     rebooted: bool
+    group: str | None = None
 
 
 class RecoveryDone(Event, frozen=True):
@@ -181,6 +192,14 @@ class ShutdownRequested(Event, frozen=True):
 # -- runs ---------------------------------------------------------------------------------------
 
 
+class VolumeLink(msgspec.Struct, frozen=True):
+    """A link at `path` of the sandbox to the absolute `target`; `make`: a directory, if missing."""
+
+    path: str
+    target: str
+    make: bool = False
+
+
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What to start. `sandbox` is relative to work_dir; no limit where None.
 
@@ -202,6 +221,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     rlimits: tuple[tuple[str, int | None, int | None], ...] = ()
     grace_s: float = 3.0
     docker: DockerPlan | None = None
+    links: tuple[VolumeLink, ...] = ()
 
 
 class Fetch(Effect, frozen=True):
@@ -285,6 +305,43 @@ class RunOver(Effect, frozen=True):
     framework_id: str
     executor_id: str
     container_id: str
+
+
+# -- custom executors ---------------------------------------------------------------------------
+
+
+class ExecutorSubscribed(Event, frozen=True, kw_only=True):
+    """An executor opened `stream`; refused ones are told before it comes to this."""
+
+    stream: str
+    framework_id: str
+    executor_id: str
+    subscribe: executor.Subscribe
+
+
+class ExecutorCalled(Event, frozen=True):
+    """A call of a subscribed executor that was found in order."""
+
+    call: executor.Call
+
+
+class ExecutorStreamClosed(Event, frozen=True):
+    """The executor's end of the stream is gone."""
+
+    stream: str
+
+
+class SendToExecutor(Effect, frozen=True):
+    """Send an event over a stream; lost silently if it is gone."""
+
+    stream: str
+    event: executor.Event
+
+
+class CloseExecutorStream(Effect, frozen=True):
+    """End a stream after what was sent; nothing more is to be told of it."""
+
+    stream: str
 
 
 # -- health checks ------------------------------------------------------------------------------

@@ -1,17 +1,20 @@
 """Executors as the agent sees them: what to start for a task, with which environment.
 
 A command task runs directly under its supervisor; for it the agent makes up an `ExecutorInfo` as
-the original does, so that paths, `/state` and the environment look the same. Executors of
-frameworks and the default executor (task groups) are not run yet: `why_not` says so.
+the original does, so that paths, `/state` and the environment look the same. So does each task of a
+task group, whose default executor is no process at all. A custom executor is started like a task.
 """
 
 from __future__ import annotations
 
-from mesostk.agent import docker_spec, layout
+import msgspec
+
+from mesostk.agent import docker_spec, layout, volumes
 from mesostk.agent.docker_spec import DockerPlan
-from mesostk.agent.events import RunSpec
-from mesostk.agent.state import Framework, Run, Settings, State, TaskEntry
+from mesostk.agent.events import RunSpec, VolumeLink
+from mesostk.agent.state import Framework, Run, Settings, State
 from mesostk.wire.mesos import (
+    AgentID,
     CommandInfo,
     ContainerInfo,
     Environment,
@@ -21,6 +24,7 @@ from mesostk.wire.mesos import (
     FrameworkInfo,
     Resource,
     StatusReason,
+    TaskID,
     TaskInfo,
     TaskState,
 )
@@ -41,14 +45,20 @@ Refusal = tuple[TaskState, StatusReason, str]
 
 def why_not(task: TaskInfo, settings: Settings) -> Refusal | None:
     """Why this agent cannot run `task` at all; None if it can."""
-    if task.executor is not None:
-        text = (
-            f"Executor '{task.executor.executor_id.value}': this agent runs command tasks only, "
-            "give the task a 'command' instead of an 'executor'"
-        )
-        return ("TASK_ERROR", "REASON_TASK_INVALID", text)
+    if task.executor is not None and task.executor.type != "DEFAULT":
+        if task.executor.command is None:
+            text = f"Executor '{task.executor.executor_id.value}' has no 'command'"
+            return ("TASK_ERROR", "REASON_TASK_INVALID", text)
+        return _why_not_process(_as_task(task.executor, task.agent_id), settings)
     if task.command is None:
         return ("TASK_ERROR", "REASON_TASK_INVALID", "Task has neither 'command' nor 'executor'")
+    return _why_not_process(task, settings)
+
+
+def _why_not_process(task: TaskInfo, settings: Settings) -> Refusal | None:
+    """Why this agent cannot start the command of `task`; None if it can."""
+    command = task.command
+    assert command is not None
     container = task.container
     if container is not None and not _can_contain(container, settings):
         enabled = ",".join(settings.containerizers)
@@ -58,22 +68,48 @@ def why_not(task: TaskInfo, settings: Settings) -> Refusal | None:
             f"provided ContainerInfo: it asks for {wanted}"
         )
         return ("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED", text)
-    if task.command.shell and task.command.value is None:
+    if command.shell and command.value is None:
         return ("TASK_ERROR", "REASON_TASK_INVALID", "Shell command has no 'value'")
     if _is_docker(task):
         wrong = docker_spec.why_not(task, enable_cfs=settings.cgroups_enable_cfs)
         if wrong is not None:
             text = f"Failed to launch container: {wrong}"
             return ("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED", text)
-    elif not task.command.shell and task.command.value is None:
+    elif not command.shell and command.value is None:
         return ("TASK_ERROR", "REASON_TASK_INVALID", "Command has no executable in 'value'")
-    if task.command.uris and not settings.fetch_uris:
+    else:
+        wrong = volumes.why_not(task, is_nested=task.executor is not None)
+        if wrong is not None:
+            text = f"Failed to launch container: {wrong}"
+            return ("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED", text)
+    if command.uris and not settings.fetch_uris:
         return (
             "TASK_FAILED",
             "REASON_CONTAINER_LAUNCH_FAILED",
             "Failed to launch container: this agent fetches no URIs",
         )
     return None
+
+
+def _as_task(executor: ExecutorInfo, agent_id: AgentID) -> TaskInfo:
+    """A custom executor's own process as if it were a command task's."""
+    return TaskInfo(
+        name=executor.name if executor.name is not None else executor.executor_id.value,
+        task_id=TaskID(executor.executor_id.value),
+        agent_id=agent_id,
+        resources=executor.resources,
+        command=executor.command,
+        container=executor.container,
+        labels=executor.labels,
+    )
+
+
+def process_of(state: State, run: Run) -> TaskInfo:
+    """What the run's process is started as: its task, or a custom executor with all it may use."""
+    if not run.is_executor:
+        return run.only_task.info
+    made = _as_task(run.executor, state.own_id)
+    return msgspec.structs.replace(made, resources=tuple(run.held))
 
 
 def _is_docker(task: TaskInfo) -> bool:
@@ -122,6 +158,12 @@ def grace_of(task: TaskInfo, settings: Settings) -> float:
     return max(0.0, policy.grace_period.nanoseconds / 1e9)
 
 
+def shutdown_grace_of(run: Run, settings: Settings) -> float:
+    """Seconds that an executor has to end after SHUTDOWN."""
+    period = run.executor.shutdown_grace_period
+    return settings.shutdown_grace_s if period is None else max(0.0, period.nanoseconds / 1e9)
+
+
 def user_of(framework: FrameworkInfo, task: TaskInfo, settings: Settings) -> str | None:
     """Whom the task runs as, None for the agent's own user."""
     if not settings.switch_user:
@@ -134,6 +176,15 @@ def user_of(framework: FrameworkInfo, task: TaskInfo, settings: Settings) -> str
 def sandbox_of(state: State, run: Run) -> str:
     """The run's sandbox, relative to work_dir."""
     return layout.sandbox(state.own_id.value, run.framework_id, run.executor_id, run.container_id)
+
+
+def _links_of(state: State, run: Run, task: TaskInfo) -> tuple[VolumeLink, ...]:
+    home = state.settings.work_dir
+    parent: str | None = None
+    if run.parent_id is not None:
+        ids = (state.own_id.value, run.framework_id, run.executor_id, run.parent_id)
+        parent = f"{home}/{layout.sandbox(*ids)}"
+    return volumes.links_of(task, f"{home}/{sandbox_of(state, run)}", parent)
 
 
 def environment(state: State, framework: Framework, run: Run, task: TaskInfo) -> dict[str, str]:
@@ -152,12 +203,14 @@ def environment(state: State, framework: Framework, run: Run, task: TaskInfo) ->
         "MESOS_SANDBOX": sandbox,
         "MESOS_CHECKPOINT": "1" if framework.info.checkpoint else "0",
         "MESOS_HTTP_COMMAND_EXECUTOR": "0",
-        "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD": f"{s.shutdown_grace_s:g}secs",
+        "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD": f"{shutdown_grace_of(run, s):g}secs",
         "LIBPROCESS_PORT": "0",
     }
     if framework.info.checkpoint:
         env["MESOS_RECOVERY_TIMEOUT"] = f"{s.recovery_timeout_s / 60:g}mins"
         env["MESOS_SUBSCRIPTION_BACKOFF_MAX"] = "2secs"
+    if run.parent_id is not None:
+        env["MESOS_CONTAINER_IP"] = s.ip
     role = allocation_role(task.resources)
     if role is not None:
         env["MESOS_ALLOCATION_ROLE"] = role
@@ -180,12 +233,15 @@ def docker_environment(state: State, run: Run, task: TaskInfo) -> dict[str, str]
     return env
 
 
-def _docker_plan(state: State, run: Run, task: TaskInfo) -> DockerPlan:
+def _docker_plan(state: State, framework: Framework, run: Run, task: TaskInfo) -> DockerPlan:
     settings = state.settings
+    env = docker_environment(state, run, task)
+    if run.is_custom:
+        env = {**environment(state, framework, run, task), **env}
     around = docker_spec.Surroundings(
         sandbox=f"{settings.work_dir}/{sandbox_of(state, run)}",
         inside=settings.sandbox_directory,
-        env=docker_environment(state, run, task),
+        env=env,
         labels={"MESOS_FRAMEWORK_ID": run.framework_id, "MESOS_TASK_ID": task.task_id.value},
         enable_cfs=settings.cgroups_enable_cfs,
     )
@@ -210,9 +266,9 @@ def _amount(task: TaskInfo, name: str) -> float:
     return sum(r.scalar.value for r in task.resources if r.name == name and r.scalar is not None)
 
 
-def run_spec(state: State, framework: Framework, run: Run, entry: TaskEntry) -> RunSpec:
-    """What the launcher, or the Docker engine, needs to start a task."""
-    task = entry.info
+def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
+    """What the launcher, or the Docker engine, needs to start a run's process."""
+    task = process_of(state, run)
     if run.is_docker:
         return RunSpec(
             container_id=run.container_id,
@@ -225,7 +281,7 @@ def run_spec(state: State, framework: Framework, run: Run, entry: TaskEntry) -> 
             user=user_of(framework.info, task, state.settings),
             cpus=_amount(task, "cpus"),
             mem_mib=_amount(task, "mem"),
-            docker=_docker_plan(state, run, task),
+            docker=_docker_plan(state, framework, run, task),
         )
     command = task.command
     assert command is not None
@@ -257,4 +313,5 @@ def run_spec(state: State, framework: Framework, run: Run, entry: TaskEntry) -> 
             if r.type is not None
         ),
         grace_s=grace_of(task, state.settings),
+        links=_links_of(state, run, task),
     )

@@ -142,7 +142,6 @@ _ACCEPTED_DURATIONS: dict[str, str | None] = {
     "container_ports_watch_interval": "30secs",
     "docker_stop_timeout": "0ns",
     "executor_reregistration_retry_interval": None,
-    "executor_reregistration_timeout": "2secs",
     "http_heartbeat_interval": "30secs",
     "oversubscribed_resources_interval": "15secs",
     "perf_duration": "10secs",
@@ -214,7 +213,11 @@ def _runs() -> list[Flag]:
     return [
         Flag("containerizers", str, "mesos", "Comma separated: mesos, docker."),
         Flag("executor_registration_timeout", duration, "1mins",
-             "A container that is not started by then, pulling its image included, has failed."),
+             "A container that is not started by then, pulling its image included, has failed; an "
+             "executor that has not subscribed by then is ended."),
+        Flag("executor_reregistration_timeout", duration, "2secs",
+             "An executor that is not back so long after a restart of the agent is ended; at most "
+             "15secs."),
         Flag("docker_socket", str, "/var/run/docker.sock", "Where the Docker engine listens.",
              file_value=False),
         Flag("docker_config", str, None, "JSON with the credentials of registries, or file:///path "

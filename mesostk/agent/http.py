@@ -24,6 +24,7 @@ from aiohttp import web
 from mesostk import MESOS_VERSION, __version__
 from mesostk.agent import usage, views
 from mesostk.agent.api import OperatorApi
+from mesostk.agent.executor_http import ExecutorApi
 from mesostk.agent.runs import Runs
 from mesostk.agent.state import Run, State
 from mesostk.base.config import Values
@@ -53,13 +54,21 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Endpoints:
     """Handlers over the core's state and the runs."""
 
-    def __init__(self, daemon: Daemon, state: State, runs: Runs, values: Values) -> None:
+    def __init__(
+        self,
+        daemon: Daemon,
+        state: State,
+        runs: Runs,
+        values: Values,
+        executors: ExecutorApi,
+    ) -> None:
         self._daemon = daemon
         self._state = state
         self._runs = runs
         self._values = values
         self._started_at = daemon.clock.wall()
         self._started = daemon.clock.monotonic()
+        self._executors = executors
         self._operator = OperatorApi(daemon, state, runs, values, self._statistics)
         daemon.metrics.source(self._figures)
 
@@ -71,6 +80,7 @@ class Endpoints:
             ("*", "/health", self.health),
             ("GET", "/containers", self.containers),
             ("*", "/api/v1", self._operator.handle),
+            ("*", "/api/v1/executor", self._executors.handle),
             ("GET", "/monitor/statistics", self.statistics),
             ("GET", "/monitor/statistics.json", self.statistics),
         ]
@@ -184,12 +194,14 @@ class Endpoints:
         return json_answer(found, request=request)
 
     def _live(self) -> list[Run]:
-        return [run for run in self._state.live_runs() if run.phase == "RUNNING"]
+        return [
+            run for run in self._state.live_runs() if run.phase == "RUNNING" and not run.is_default
+        ]
 
     async def _statistics(self, run: Run) -> usage.Statistics:
         watched = self._runs.launcher.runs.get(run.container_id)
         allowed: dict[str, float | int] = {}
-        for resource in run.only_task.info.resources:
+        for resource in run.held:
             if resource.scalar is None:
                 continue
             if resource.name == "cpus":

@@ -9,13 +9,13 @@
 
 from __future__ import annotations
 
-from mesostk.agent import checks, endings, executors, layout, updates
+from mesostk.agent import checks, custom, endings, executors, layout, updates
 from mesostk.agent.events import CancelFetch, KillCause, KillRecord, KillRun
 from mesostk.agent.state import Run, State, TaskEntry
 from mesostk.agent.state import Timer as TimerBase
 from mesostk.agent.state import Wait as WaitBase
 from mesostk.base.core import Effect, Put, note
-from mesostk.wire.link import Kill
+from mesostk.wire.link import Kill, ShutdownExecutor
 from mesostk.wire.mesos import TERMINAL_STATES, StatusReason
 
 #: How long after the KILL a run may linger before it is killed again: uninterruptible sleep, or a
@@ -64,13 +64,15 @@ def end(
     """Have a task end within `grace_s`; a second call may only shorten that."""
     if entry.state in TERMINAL_STATES or run.phase == "OVER":
         return []
+    if run.is_custom:
+        return custom.kill(state, now, run, entry, cause, grace_s)
     if entry.kill is not None:
-        if entry.kill_at is None or now + grace_s >= entry.kill_at:
+        if run.kill_at is None or now + grace_s >= run.kill_at:
             return []
-        entry.kill_at = now + grace_s
+        run.kill_at = now + grace_s
         return kill_now(state, now, run)
     entry.kill = KillRecord(cause, grace_s)
-    entry.kill_at = now + grace_s
+    run.kill_at = now + grace_s
     effects: list[Effect] = [
         note("Killing", task=entry.info.task_id.value, run=run.container_id, cause=cause)
     ]
@@ -104,7 +106,7 @@ def kill_saved(state: State, now: float, what: KillSaved, error: str | None) -> 
     run = state.runs.get(what.container_id)
     if run is None:
         return []
-    run.only_task.kill_saved = True
+    run.kill_saved = True
     effects: list[Effect] = []
     if error is not None:
         effects.append(note("Unrecorded", level="ERROR", run=what.container_id, error=error))
@@ -113,16 +115,15 @@ def kill_saved(state: State, now: float, what: KillSaved, error: str | None) -> 
 
 def kill_now(state: State, now: float, run: Run) -> list[Effect]:
     """Tell the supervisor, once the task runs and the reason is on disk."""
-    entry = run.only_task
-    if entry.kill_at is None or not entry.kill_saved:
+    if run.kill_at is None or not run.kill_saved:
         return []
     if run.phase == "LAUNCHING" and run.is_docker:
         # Its image may still be on the way, for minutes: the launch is called off.
-        return [KillRun(run.container_id, max(0.0, entry.kill_at - now))]
+        return [KillRun(run.container_id, max(0.0, run.kill_at - now))]
     if run.phase != "RUNNING":
         return []
-    state.call_at(entry.kill_at + KILL_AGAIN_S, KillAgain(run.container_id))
-    return [KillRun(run.container_id, max(0.0, entry.kill_at - now))]
+    state.call_at(run.kill_at + KILL_AGAIN_S, KillAgain(run.container_id))
+    return [KillRun(run.container_id, max(0.0, run.kill_at - now))]
 
 
 def kill_again(state: State, now: float, timer: KillAgain) -> list[Effect]:
@@ -130,8 +131,7 @@ def kill_again(state: State, now: float, timer: KillAgain) -> list[Effect]:
     run = state.runs.get(timer.container_id)
     if run is None or run.phase != "RUNNING":
         return []
-    kill_at = run.only_task.kill_at
-    if kill_at is None or now < kill_at + KILL_AGAIN_S:
+    if run.kill_at is None or now < run.kill_at + KILL_AGAIN_S:
         return []
     state.call_at(now + KILL_AGAIN_S, timer)
     return [
@@ -165,17 +165,43 @@ def shutdown_framework(state: State, now: float, framework_id: str) -> list[Effe
 
 def end_silently(state: State, now: float, run: Run, grace_s: float) -> list[Effect]:
     """End a run without telling anyone what became of its task."""
+    framework = state.frameworks.get(run.framework_id)
+    if framework is None or run.container_id not in framework.runs:
+        return []  # forgotten along with another
     run.silent = True
     checks.stop(run)
     for task_id in run.tasks:
         state.streams.pop((run.framework_id, task_id), None)
     if run.phase == "OVER":
         return endings.forget(state, run)
+    if run.is_default:
+        # It ends with the last of its tasks, which are runs of their own.
+        return [] if run.nested else endings.default_over(state, run)
     if run.phase == "FETCHING":
         run.phase = "OVER"
         return [CancelFetch(run.container_id), *endings.forget(state, run)]
-    run.only_task.kill_at = now + grace_s
-    run.only_task.kill_saved = True
+    if run.is_custom and run.stream is not None and grace_s > 0:
+        return custom.shut_down(state, now, run)
+    run.terminating = True
+    run.kill_at = now + grace_s
+    run.kill_saved = True
     if run.phase in {"RUNNING", "LAUNCHING"}:
         return kill_now(state, now, run)
     return []  # SAVING ends at the next step
+
+
+def shutdown_executor(state: State, now: float, message: ShutdownExecutor) -> list[Effect]:
+    """End an executor as its framework asks."""
+    framework = state.frameworks.get(message.framework_id.value)
+    run = framework.executor_run(message.executor_id.value) if framework is not None else None
+    if run is None:
+        text = "no such executor"
+        return [note("Ignoring", level="WARNING", what="SHUTDOWN_EXECUTOR", why=text)]
+    if run.is_custom:
+        return custom.shut_down(state, now, run)
+    run.terminating = True
+    effects: list[Effect] = [note("Shutting down", executor=run.executor_id)]
+    for nested in list(run.nested.values()):
+        grace_s = executors.grace_of(nested.only_task.info, state.settings)
+        effects += end(state, now, nested, nested.only_task, "KILL", grace_s)
+    return effects

@@ -13,7 +13,10 @@
       executors/<exec>/runs/<run>/tasks/<task>/task.info     TaskInfo
       executors/<exec>/runs/<run>/tasks/<task>/task.updates  UpdateRecord after UpdateRecord
       executors/<exec>/runs/<run>/tasks/<task>/task.kill     KillRecord
+      executors/<exec>/runs/<run>/containers/<nested>/…      the same of a task group's task
+      executors/<exec>/runs/<run>/containers/<nested>/group  the name of its group
     slaves/<agent>/frameworks/<fw>/executors/<exec>/runs/<run>/      the sandbox
+      containers/<nested>/                                           … of a task group's task
 
 Ids become path segments through `segment`, so that none of them can leave its directory.
 """
@@ -32,7 +35,8 @@ LATEST = "meta/slaves/latest"
 
 _RUN_FILE = re.compile(
     r"meta/slaves/(?P<agent>[^/]+)/frameworks/(?P<framework>[^/]+)"
-    r"(?:/executors/(?P<executor>[^/]+)/runs/(?P<run>[^/]+)(?:/tasks/(?P<task>[^/]+))?)?"
+    r"(?:/executors/(?P<executor>[^/]+)/runs/(?P<run>[^/]+(?:/containers/[^/]+)?)"
+    r"(?:/tasks/(?P<task>[^/]+))?)?"
     r"/(?P<name>[^/]+)"
 )
 
@@ -58,10 +62,15 @@ def framework_info(agent: str, framework: str) -> str:
     return f"{agent_dir(agent)}/frameworks/{segment(framework)}/framework.info"
 
 
+def run_segments(run: str) -> str:
+    """A container id as a path: that of a nested one, `parent.child`, is below its parent."""
+    return "/containers/".join(segment(part) for part in run.split("."))
+
+
 def _run(agent: str, framework: str, executor: str, run: str) -> str:
     return (
         f"slaves/{segment(agent)}/frameworks/{segment(framework)}"
-        f"/executors/{segment(executor)}/runs/{segment(run)}"
+        f"/executors/{segment(executor)}/runs/{run_segments(run)}"
     )
 
 
@@ -94,7 +103,10 @@ class Place:
         self.agent = unquote(match["agent"])
         self.framework = unquote(match["framework"])
         self.executor = unquote(match["executor"]) if match["executor"] is not None else None
-        self.run = unquote(match["run"]) if match["run"] is not None else None
+        run = match["run"]
+        self.run = None
+        if run is not None:
+            self.run = ".".join(unquote(part) for part in run.split("/containers/"))
         self.task = unquote(match["task"]) if match["task"] is not None else None
         self.name = match["name"]
 

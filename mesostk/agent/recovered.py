@@ -6,16 +6,17 @@ when neither a process nor a status is found does a task count as terminated.
 
 from __future__ import annotations
 
-from mesostk.agent import drain, endings, kills, registration, tasks, updates
+from mesostk.agent import custom, drain, endings, groups, kills, registration, tasks, updates
 from mesostk.agent.events import (
     KillRun,
     Launched,
     RecoveredAgent,
     RecoveredFramework,
     RecoveredRun,
+    RecoveredTask,
     RecoveryDone,
 )
-from mesostk.agent.state import Framework, Run, State, TaskEntry
+from mesostk.agent.state import Framework, Run, State, TaskEntry, Verdict
 from mesostk.base.core import Effect, note
 from mesostk.wire.mesos import TERMINAL_STATES, StatusReason, TaskState
 
@@ -39,22 +40,41 @@ def framework(state: State, _now: float, event: RecoveredFramework) -> list[Effe
 def run(state: State, now: float, event: RecoveredRun) -> list[Effect]:
     """One run: take it up, or tell its end."""
     owner = state.frameworks[event.framework_id]
-    entry = TaskEntry(info=event.task, kill=event.kill)
-    task_id = event.task.task_id.value
     again = Run(
         framework_id=event.framework_id,
-        executor=event.executor,
+        executor=event.executor_info,
         container_id=event.container_id,
         phase="RUNNING" if event.seen.alive else "LAUNCHING",
-        tasks={task_id: entry},
+        tasks={
+            task.info.task_id.value: TaskEntry(info=task.info, kill=task.kill)
+            for task in event.tasks
+        },
+        group=event.group,
         started_at=now,
     )
     state.runs[again.container_id] = again
-    owner.runs[again.executor_id] = again
-    _replay(state, again, entry, event)
+    owner.runs[again.container_id] = again
+    for task in event.tasks:
+        _replay(state, again, again.tasks[task.info.task_id.value], task)
+    if again.is_default:
+        again.phase = "RUNNING"
+        again.silent = not owner.info.checkpoint
+        return []
+    if again.parent_id is not None:
+        owner.runs[again.parent_id].nested[again.container_id] = again
     if not owner.info.checkpoint:
         return _end_unseen(state, now, again)
-    if (event.framework_id, task_id) not in state.streams:
+    if again.is_custom:
+        return _executor(state, now, owner, again, event)
+    return _task(state, now, owner, again, event)
+
+
+def _task(
+    state: State, now: float, owner: Framework, again: Run, event: RecoveredRun
+) -> list[Effect]:
+    """A run that is one task."""
+    entry = again.only_task
+    if (event.framework_id, entry.info.task_id.value) not in state.streams:
         return _already_told(state, again)
     if entry.state in TERMINAL_STATES:
         again.phase = "OVER"
@@ -66,15 +86,39 @@ def run(state: State, now: float, event: RecoveredRun) -> list[Effect]:
     return _lost(state, now, owner, again, entry, event)
 
 
-def _replay(state: State, again: Run, entry: TaskEntry, event: RecoveredRun) -> None:
-    key = (event.framework_id, event.task.task_id.value)
+def _executor(
+    state: State, now: float, owner: Framework, again: Run, event: RecoveredRun
+) -> list[Effect]:
+    """A custom executor: it comes back by itself, or it is over and so are its tasks."""
+    for task_id, entry in list(again.tasks.items()):
+        entry.saved = entry.sent = True
+        if (event.framework_id, task_id) not in state.streams:
+            again.completed.append(again.tasks.pop(task_id))
+    if event.seen.alive:
+        again.terminating = False
+        return custom.await_return(state, now, again)
+    text = "Agent restarted before the executor was started"
+    if event.seen.ended is None and all(e.state == "TASK_STAGING" for e in again.tasks.values()):
+        again.verdict = Verdict(owner.dropped, "REASON_AGENT_RESTARTED", text)
+    elif event.rebooted:
+        lost: TaskState = "TASK_FAILED" if owner.can("PARTITION_AWARE") else "TASK_LOST"
+        again.verdict = Verdict(lost, "REASON_EXECUTOR_TERMINATED", "Host was restarted")
+    elif event.seen.ended is None:
+        text = "Executor terminated while the agent was away; no exit status was left"
+        again.verdict = Verdict("TASK_FAILED", "REASON_EXECUTOR_TERMINATED", text)
+    return endings.executor_over(state, now, again, event.seen.ended)
+
+
+def _replay(state: State, again: Run, entry: TaskEntry, found: RecoveredTask) -> None:
+    key = (again.framework_id, found.info.task_id.value)
     path = updates.updates_path(state, again, key[1])
     assert path is not None
-    stream = updates.replay(key, path, event.updates)
+    stream = updates.replay(key, path, found.updates)
     if stream is not None:
         state.streams[key] = stream
-    told = [record.update.status for record in event.updates if record.update is not None]
+    told = [record.update.status for record in found.updates if record.update is not None]
     entry.statuses = told[-updates.STATUSES_KEPT :]
+    entry.uuids = {status.uuid for status in told if status.uuid is not None}
     for status in told:
         entry.state = status.state
         if status.healthy is not None:
@@ -106,8 +150,8 @@ def _take_up(
         again.pid, again.ips = launched.pid, launched.ips
     if entry.kill is not None:
         # The order to kill may not have reached the supervisor; twice does no harm.
-        entry.kill_at = now + entry.kill.grace_s
-        entry.kill_saved = True
+        again.kill_at = now + entry.kill.grace_s
+        again.kill_saved = True
         return effects + kills.kill_now(state, now, again)
     if entry.state in {"TASK_STAGING", "TASK_STARTING"}:
         data = launched.data if launched is not None else None
@@ -147,6 +191,7 @@ def done(state: State, now: float, event: RecoveryDone) -> list[Effect]:
     effects: list[Effect] = [
         note("Recovered", tasks=len(state.runs), updates=len(state.streams), lost=event.lost)
     ]
+    effects += groups.recovered(state)
     if state.drain is not None:
         effects += drain.drain_saved(state, now, None)
     return effects + register_if_ready(state, now)
@@ -157,7 +202,7 @@ def register_if_ready(state: State, now: float) -> list[Effect]:
     if not state.recovered or state.registering or state.phase == "TERMINATING":
         return []
     state.recovery_kills &= state.runs.keys()
-    if state.recovery_kills:
+    if state.recovery_kills or state.reconnecting:
         return []
     state.registering = True
     registration.connect_later(state, now, state.settings.registration_backoff_s)

@@ -26,6 +26,7 @@ from mesostk.agent.events import (
     RecoveredAgent,
     RecoveredFramework,
     RecoveredRun,
+    RecoveredTask,
     RecoveryDone,
     RunSeen,
     UpdateRecord,
@@ -38,6 +39,7 @@ from mesostk.wire.mesos import (
     AgentID,
     AgentInfo,
     DrainConfig,
+    ExecutorID,
     ExecutorInfo,
     FrameworkID,
     FrameworkInfo,
@@ -52,24 +54,41 @@ T = TypeVar("T")
 NOTHING = RunSeen()
 
 
+class FoundTask(msgspec.Struct, kw_only=True):
+    """The records of one task."""
+
+    info: TaskInfo | None = None
+    updates: tuple[UpdateRecord, ...] = ()
+    kill: KillRecord | None = None
+    was_accepted: bool = False
+
+
 class FoundRun(msgspec.Struct, kw_only=True):
-    """The records of one run that had not ended for everybody."""
+    """The records of one run that had not ended for everybody; `tasks` by id."""
 
     framework_id: str
     executor_id: str
     container_id: str
     executor: ExecutorInfo | None = None
-    task: TaskInfo | None = None
-    updates: tuple[UpdateRecord, ...] = ()
-    kill: KillRecord | None = None
+    tasks: dict[str, FoundTask] = msgspec.field(default_factory=dict)
+    group: str | None = None
     is_over: bool = False
-    had_task: bool = False
+
+    @property
+    def parent_id(self) -> str | None:
+        """Container id of the default executor of a task group's task."""
+        return self.container_id.partition(".")[0] if "." in self.container_id else None
+
+    @property
+    def had_task(self) -> bool:
+        """Whether a task of it was accepted."""
+        return any(task.was_accepted for task in self.tasks.values())
 
     @property
     def is_docker(self) -> bool:
         """By either record, should one be unreadable."""
         told = [self.executor.container] if self.executor is not None else []
-        told += [self.task.container] if self.task is not None else []
+        told += [task.info.container for task in self.tasks.values() if task.info is not None]
         return any(container is not None and container.type == "DOCKER" for container in told)
 
 
@@ -109,7 +128,7 @@ class Found(msgspec.Struct, kw_only=True):
         if self.agent_id is None:
             return [*events, RecoveryDone(lost=len(self.notes))]
         runs = [run for run in self.runs.values() if self._is_owed(run, seen)]
-        chosen = _one_per_executor(runs, seen)
+        chosen = self._with_parents(_one_per_executor(runs, seen))
         owners = sorted({run.framework_id for run in chosen})
         events += [RecoveredFramework(self._framework(owner)) for owner in owners]
         events += [
@@ -120,7 +139,27 @@ class Found(msgspec.Struct, kw_only=True):
 
     def _is_owed(self, run: FoundRun, seen: Mapping[str, RunSeen]) -> bool:
         """Whether the core must hear of it: not if it ended, or its task was never accepted."""
-        return not run.is_over and (run.had_task or seen.get(run.container_id, NOTHING).alive)
+        if run.is_over:
+            return False
+        is_custom = run.executor is not None and run.executor.type == "CUSTOM"
+        return run.had_task or is_custom or seen.get(run.container_id, NOTHING).alive
+
+    def _with_parents(self, runs: list[FoundRun]) -> list[FoundRun]:
+        """With each task of a group the default executor it belongs to, before it."""
+        wanted = {run.container_id: run for run in runs}
+        for run in runs:
+            parent_id = run.parent_id
+            if parent_id is None or parent_id in wanted:
+                continue
+            parent = self.runs.get(parent_id)
+            if parent is None:
+                parent = FoundRun(
+                    framework_id=run.framework_id,
+                    executor_id=run.executor_id,
+                    container_id=parent_id,
+                )
+            wanted[parent_id] = parent
+        return sorted(wanted.values(), key=lambda run: (run.framework_id, run.container_id))
 
     def _framework(self, framework_id: str) -> FrameworkInfo:
         info = self.frameworks.get(framework_id)
@@ -133,30 +172,54 @@ class Found(msgspec.Struct, kw_only=True):
         )
 
     def _run_event(self, agent_id: AgentID, run: FoundRun, seen: RunSeen) -> RecoveredRun:
-        task = run.task
-        if task is None:
-            # Unreadable. A command task has the id of its executor, so that it can be told of.
-            task = TaskInfo(name="", task_id=TaskID(run.executor_id), agent_id=agent_id)
-        executor = run.executor
-        if executor is None:
-            executor = executors.command_executor(task, FrameworkID(run.framework_id))
+        executor = self._executor(agent_id, run)
+        tasks = dict(run.tasks)
+        if not tasks and executor.type is None:
+            # Never written, but it runs. A command task has the id of its executor.
+            tasks[run.executor_id] = FoundTask()
         return RecoveredRun(
             framework_id=run.framework_id,
-            executor=executor,
+            executor_info=executor,
             container_id=run.container_id,
-            task=task,
-            updates=run.updates,
-            kill=run.kill,
+            tasks=tuple(
+                RecoveredTask(
+                    info=_task(agent_id, task_id, task), updates=task.updates, kill=task.kill
+                )
+                for task_id, task in tasks.items()
+            ),
             seen=seen,
             rebooted=self.rebooted,
+            group=run.group,
         )
+
+    def _executor(self, agent_id: AgentID, run: FoundRun) -> ExecutorInfo:
+        """The run's executor; of a task group's task, that of its parent."""
+        owner = run if run.parent_id is None else self.runs.get(run.parent_id, run)
+        if owner.executor is not None:
+            return owner.executor
+        framework_id = FrameworkID(run.framework_id)
+        if run.parent_id is not None or any(
+            r.parent_id == run.container_id for r in self.runs.values()
+        ):
+            executor_id = ExecutorID(run.executor_id)
+            return ExecutorInfo(type="DEFAULT", executor_id=executor_id, framework_id=framework_id)
+        task_id, task = next(iter(run.tasks.items()), (run.executor_id, FoundTask()))
+        return executors.command_executor(_task(agent_id, task_id, task), framework_id)
+
+
+def _task(agent_id: AgentID, task_id: str, task: FoundTask) -> TaskInfo:
+    """The task; of one that is unreadable, enough to tell of its end."""
+    if task.info is not None:
+        return task.info
+    return TaskInfo(name="", task_id=TaskID(task_id), agent_id=agent_id)
 
 
 def _one_per_executor(runs: list[FoundRun], seen: Mapping[str, RunSeen]) -> list[FoundRun]:
     """An executor has one run at a time; of more, which only damage can leave, the live one."""
-    best: dict[tuple[str, str], FoundRun] = {}
+    best: dict[tuple[str, str, str], FoundRun] = {}
     for run in runs:
-        key = (run.framework_id, run.executor_id)
+        nested = run.container_id if run.parent_id is not None else ""
+        key = (run.framework_id, run.executor_id, nested)
         other = best.get(key)
         if other is None or _rank(run, seen) > _rank(other, seen):
             best[key] = run
@@ -164,7 +227,8 @@ def _one_per_executor(runs: list[FoundRun], seen: Mapping[str, RunSeen]) -> list
 
 
 def _rank(run: FoundRun, seen: Mapping[str, RunSeen]) -> tuple[bool, int, str]:
-    return seen.get(run.container_id, NOTHING).alive, len(run.updates), run.container_id
+    told = sum(len(task.updates) for task in run.tasks.values())
+    return seen.get(run.container_id, NOTHING).alive, told, run.container_id
 
 
 def read(files: Mapping[str, bytes], latest: str | None, boot: str) -> Found:
@@ -207,13 +271,23 @@ def _take(found: Found, files: Mapping[str, bytes], path: str, place: layout.Pla
             run.is_over = True
         case "executor.info":
             run.executor = _record(found, files, path, ExecutorInfo)
+        case "group":
+            run.group = _record(found, files, path, str)
+        case name if place.task is not None:
+            _take_task(found, files, path, run.tasks.setdefault(place.task, FoundTask()), name)
+
+
+def _take_task(
+    found: Found, files: Mapping[str, bytes], path: str, task: FoundTask, name: str
+) -> None:
+    match name:
         case "task.info":
-            run.had_task = True
-            run.task = _record(found, files, path, TaskInfo)
+            task.was_accepted = True
+            task.info = _record(found, files, path, TaskInfo)
         case "task.kill":
-            run.kill = _record(found, files, path, KillRecord)
+            task.kill = _record(found, files, path, KillRecord)
         case "task.updates":
-            run.updates = _updates(found, files, path)
+            task.updates = _updates(found, files, path)
 
 
 def _record(found: Found, files: Mapping[str, bytes], path: str, type: type[T]) -> T | None:

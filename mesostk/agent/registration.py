@@ -22,6 +22,7 @@ from mesostk.base.core import Delete, Effect, Exit, Put, note
 from mesostk.wire.link import (
     PROTOCOL,
     ClusterEpoch,
+    FrameworkExecutor,
     Heartbeat,
     Pong,
     Registered,
@@ -35,6 +36,7 @@ CAPABILITIES = (
     AgentCapability(type="HIERARCHICAL_ROLE"),
     AgentCapability(type="RESERVATION_REFINEMENT"),
     AgentCapability(type="AGENT_DRAINING"),
+    AgentCapability(type="TASK_RESOURCE_LIMITS"),
 )
 
 
@@ -107,7 +109,12 @@ def connect_due(state: State, timer: ConnectDue) -> list[Effect]:
     """Connect, unless things changed during the back-off."""
     if timer.attempt != state.attempt or state.link is not None or state.leader is None:
         return []
-    if not state.recovered or state.recovery_kills or state.phase == "TERMINATING":
+    if (
+        not state.recovered
+        or state.recovery_kills
+        or state.reconnecting
+        or state.phase == "TERMINATING"
+    ):
         return []
     state.links += 1
     state.link = state.links
@@ -173,6 +180,12 @@ def subscription(state: State) -> Subscribe:
         ip=state.settings.ip,
         capabilities=CAPABILITIES,
         frameworks=tuple(f.info for f in frameworks),
+        executors=tuple(
+            FrameworkExecutor(framework_id=FrameworkID(run.framework_id), executor=run.executor)
+            for f in frameworks
+            for run in f.runs.values()
+            if run.is_executor and run.phase != "OVER" and not run.silent
+        ),
         tasks=tuple(
             wire_task(state, run, entry)
             for f in frameworks
@@ -186,6 +199,7 @@ def subscription(state: State) -> Subscribe:
 
 def wire_task(state: State, run: Run, entry: TaskEntry) -> Task:
     """A task as the master and the operator API show it; command tasks name no executor."""
+    named = run.executor.type is not None
     info = entry.info
     stream = state.streams.get((run.framework_id, info.task_id.value))
     first = stream.pending[0].update.status if stream is not None and stream.pending else None
@@ -193,6 +207,7 @@ def wire_task(state: State, run: Run, entry: TaskEntry) -> Task:
         name=info.name,
         task_id=info.task_id,
         framework_id=FrameworkID(run.framework_id),
+        executor_id=run.executor.executor_id if named else None,
         agent_id=state.own_id,
         state=entry.state,
         resources=info.resources,

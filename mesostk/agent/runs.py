@@ -142,7 +142,10 @@ class Runs:
 
     def _prepare(self, spec: RunSpec) -> LaunchSpec:
         directory = self._work_dir / spec.sandbox
+        if directory.parent.name == "containers":
+            sandbox.create(directory.parent.parent, spec.user)  # its executor's
         sandbox.create(directory, spec.user)
+        sandbox.link_volumes(directory, spec.links, spec.user)
         request = LaunchSpec(
             container_id=spec.container_id,
             executable=spec.executable,
@@ -183,6 +186,9 @@ class Runs:
     def show(self, path: str, framework_id: str, executor_id: str) -> None:
         """Offer a sandbox under the paths by which the original offers it (spec §5.4)."""
         real = self._work_dir / path
+        if real.parent.name == "containers":
+            self.files.attach(str(real), real)
+            real = real.parent.parent
         latest = real.parent / "latest"
         self.files.attach(str(real), real)
         self.files.attach(str(latest), real)

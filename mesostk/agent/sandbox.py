@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from mesostk.agent import checkpoint
+from mesostk.agent.events import VolumeLink
 from mesostk.errors import MesostkError, Rejected
 
 #: Most bytes that one /files/read answers: 16 pages (Mesos `src/files/files.cpp`).
@@ -59,6 +60,26 @@ def create(path: Path, user: str | None) -> None:
         with contextlib.suppress(OSError):  # the first error is the one to tell
             path.rmdir()
         raise SandboxError(f"cannot make sandbox {path}: {error.strerror}") from error
+
+
+def link_volumes(sandbox: Path, links: Iterable[VolumeLink], user: str | None) -> None:
+    """Make the links of a task's volumes; SandboxError if one cannot be made."""
+    owner = _owner(user) if user is not None else None
+    for volume in links:
+        path = sandbox / volume.path
+        target = Path(volume.target)
+        try:
+            if volume.make and not target.exists():
+                target.mkdir(parents=True, exist_ok=True)
+                if owner is not None:
+                    os.chown(target, *owner)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_symlink() or not path.is_dir():
+                checkpoint.link(path, volume.target)
+            else:
+                raise SandboxError(f"volume '{volume.path}': a directory is in its place")
+        except OSError as error:
+            raise SandboxError(f"cannot link volume '{volume.path}': {error.strerror}") from error
 
 
 def _owner(user: str) -> tuple[int, int]:

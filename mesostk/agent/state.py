@@ -2,7 +2,7 @@
 
 ::
 
-    State ── frameworks {fid: Framework} ── runs {executor id: Run} ── tasks {task id: TaskEntry}
+    State ── frameworks {fid: Framework} ── runs {container id: Run} ── tasks {task id: TaskEntry}
          ├── streams    {(fid, task id): Stream}      updates not yet acknowledged
          ├── waiting    {token: what a checkpoint is for}
          └── timers     heap of (deadline, seq, what)
@@ -23,6 +23,7 @@ import msgspec
 from mesostk.agent.events import Checkpoint, DiskOp, KillRecord
 from mesostk.wire.link import ClusterEpoch, Down, StatusUpdate
 from mesostk.wire.mesos import (
+    TERMINAL_STATES,
     AgentID,
     AgentInfo,
     Attribute,
@@ -32,6 +33,7 @@ from mesostk.wire.mesos import (
     FrameworkInfo,
     HealthCheck,
     Resource,
+    StatusReason,
     TaskInfo,
     TaskState,
     TaskStatus,
@@ -66,6 +68,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Source: spec §8.1. Shorter where no detector tells that the master is back.
     registration_backoff_max_s: float = 60.0
     shutdown_grace_s: float = 5.0
+    executor_registration_timeout_s: float = 60.0
+    executor_reregistration_timeout_s: float = 2.0
     recovery_timeout_s: float = 900.0
     fetch_uris: bool = True
     cgroups_enable_cfs: bool = False
@@ -77,17 +81,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class TaskEntry(msgspec.Struct, kw_only=True):
     """One task, from RUN_TASK until its terminal update is acknowledged.
 
-    `kill_at`: when the grace is over. `gone`: it ends because the agent is to be marked gone.
+    `gone`: it ends because the agent is to be marked gone. Of a custom executor's task: `saved`
+    once its record is on disk, `sent` once the executor was told of it, `uuids` of its updates.
     """
 
     info: TaskInfo
     state: TaskState = "TASK_STAGING"
     statuses: list[TaskStatus] = msgspec.field(default_factory=list)
     kill: KillRecord | None = None
-    kill_at: float | None = None
-    kill_saved: bool = False
     gone: bool = False
     healthy: bool | None = None
+    saved: bool = False
+    sent: bool = False
+    uuids: set[bytes] = msgspec.field(default_factory=set)
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What the live tasks of an executor are told of its end."""
+
+    state: TaskState
+    reason: StatusReason
+    message: str
 
 
 class Checker(msgspec.Struct, kw_only=True):
@@ -100,11 +114,21 @@ class Checker(msgspec.Struct, kw_only=True):
     has_succeeded: bool = False
 
 
-class Run(msgspec.Struct, kw_only=True):
-    """One life of an executor; a command task's run has that one task and no executor process.
+class Run(msgspec.Struct, kw_only=True, eq=False):
+    """One container: the life of a process that the agent started, or of a default executor.
+
+    ::
+
+        command task      one run with one task; its made-up executor has no type
+        custom executor   one run, its process the executor's, with any number of tasks
+        default executor  one run without process or tasks; `nested` holds a run for each task
 
     `on_disk`: it has records in work_dir. `silent`: its end is not reported, because the framework
     is gone or does not checkpoint. `ips`: the container's own addresses, if not the agent's.
+    `kill_at`: when the grace of a kill is over; `kill_saved`: its reason is on disk. `stream`: over
+    which the executor is subscribed, and `subscribed` whether it ever was. `verdict`: what its
+    tasks are told when the agent itself ended the executor. `group`: names the task group of a
+    nested run.
     """
 
     framework_id: str
@@ -112,12 +136,21 @@ class Run(msgspec.Struct, kw_only=True):
     container_id: str
     phase: RunPhase
     tasks: dict[str, TaskEntry] = msgspec.field(default_factory=dict)
+    nested: dict[str, Run] = msgspec.field(default_factory=dict)
+    completed: deque[TaskEntry] = msgspec.field(default_factory=lambda: deque(maxlen=200))
     pid: int | None = None
     started_at: float | None = None
     on_disk: bool = True
     silent: bool = False
     checker: Checker | None = None
     ips: tuple[str, ...] = ()
+    kill_at: float | None = None
+    kill_saved: bool = False
+    stream: str | None = None
+    subscribed: bool = False
+    terminating: bool = False
+    verdict: Verdict | None = None
+    group: str | None = None
 
     @property
     def is_docker(self) -> bool:
@@ -130,12 +163,44 @@ class Run(msgspec.Struct, kw_only=True):
         return self.executor.executor_id.value
 
     @property
+    def parent_id(self) -> str | None:
+        """Container id of the default executor that a nested run belongs to."""
+        return self.container_id.partition(".")[0] if "." in self.container_id else None
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether its process is an executor of the framework's."""
+        return self.executor.type == "CUSTOM"
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it stands for a default executor, which has no process."""
+        return self.executor.type == "DEFAULT" and self.parent_id is None
+
+    @property
+    def is_executor(self) -> bool:
+        """Whether the master knows of it as an executor."""
+        return self.is_custom or self.is_default
+
+    @property
     def only_task(self) -> TaskEntry:
-        """The task of a command task's run."""
+        """The task that a command task's or a nested run is."""
+        assert not self.is_executor
         return next(iter(self.tasks.values()))
 
+    @property
+    def held(self) -> list[Resource]:
+        """What it keeps from others: of an executor, what that was given itself, too."""
+        held = [] if not self.is_executor else list(self.executor.resources)
+        for entry in self.tasks.values():
+            if entry.state not in TERMINAL_STATES:
+                held += entry.info.resources
+        return held
 
-class Framework(msgspec.Struct, kw_only=True):
+
+class Framework(msgspec.Struct, kw_only=True, eq=False):
+    """`runs` by container id."""
+
     info: FrameworkInfo
     runs: dict[str, Run] = msgspec.field(default_factory=dict)
     completed: deque[Run] = msgspec.field(default_factory=deque)
@@ -145,6 +210,18 @@ class Framework(msgspec.Struct, kw_only=True):
     def can(self, capability: str) -> bool:
         """Whether the framework declared `capability`."""
         return any(c.type == capability for c in self.info.capabilities)
+
+    @property
+    def dropped(self) -> TaskState:
+        """The state of a task that was never started, in the framework's terms."""
+        return "TASK_DROPPED" if self.can("PARTITION_AWARE") else "TASK_LOST"
+
+    def executor_run(self, executor_id: str) -> Run | None:
+        """The run of a custom or default executor that has not ended."""
+        for run in self.runs.values():
+            if run.is_executor and run.executor_id == executor_id and run.phase != "OVER":
+                return run
+        return None
 
 
 class Pending(msgspec.Struct, kw_only=True):
@@ -202,7 +279,11 @@ class State:
         self.leaving = False
         self.recovered = False
         self.registering = False
+        #: Runs that must end, or executors that must subscribe again, before the agent registers.
         self.recovery_kills: set[str] = set()
+        self.reconnecting: set[str] = set()
+        #: Default executors of which a task ended: to be looked at after the event.
+        self.unsettled: set[str] = set()
         self.lost_records = 0
         self.frameworks: dict[str, Framework] = {}
         self.completed_frameworks: deque[Framework] = deque(
@@ -297,3 +378,7 @@ class State:
     def live_runs(self) -> list[Run]:
         """Runs that hold resources."""
         return [run for run in self.runs.values() if run.phase != "OVER"]
+
+    def in_use(self) -> list[list[Resource]]:
+        """What each live run holds."""
+        return [run.held for run in self.live_runs()]

@@ -13,9 +13,7 @@ is killed: after a crash at any point recovery tells the same story.
 
 from __future__ import annotations
 
-import msgspec
-
-from mesostk.agent import checks, endings, executors, kills, layout, updates
+from mesostk.agent import checks, custom, endings, executors, kills, layout, updates
 from mesostk.agent.events import (
     Fetch,
     Fetched,
@@ -25,23 +23,25 @@ from mesostk.agent.events import (
     LaunchFailed,
 )
 from mesostk.agent.fitting import why_not_fit
-from mesostk.agent.state import Framework, Run, State, TaskEntry
+from mesostk.agent.state import Framework, Run, State, TaskEntry, Verdict
 from mesostk.agent.state import Wait as WaitBase
 from mesostk.base.core import Effect, Put, note
 from mesostk.errors import WireError
 from mesostk.wire.link import RunTask
-from mesostk.wire.mesos import (
-    ExecutorInfo,
-    FrameworkInfo,
-    TaskInfo,
-    TaskState,
-)
+from mesostk.wire.mesos import TERMINAL_STATES, FrameworkInfo, Resource, TaskInfo
 
 
 class RunSaved(WaitBase, frozen=True):
     """The records of a run and its task are on disk."""
 
     container_id: str
+
+
+class TaskSaved(WaitBase, frozen=True):
+    """The record of a further task of an executor is on disk."""
+
+    container_id: str
+    task_id: str
 
 
 def run_task(state: State, now: float, message: RunTask) -> list[Effect]:
@@ -55,6 +55,8 @@ def run_task(state: State, now: float, message: RunTask) -> list[Effect]:
     framework = state.frameworks.get(key[0])
     if framework is None:
         framework = state.frameworks[key[0]] = Framework(info=info)
+    if task.executor is not None:
+        return _run_with_executor(state, now, framework, task, message.launch_executor)
     run = Run(
         framework_id=key[0],
         executor=executors.command_executor(task, info.id),
@@ -62,24 +64,63 @@ def run_task(state: State, now: float, message: RunTask) -> list[Effect]:
         phase="SAVING",
     )
     entry = TaskEntry(info=task)
-    refusal = _refusal(state, framework, task)
+    refusal = refusal_of(state, framework, task) or _misfit(state, framework, task.resources)
     run.tasks[key[1]] = entry
-    framework.runs[run.executor_id] = run
+    framework.runs[run.container_id] = run
     effects: list[Effect] = [note("Accepting", task=key[1], framework=key[0], run=run.container_id)]
     if refusal is not None:
         run.on_disk = False
-        return effects + _refuse(state, now, run, entry, refusal)
+        return effects + refuse(state, now, run, entry, refusal)
     state.runs[run.container_id] = run
     return [*effects, _save_run(state, framework, run, task)]
 
 
-def with_executor(task: TaskInfo, executor: ExecutorInfo) -> TaskInfo:
-    """A task of a group as if it were launched alone on the group's executor."""
-    return msgspec.structs.replace(task, executor=executor)
+def _run_with_executor(
+    state: State, now: float, framework: Framework, task: TaskInfo, expected: bool | None
+) -> list[Effect]:
+    """Take on a task of a custom executor, which is started unless it runs.
+
+    `expected`: whether the master means it to be started; None from a master that does not say.
+    """
+    assert task.executor is not None
+    run = framework.executor_run(task.executor.executor_id.value)
+    is_new = run is None
+    if run is None:
+        run = custom.new_run(state, framework, task)
+    wanted = task.resources if not is_new else (*task.resources, *run.executor.resources)
+    refusal = refusal_of(state, framework, task) or _misfit(state, framework, wanted)
+    if refusal is None and (run.terminating if not is_new else expected is False):
+        refusal = (framework.dropped, "REASON_EXECUTOR_TERMINATED", "Executor has ended")
+    task_id, entry = task.task_id.value, TaskEntry(info=task)
+    effects: list[Effect] = [
+        note("Accepting", task=task_id, framework=run.framework_id, executor=run.executor_id)
+    ]
+    if refusal is not None:
+        alone = Run(
+            framework_id=run.framework_id,
+            executor=run.executor,
+            container_id=run.container_id if is_new else state.new_id(),
+            phase="OVER",
+            on_disk=False,
+            tasks={task_id: entry},
+        )
+        framework.runs[alone.container_id] = alone
+        if is_new:
+            effects += endings.tell_exited(state, run, -1)
+        return effects + refuse(state, now, alone, entry, refusal)
+    run.tasks[task_id] = entry
+    if is_new:
+        framework.runs[run.container_id] = state.runs[run.container_id] = run
+        return [*effects, _save_run(state, framework, run, task)]
+    return [
+        *effects,
+        state.save(TaskSaved(run.container_id, task_id), _task_record(state, run, task)),
+    ]
 
 
-def _refusal(state: State, framework: Framework, task: TaskInfo) -> executors.Refusal | None:
-    dropped: TaskState = "TASK_DROPPED" if framework.can("PARTITION_AWARE") else "TASK_LOST"
+def refusal_of(state: State, framework: Framework, task: TaskInfo) -> executors.Refusal | None:
+    """Why a task is not run, resources apart; None if it is."""
+    dropped = framework.dropped
     if task.agent_id != state.own_id:
         text = f"Task is meant for agent {task.agent_id.value}, this is {state.own_id.value}"
         return (dropped, "REASON_INVALID_OFFERS", text)
@@ -87,20 +128,23 @@ def _refusal(state: State, framework: Framework, task: TaskInfo) -> executors.Re
         return (dropped, "REASON_EXECUTOR_TERMINATED", "Agent or framework is shutting down")
     if state.drain is not None:
         return (dropped, "REASON_AGENT_DRAINING", "Agent is draining")
-    refusal = executors.why_not(task, state.settings)
-    if refusal is not None:
-        return refusal
-    held = [e.info.resources for run in state.live_runs() for e in run.tasks.values()]
+    return executors.why_not(task, state.settings)
+
+
+def _misfit(
+    state: State, framework: Framework, wanted: tuple[Resource, ...]
+) -> executors.Refusal | None:
     try:
-        why = why_not_fit(state.settings.resources, held, task.resources)
+        why = why_not_fit(state.settings.resources, state.in_use(), wanted)
     except WireError as error:
         return ("TASK_ERROR", "REASON_TASK_INVALID", f"Resources: {error}")
-    return (dropped, "REASON_INVALID_OFFERS", why) if why is not None else None
+    return (framework.dropped, "REASON_INVALID_OFFERS", why) if why is not None else None
 
 
-def _refuse(
+def refuse(
     state: State, now: float, run: Run, entry: TaskEntry, refusal: executors.Refusal
 ) -> list[Effect]:
+    """Report that a task is not run; its run is over before it began."""
     run.phase = "OVER"
     state.runs.pop(run.container_id, None)
     status = updates.make_status(
@@ -110,17 +154,42 @@ def _refuse(
     return updates.report(state, now, run, entry, status)
 
 
-def _save_run(state: State, framework: Framework, run: Run, task: TaskInfo) -> Effect:
+def executor_records(state: State, framework: Framework, run: Run) -> list[Put]:
+    """What is written of a run before its first task."""
     agent = state.own_id.value
     ids = (agent, run.framework_id, run.executor_id, run.container_id)
-    ops = [
-        Put(f"{layout.run_dir(*ids)}/executor.info", layout.frame(run.executor)),
-        Put(f"{layout.task_dir(*ids, task.task_id.value)}/task.info", layout.frame(task)),
-    ]
+    ops = [Put(f"{layout.run_dir(*ids)}/executor.info", layout.frame(run.executor))]
     if not framework.on_disk:
         path = layout.framework_info(agent, run.framework_id)
         ops.insert(0, Put(path, layout.frame(framework.info)))
-    return state.save(RunSaved(run.container_id), *ops)
+    return ops
+
+
+def _task_record(state: State, run: Run, task: TaskInfo) -> Put:
+    ids = (state.own_id.value, run.framework_id, run.executor_id, run.container_id)
+    return Put(f"{layout.task_dir(*ids, task.task_id.value)}/task.info", layout.frame(task))
+
+
+def _save_run(state: State, framework: Framework, run: Run, task: TaskInfo) -> Effect:
+    ops = executor_records(state, framework, run)
+    return state.save(RunSaved(run.container_id), *ops, _task_record(state, run, task))
+
+
+def task_saved(state: State, now: float, what: TaskSaved, error: str | None) -> list[Effect]:
+    """A further task of a running executor is on disk: the executor may have it."""
+    run = state.runs.get(what.container_id)
+    entry = run.tasks.get(what.task_id) if run is not None else None
+    if run is None or entry is None:
+        return []
+    if error is not None and entry.state not in TERMINAL_STATES:
+        framework = state.frameworks[run.framework_id]
+        text = f"Task cannot be recorded in work_dir {state.settings.work_dir}: {error}"
+        return endings.end_entry(
+            state, now, run, entry, framework.dropped, "REASON_CONTAINER_LAUNCH_FAILED", text,
+            "SOURCE_AGENT",
+        )  # fmt: skip
+    entry.saved = True
+    return custom.deliver(run)
 
 
 def run_saved(state: State, now: float, what: RunSaved, error: str | None) -> list[Effect]:
@@ -128,26 +197,39 @@ def run_saved(state: State, now: float, what: RunSaved, error: str | None) -> li
     run = state.runs.get(what.container_id)
     if run is None or run.phase != "SAVING":
         return []
-    framework, entry = state.frameworks[run.framework_id], run.only_task
+    framework = state.frameworks[run.framework_id]
     if error is not None:
-        run.on_disk = False
-        state.count("container_launch_errors")
-        dropped: TaskState = "TASK_DROPPED" if framework.can("PARTITION_AWARE") else "TASK_LOST"
-        text = f"Task cannot be recorded in work_dir {state.settings.work_dir}: {error}"
-        return _refuse(state, now, run, entry, (dropped, "REASON_CONTAINER_LAUNCH_FAILED", text))
+        return _unrecorded(state, now, framework, run, error)
     framework.on_disk = True
     if run.silent:
         run.phase = "OVER"
         return endings.forget(state, run)
-    if entry.kill is not None:
+    for entry in run.tasks.values():
+        entry.saved = True
+    if run.is_custom and run.terminating:
+        return endings.executor_over(state, now, run)
+    if not run.is_custom and run.only_task.kill is not None:
         return endings.killed_before_launch(state, now, run)
-    task = entry.info
-    if task.command is not None and task.command.uris:
+    process = executors.process_of(state, run)
+    if process.command is not None and process.command.uris:
         run.phase = "FETCHING"
-        user = executors.user_of(framework.info, task, state.settings)
+        user = executors.user_of(framework.info, process, state.settings)
         sandbox = executors.sandbox_of(state, run)
-        return [Fetch(run.container_id, sandbox, user, task.command.uris)]
+        return [Fetch(run.container_id, sandbox, user, process.command.uris)]
     return _launch(state, now, framework, run)
+
+
+def _unrecorded(
+    state: State, now: float, framework: Framework, run: Run, error: str
+) -> list[Effect]:
+    run.on_disk = False
+    state.count("container_launch_errors")
+    text = f"Task cannot be recorded in work_dir {state.settings.work_dir}: {error}"
+    if run.is_custom:
+        run.verdict = Verdict(framework.dropped, "REASON_CONTAINER_LAUNCH_FAILED", text)
+        return endings.executor_over(state, now, run)
+    refusal: executors.Refusal = (framework.dropped, "REASON_CONTAINER_LAUNCH_FAILED", text)
+    return refuse(state, now, run, run.only_task, refusal)
 
 
 def fetched(state: State, now: float, event: Fetched) -> list[Effect]:
@@ -161,10 +243,11 @@ def fetched(state: State, now: float, event: Fetched) -> list[Effect]:
 def _launch(state: State, now: float, framework: Framework, run: Run) -> list[Effect]:
     run.phase = "LAUNCHING"
     run.started_at = now
-    entry = run.only_task
-    starting = updates.make_status(state, now, run, entry, "TASK_STARTING")
-    effects: list[Effect] = [Launch(executors.run_spec(state, framework, run, entry))]
-    return effects + updates.report(state, now, run, entry, starting)
+    effects: list[Effect] = [Launch(executors.run_spec(state, framework, run))]
+    if run.is_custom:
+        return effects + custom.started(state, now, run)
+    starting = updates.make_status(state, now, run, run.only_task, "TASK_STARTING")
+    return effects + updates.report(state, now, run, run.only_task, starting)
 
 
 def fetch_failed(state: State, now: float, event: FetchFailed) -> list[Effect]:
@@ -183,6 +266,10 @@ def _not_launched(state: State, now: float, container_id: str, error: str) -> li
     if run is None or run.phase not in {"FETCHING", "LAUNCHING"}:
         return []
     state.count("container_launch_errors")
+    if run.is_custom:
+        text = f"Failed to launch container: {error}"
+        run.verdict = Verdict("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED", text)
+        return endings.executor_over(state, now, run)
     if run.silent:
         run.phase = "OVER"
         return endings.forget(state, run)
@@ -201,7 +288,7 @@ def launched(state: State, now: float, event: Launched) -> list[Effect]:
         return []
     run.phase = "RUNNING"
     run.pid, run.ips = event.pid, event.ips
-    if run.silent:
+    if run.silent or run.is_custom:
         return kills.kill_now(state, now, run)
     return now_running(state, now, run, event.data) + kills.kill_now(state, now, run)
 

@@ -76,6 +76,12 @@ def updates_path(state: State, run: Run, task_id: str) -> str | None:
     return f"{where}/task.updates"
 
 
+def container_id_of(text: str) -> ContainerID:
+    """The container of a run; that of a task group's task, `parent.child`, names its parent."""
+    parent, dot, own = text.rpartition(".")
+    return ContainerID(own, ContainerID(parent) if dot else None)
+
+
 def make_status(
     state: State,
     now: float,
@@ -107,7 +113,7 @@ def make_status(
         check_status=check_status,
         labels=entry.info.labels if source == "SOURCE_EXECUTOR" else None,
         container_status=ContainerStatus(
-            container_id=ContainerID(run.container_id),
+            container_id=container_id_of(run.container_id),
             network_infos=(NetworkInfo(ip_addresses=addresses),),
             executor_pid=run.pid,
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mesostk.agent import executors, registration
+from mesostk.agent import executors, registration, updates
 from mesostk.agent.fitting import Amounts
 from mesostk.agent.state import Framework, Run, State
 from mesostk.resources.resources import Resources
@@ -17,7 +17,7 @@ from mesostk.wire.legacy import (
     queued_task_view,
     task_view,
 )
-from mesostk.wire.mesos import TERMINAL_STATES, ContainerID, ContainerStatus
+from mesostk.wire.mesos import TERMINAL_STATES, ContainerStatus
 
 View = dict[str, Any]
 
@@ -64,7 +64,9 @@ def state_view(state: State, flags: Mapping[str, str], build: View, leader: str 
 
 def _framework(state: State, framework: Framework) -> View:
     view = framework_view(framework.info)
-    view["executors"] = [_executor(state, run) for run in framework.runs.values()]
+    view["executors"] = [
+        _executor(state, run) for run in framework.runs.values() if run.parent_id is None
+    ]
     view["completed_executors"] = [_executor(state, run) for run in framework.completed]
     return view
 
@@ -73,24 +75,29 @@ def _executor(state: State, run: Run) -> View:
     directory = f"{state.settings.work_dir}/{executors.sandbox_of(state, run)}"
     view = agent_executor_view(run.executor, run.container_id, directory)
     view["tasks"], view["queued_tasks"], view["completed_tasks"] = [], [], []
-    for entry in run.tasks.values():
-        if entry.state == "TASK_STAGING":
-            view["queued_tasks"].append(queued_task_view(entry.info, run.framework_id))
-            continue
-        kind = "completed_tasks" if entry.state in TERMINAL_STATES else "tasks"
-        view[kind].append(task_view(registration.wire_task(state, run, entry)))
+    for member in (run, *run.nested.values()):
+        for entry in member.tasks.values():
+            if entry.state == "TASK_STAGING":
+                view["queued_tasks"].append(queued_task_view(entry.info, run.framework_id))
+                continue
+            kind = "completed_tasks" if entry.state in TERMINAL_STATES else "tasks"
+            view[kind].append(task_view(registration.wire_task(state, member, entry)))
+    for entry in run.completed:
+        view["completed_tasks"].append(task_view(registration.wire_task(state, run, entry)))
     return view
 
 
 def container_view(run: Run) -> View:
     """One entry of /containers, without its statistics."""
     return {
-        "container_id": run.container_id,
+        "container_id": run.container_id.rpartition(".")[2],
         "framework_id": run.framework_id,
         "executor_id": run.executor_id,
         "executor_name": run.executor.name if run.executor.name is not None else "",
         "source": run.executor.source if run.executor.source is not None else "",
-        "status": ContainerStatus(container_id=ContainerID(run.container_id), executor_pid=run.pid),
+        "status": ContainerStatus(
+            container_id=updates.container_id_of(run.container_id), executor_pid=run.pid
+        ),
     }
 
 

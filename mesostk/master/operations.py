@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from mesostk.master import tasks, validation
+from mesostk.master import groups, tasks, validation
 from mesostk.master.state import Agent, Executor, Framework, TaskRecord
 from mesostk.resources.resources import Resources
 from mesostk.wire import link, scheduler
@@ -25,6 +25,7 @@ from mesostk.wire.mesos import (
     Resource,
     StatusReason,
     Task,
+    TaskGroupInfo,
     TaskInfo,
     TaskState,
 )
@@ -57,7 +58,7 @@ def apply_all(
         _count(framework, operation)
         apply = _APPLY.get(operation.type) if operation.type is not None else None
         if apply is None:
-            _refuse_unsupported(master, now, batch, operation)
+            _refuse_unsupported(master, batch, operation)
         else:
             apply(master, now, batch, operation)
     return batch.pool
@@ -126,18 +127,12 @@ def drop(
     )
 
 
-def _refuse_unsupported(
-    master: Master, now: float, batch: Batch, operation: OfferOperation
-) -> None:
+def _refuse_unsupported(master: Master, batch: Batch, operation: OfferOperation) -> None:
     if operation.type is None or operation.type == "UNKNOWN":
         drop(master, batch.framework, batch.agent, operation, "Unknown operation type")
         return
     why = f"{operation.type} is not supported by this master"
-    if operation.type == "LAUNCH_GROUP":
-        for task in _tasks_of(operation):
-            _refuse_task(master, now, batch, task, why, "REASON_TASK_GROUP_INVALID")
-    else:
-        drop(master, batch.framework, batch.agent, operation, why)
+    drop(master, batch.framework, batch.agent, operation, why)
 
 
 def _tasks_of(operation: OfferOperation) -> Iterable[TaskInfo]:
@@ -171,19 +166,94 @@ def _launch(master: Master, now: float, batch: Batch, operation: OfferOperation)
 
 
 def _complete(batch: Batch, task: TaskInfo) -> TaskInfo:
-    """With what a framework may leave out: allocation role, the executor's framework."""
+    """With what a framework may leave out: allocation role, and of the executor type and owner."""
     executor = task.executor
     if executor is not None:
-        executor = replace(
-            executor,
-            framework_id=(
-                executor.framework_id
-                if executor.framework_id is not None
-                else tasks.framework_id_of(batch.framework)
-            ),
-            resources=_allocated(executor.resources, batch.role),
-        )
+        executor = _complete_executor(batch, executor)
     return replace(task, executor=executor, resources=_allocated(task.resources, batch.role))
+
+
+def _complete_executor(batch: Batch, executor: ExecutorInfo) -> ExecutorInfo:
+    owner = executor.framework_id
+    return replace(
+        executor,
+        type=executor.type if executor.type is not None else "CUSTOM",
+        framework_id=owner if owner is not None else tasks.framework_id_of(batch.framework),
+        resources=_allocated(executor.resources, batch.role),
+    )
+
+
+# -- LAUNCH_GROUP -------------------------------------------------------------------------------
+
+
+def _launch_group(master: Master, now: float, batch: Batch, operation: OfferOperation) -> None:
+    """All tasks of the group, or none: each is then told why."""
+    group = operation.launch_group
+    if group is None:
+        drop(master, batch.framework, batch.agent, operation, "Expecting 'launch_group'")
+        return
+    master.counters["messages_launch_tasks"] += 1
+    executor = group.executor
+    if executor.type is not None:
+        executor = _complete_executor(batch, executor)
+    infos = [
+        replace(task, executor=None, resources=_allocated(task.resources, batch.role))
+        for task in group.task_group.tasks
+    ]
+    why = (
+        "The LAUNCH_GROUP operation does not take an 'id'"
+        if operation.id is not None
+        else _group_error(batch, executor, group.task_group.tasks, infos)
+    )
+    if why is None:
+        why = _take_group(master, batch, executor, infos)
+    if why is not None:
+        for task in infos:
+            _refuse_task(master, now, batch, task, why, "REASON_TASK_GROUP_INVALID")
+
+
+def _group_error(
+    batch: Batch, executor: ExecutorInfo, given: Sequence[TaskInfo], infos: Sequence[TaskInfo]
+) -> str | None:
+    for task in given:
+        if task.executor is not None and task.executor.executor_id != executor.executor_id:
+            return f"Task '{task.task_id.value}' has another 'executor' than its group"
+    return groups.group_error(executor, infos, batch.framework, batch.agent)
+
+
+def _take_group(
+    master: Master, batch: Batch, executor: ExecutorInfo, infos: Sequence[TaskInfo]
+) -> str | None:
+    """Take the group's resources from the pool, book it and send it; or say why not."""
+    framework, agent = batch.framework, batch.agent
+    new_executor = _new_executor(batch, executor)
+    needed = Resources.sum(Resources.of(task.resources) for task in infos)
+    if new_executor is not None:
+        needed += new_executor.held
+    if not batch.pool.contains(needed):
+        return f"Task group uses more resources {needed} than available {batch.pool}"
+    batch.pool -= needed
+    if new_executor is not None:
+        tasks.add_executor(master, agent, framework, new_executor)
+    members = [replace(task, executor=executor) for task in infos]
+    for task in members:
+        held = Resources.of(task.resources)
+        tasks.add(master, agent, framework, TaskRecord(_task_of(framework, task), batch.role, held))
+    master.note(
+        "Launching",
+        group=",".join(task.task_id.value for task in members),
+        framework=framework.id,
+        agent=agent.id,
+        resources=needed.unallocate(),
+    )
+    message = link.RunGroup(
+        framework=framework.info,
+        executor=executor,
+        task_group=TaskGroupInfo(tasks=tuple(infos)),
+        launch_executor=new_executor is not None,
+    )
+    tasks.agents_send(master, agent, message)
+    return None
 
 
 def _allocated(resources: tuple[Resource, ...], role: str) -> tuple[Resource, ...]:
@@ -215,7 +285,12 @@ def _launch_one(master: Master, batch: Batch, info: TaskInfo) -> str | None:
         agent=agent.id,
         resources=held.unallocate(),
     )
-    tasks.agents_send(master, agent, link.RunTask(framework=framework.info, task=info))
+    message = link.RunTask(
+        framework=framework.info,
+        task=info,
+        launch_executor=None if info.executor is None else new_executor is not None,
+    )
+    tasks.agents_send(master, agent, message)
     return None
 
 
@@ -231,7 +306,9 @@ def _new_executor(batch: Batch, info: ExecutorInfo | None) -> Executor | None:
 def _task_of(framework: Framework, info: TaskInfo) -> Task:
     """What the master shows of a task that was just accepted."""
     user = framework.info.user
-    command = info.command if info.executor is None else info.executor.command
+    command = info.command
+    if command is None and info.executor is not None:
+        command = info.executor.command
     if command is not None and command.user is not None:
         user = command.user
     return Task(
@@ -276,4 +353,5 @@ def _refuse_task(
 
 _APPLY: dict[str, Callable[[Master, float, Batch, OfferOperation], None]] = {
     "LAUNCH": _launch,
+    "LAUNCH_GROUP": _launch_group,
 }

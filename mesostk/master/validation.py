@@ -192,8 +192,13 @@ def id_error(text: str) -> str | None:
 # -- tasks --------------------------------------------------------------------------------------
 
 
-def task_error(task: TaskInfo, framework: Framework, agent: Agent) -> str | None:
-    """The first objection to a task, its resources completed; the pool is not looked at here."""
+def task_error(
+    task: TaskInfo, framework: Framework, agent: Agent, *, in_group: bool = False
+) -> str | None:
+    """The first objection to a task, its resources completed; the pool is not looked at here.
+
+    A task `in_group` names no executor; that of the group is looked at by `groups`.
+    """
     task_id = task.task_id.value
     why = id_error(task_id)
     if why is not None:
@@ -212,7 +217,7 @@ def task_error(task: TaskInfo, framework: Framework, agent: Agent) -> str | None
         or _command_error("Task's 'CommandInfo'", task.command)
         or _container_error("Task's 'ContainerInfo'", task.container)
         or _limits_error(task, agent)
-        or _what_runs_error(task, framework, agent)
+        or (None if in_group else _what_runs_error(task, framework, agent))
     )
 
 
@@ -404,16 +409,19 @@ def _what_runs_error(task: TaskInfo, framework: Framework, agent: Agent) -> str 
         return "'share_cgroups' may only be false for tasks of a task group"
     if task.executor is None:
         return None
-    return _executor_error(task.executor, framework, agent)
+    return executor_error(task.executor, framework, agent)
 
 
-def _executor_error(executor: ExecutorInfo, framework: Framework, agent: Agent) -> str | None:
+def executor_error(
+    executor: ExecutorInfo, framework: Framework, agent: Agent, *, of_group: bool = False
+) -> str | None:
+    """The first objection to the executor of a task or, `of_group`, of a task group."""
     why = id_error(executor.executor_id.value)
     if why is not None:
         return f"Executor ID is invalid: {why}"
-    if executor.type not in {None, "CUSTOM"}:
+    if not of_group and executor.type not in {None, "CUSTOM"}:
         return f"'ExecutorInfo.type' is {executor.type}, a LAUNCH takes CUSTOM only"
-    if executor.command is None:
+    if executor.type != "DEFAULT" and executor.command is None:
         return "'ExecutorInfo.command' must be set for 'CUSTOM' executor"
     if executor.framework_id is not None and executor.framework_id.value != framework.id:
         return (

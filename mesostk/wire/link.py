@@ -167,14 +167,19 @@ class Registered(Down, frozen=True, kw_only=True, tag="REGISTERED"):
 
 
 class RunTask(Down, frozen=True, kw_only=True, tag="RUN_TASK"):
+    """`launch_executor`: whether the task's executor is to be started, or runs already; a task of
+    an executor that has ended meanwhile is dropped. None for a command task."""
+
     framework: FrameworkInfo
     task: TaskInfo
+    launch_executor: bool | None = None
 
 
 class RunGroup(Down, frozen=True, kw_only=True, tag="RUN_GROUP"):
     framework: FrameworkInfo
     executor: ExecutorInfo
     task_group: TaskGroupInfo
+    launch_executor: bool | None = None
 
 
 class Kill(Down, frozen=True, kw_only=True, tag="KILL"):

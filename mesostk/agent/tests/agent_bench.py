@@ -123,7 +123,8 @@ class SimDisk:
             case Link(path, target):
                 self.links[path] = target
             case Delete(path):
-                self.files.pop(path, None)
+                for name in [n for n in self.files if n == path or n.startswith(f"{path}/")]:
+                    del self.files[name]
                 self.links.pop(path, None)
 
     def recover(self, boot: str = BOOT) -> recovery.Found:
@@ -143,12 +144,12 @@ class Bench:
         self.is_full = False
         self.hold_disk = False
         self.held: deque[Checkpoint] = deque()
-        self.seed = seed
+        self.rng = random.Random(seed)
         self.start({})
 
     def start(self, seen: dict[str, RunSeen], boot: str = BOOT) -> None:
         """A new agent process on the same disk."""
-        self.core = Agent(self.settings, random.Random(self.seed))
+        self.core = Agent(self.settings, random.Random(self.rng.random()))
         self.effects: list[Effect] = []
         self.feed(WallClock(1e9))
         for event in self.disk.recover(boot).events(seen):

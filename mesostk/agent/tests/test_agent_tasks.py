@@ -273,7 +273,7 @@ def test_resources_in_use_are_not_given_twice(bench: Bench) -> None:
         (
             {"executor": ExecutorInfo(executor_id=ExecutorID("e")), "command": None},
             "TASK_ERROR",
-            "this agent runs command tasks only",
+            "Executor 'e' has no 'command'",
         ),
         ({"command": CommandInfo()}, "TASK_ERROR", "has no 'value'"),
         ({"command": None}, "TASK_ERROR", "neither 'command' nor 'executor'"),
