@@ -42,6 +42,7 @@ from mesostk.marathon.events import (
     RestartApp,
 )
 from mesostk.marathon.explaining import of_step
+from mesostk.marathon.grouprecords import assemble
 from mesostk.marathon.groups import Group
 from mesostk.marathon.instances import Instance
 from mesostk.marathon.preview import preview
@@ -278,9 +279,7 @@ def group_at(state: State, id: str, version: str) -> Group:
     """The group `id` as it was in `version`; Refused (404) where that is not kept."""
     if version not in state.group_versions.get(id, {}):
         raise Refused(404, f"Group '{id}' does not exist in version {version}")
-    nodes = {(i, v): node for i, of in state.group_versions.items() for v, node in of.items()}
-    definitions = {(i, v): app for i, of in state.versions.items() for v, app in of.items()}
-    group, missing = groups.assemble(nodes, definitions, version, id)
+    group, missing = assemble(state.group_versions, state.shards, state.versions, version, id)
     if missing:
         raise Refused(404, f"Group '{id}' in version {version} is no longer complete: {missing}")
     return group

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from mesostk.base.core import Put
-from mesostk.marathon import groups, plan, repository, rollout
+from mesostk.marathon import collecting, grouprecords, groups, plan, repository, rollout
 from mesostk.marathon.groups import Group
 from mesostk.marathon.instances import TERMINAL, Condition, Goal, Instance
 from mesostk.marathon.paths import safe
@@ -77,9 +77,9 @@ def change_root(
     where another deployment holds an affected app and `force` is not given, 403 with too many
     deployments, 422 for an unsound tree. Nothing has changed then.
     """
-    groups.refuse_invalid(root)
+    depth = groups.refuse_invalid(root)
     changed = plan.changes(state.root, root)
-    steps = plan.steps(state.root, root)
+    steps = plan.steps_of(changed, depth)
     blockers = {state.locks[id] for id in changed if id in state.locks}
     if blockers and not force:
         raise locked(sorted(blockers))
@@ -121,7 +121,12 @@ def _store_root(state: State, turn: Turn, root: Group, apps: Iterable[AppDefinit
             of_app[app.version] = app
             path = repository.app_path(app.id, app.version)
             turn.prepare([Put(path, repository.write(app))])
-    for node in groups.changed_nodes(state.root, root):
+    written = grouprecords.changed(state.root, root, state.group_versions)
+    for part in written.shards:
+        state.shards[part.id, part.shard, part.version] = part
+        path = repository.shard_path(part.id, part.shard, part.version)
+        turn.prepare([Put(path, repository.write(part))])
+    for node in written.nodes:
         state.group_versions.setdefault(node.id, {})[node.version] = node
         path = repository.group_path(node.id, node.version)
         turn.prepare([Put(path, repository.write(node))])
@@ -197,36 +202,11 @@ def _finish(state: State, turn: Turn, deployment: Deployment) -> None:
     turn.note("Deployed", id=deployment.id)
     _release(state, turn, deployment)
     turn.emit(_success(turn, deployment))
-    for id in deployment.after:
-        _collect_versions(state, turn, id)
-    for group in groups.walk(state.root):
-        _collect_group_versions(state, turn, group)
+    collecting.after(state, turn, deployment)
 
 
 def _success(turn: Turn, deployment: Deployment) -> DeploymentSuccess:
     return DeploymentSuccess(timestamp=turn.at, id=deployment.id, plan=plan_view(deployment))
-
-
-def _collect_versions(state: State, turn: Turn, app_id: str) -> None:
-    """Drop versions that nothing refers to: all of a deleted app, beyond the newest few else."""
-    known = state.versions.get(app_id, {})
-    kept = {instance.version for instance in state.of_app(app_id)}
-    if app_id in state.apps:
-        kept.add(state.apps[app_id].version or "")
-        kept.update(sorted(known)[-state.settings.max_versions :])
-    for version in [version for version in known if version not in kept]:
-        del known[version]
-        turn.delete(repository.app_path(app_id, version))
-    if not known:
-        state.versions.pop(app_id, None)
-
-
-def _collect_group_versions(state: State, turn: Turn, group: Group) -> None:
-    known = state.group_versions.get(group.id, {})
-    for version in sorted(known)[: -state.settings.max_versions]:
-        if version != group.version:
-            del known[version]
-            turn.delete(repository.group_path(group.id, version))
 
 
 # -- settling ---------------------------------------------------------------------------------

@@ -5,20 +5,19 @@
     Root "/" v7 ── apps {/web: v7} ── groups {/prod: v5} ── /prod v5 ── apps {/prod/db: v3} …
                                              └── untouched subtrees are shared by old and new root
 
-In the store a group is a `GroupNode` of references; `changed_nodes` tells which ones a change must
-write (only the path from the changed place to the root), `assemble` builds the tree from them.
+How a tree is stored: `grouprecords`.
 Sources: spec/marathon §1.6 (groups), §3.1 (dependencies).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from mesostk.marathon import paths
 from mesostk.marathon.refusal import Refused, invalid
-from mesostk.wire.marathon import AppDefinition, GroupNode
+from mesostk.wire.marathon import AppDefinition
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,21 +72,26 @@ def walk(group: Group) -> Iterator[Group]:
 
 
 def put_app(root: Group, app: AppDefinition, version: str) -> Group:
-    """`root` with `app` in it, its groups made where missing; every group on the way is `version`.
-
-    Raises `Refused` (422) where a group has the app's id, or an app the id of one of its groups.
-    """
-    if find(root, app.id) is not None:
-        raise same_path(app.id)
-    parent = _grown(root, paths.parent(app.id))
-    changed = msgspec.structs.replace(parent, apps={**parent.apps, app.id: app})
-    return put_group(root, changed, version)
+    """`put_apps` for one."""
+    return put_apps(root, (app,), version)
 
 
 def put_apps(root: Group, changed: Iterable[AppDefinition], version: str) -> Group:
-    """`put_app` for several."""
+    """`root` with the apps in it, their groups made where missing; each on the way is `version`.
+
+    Raises `Refused` (422) where a group has the app's id, or an app the id of one of its groups.
+    """
+    by_parent: dict[str, list[AppDefinition]] = {}
     for each in changed:
-        root = put_app(root, each, version)
+        by_parent.setdefault(paths.parent(each.id), []).append(each)
+    for parent, children in by_parent.items():
+        for each in children:
+            if find(root, each.id) is not None:
+                raise same_path(each.id)
+        # All at once: a copy of the group's apps for each would cost n².
+        grown = _grown(root, parent)
+        more = {**grown.apps, **{each.id: each for each in children}}
+        root = put_group(root, msgspec.structs.replace(grown, apps=more), version)
     return root
 
 
@@ -147,18 +151,19 @@ def dependencies(root: Group) -> dict[str, frozenset[str]]:
     """
     inherited: dict[str, frozenset[str]] = {}
     named: dict[str, frozenset[str]] = {}
+    nothing: frozenset[str] = frozenset()
     for group in walk(root):
-        above = inherited.get(paths.parent(group.id), frozenset())
-        inherited[group.id] = above | frozenset(group.dependencies)
-        for each in group.apps.values():
-            named[each.id] = inherited[group.id] | frozenset(each.dependencies)
+        above = inherited.get(paths.parent(group.id), nothing)
+        here = inherited[group.id] = above | frozenset(group.dependencies)
+        for id, each in group.apps.items():
+            named[id] = here | frozenset(each.dependencies) if each.dependencies else here
     members: dict[str, frozenset[str]] = {}
-    for id in {id for wanted in named.values() for id in wanted}:
+    for id in {id for wanted in set(named.values()) for id in wanted}:
         group_named = find(root, id)
         found = (each.id for each in apps(group_named)) if group_named is not None else (id,)
         members[id] = frozenset(found) & named.keys()
     return {
-        id: frozenset(member for each in wanted for member in members[each])
+        id: frozenset(member for each in wanted for member in members[each]) if wanted else nothing
         for id, wanted in named.items()
     }
 
@@ -168,17 +173,17 @@ def layers(root: Group) -> dict[str, int]:
 
     Raises `Refused` (422) where apps wait for each other.
     """
-    waiting = {id: set(wanted) for id, wanted in dependencies(root).items()}
-    dependents: dict[str, list[str]] = {id: [] for id in waiting}
+    wanted_by = dependencies(root)
+    waiting = {id: set(wanted) for id, wanted in wanted_by.items() if wanted}
+    depth = dict.fromkeys((id for id, wanted in wanted_by.items() if not wanted), 0)
+    dependents: dict[str, list[str]] = {}
     for id, wanted in waiting.items():
         for dependency in wanted:
-            dependents[dependency].append(id)
-    depth: dict[str, int] = {}
-    ready = [id for id, wanted in waiting.items() if not wanted]
+            dependents.setdefault(dependency, []).append(id)
+    ready = [id for id in dependents if id in depth]
     while ready:
         id = ready.pop()
-        depth.setdefault(id, 0)
-        for dependent in dependents[id]:
+        for dependent in dependents.get(id, ()):
             depth[dependent] = max(depth.get(dependent, 0), depth[id] + 1)
             waiting[dependent].discard(id)
             if not waiting[dependent]:
@@ -189,89 +194,37 @@ def layers(root: Group) -> dict[str, int]:
     return depth
 
 
-def refuse_invalid(root: Group) -> None:
-    """Raise `Refused` (422) unless the tree as a whole is sound.
+def refuse_invalid(root: Group) -> dict[str, int]:
+    """`layers`; raises `Refused` (422) unless the tree as a whole is sound.
 
     Children are below their group, no app shares its id with a group, dependencies exist and are
     free of cycles, roles are enforced on top-level groups only.
     """
     known = {group.id for group in walk(root)}
     app_ids = {each.id for each in apps(root)}
-    every = known | app_ids
     for clash in sorted(known & app_ids):
         raise same_path(clash)
     for group in walk(root):
+        # Ids hold no empty segment: what begins with the group's and has one more slash is below.
+        below = "/" if group.id == paths.ROOT else group.id + "/"
+        depth = below.count("/")
         for child in (*group.apps, *group.groups):
-            if paths.parent(child) != group.id:
+            if not child.startswith(below) or child.count("/") != depth:
                 raise invalid("/", f"'{child}' is not a direct child of group '{group.id}'")
         if group.enforce_role and len(paths.segments(group.id)) != 1:
             raise invalid("/enforceRole", "can only be set on top-level groups")
-        _refuse_unknown(group.id, group.dependencies, every)
+        _refuse_unknown(group.id, group.dependencies, known, app_ids)
         for each in group.apps.values():
-            _refuse_unknown(each.id, each.dependencies, every)
-    layers(root)
+            if each.dependencies:
+                _refuse_unknown(each.id, each.dependencies, known, app_ids)
+    return layers(root)
 
 
-def _refuse_unknown(id: str, wanted: Iterable[str], known: set[str]) -> None:
+def _refuse_unknown(
+    id: str, wanted: Iterable[str], known_groups: set[str], known_apps: set[str]
+) -> None:
     for dependency in wanted:
-        if dependency not in known:
+        if dependency not in known_groups and dependency not in known_apps:
             raise invalid(
                 "/dependencies", f"'{id}' depends on '{dependency}', which does not exist"
             )
-
-
-# -- records ----------------------------------------------------------------------------------
-
-
-def node(group: Group) -> GroupNode:
-    """The stored form: references by version."""
-    return GroupNode(
-        id=group.id,
-        version=group.version,
-        apps={id: app.version or "" for id, app in group.apps.items()},
-        groups={id: child.version for id, child in group.groups.items()},
-        dependencies=group.dependencies,
-        enforce_role=group.enforce_role,
-    )
-
-
-def changed_nodes(old: Group, new: Group) -> list[GroupNode]:
-    """The group records that `new` needs and `old` did not have."""
-    had = {(group.id, group.version) for group in walk(old)}
-    return [node(group) for group in walk(new) if (group.id, group.version) not in had]
-
-
-def assemble(
-    nodes: Mapping[tuple[str, str], GroupNode],
-    definitions: Mapping[tuple[str, str], AppDefinition],
-    version: str,
-    id: str = paths.ROOT,
-) -> tuple[Group, list[str]]:
-    """The tree below record (`id`, `version`), and what it refers to but was not found."""
-    stored = nodes.get((id, version))
-    if stored is None:
-        return Group(id=id, version=version), [f"group {id} {version}"]
-    missing: list[str] = []
-    found: dict[str, AppDefinition] = {}
-    for app_id, app_version in stored.apps.items():
-        definition = definitions.get((app_id, app_version))
-        if definition is None:
-            missing.append(f"app {app_id} {app_version}")
-        else:
-            found[app_id] = definition
-    children: dict[str, Group] = {}
-    for child_id, child_version in stored.groups.items():
-        if paths.parent(child_id) != id:
-            missing.append(f"group {child_id} is no child of {id}")
-            continue
-        children[child_id], lost = assemble(nodes, definitions, child_version, child_id)
-        missing += lost
-    group = Group(
-        id=id,
-        version=version,
-        apps=found,
-        groups=children,
-        dependencies=stored.dependencies,
-        enforce_role=stored.enforce_role,
-    )
-    return group, missing

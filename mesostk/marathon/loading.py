@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mesostk.marathon import callbacks, deploying, groups, paths, probing, repository, tracking
+from mesostk.marathon import callbacks, collecting, deploying, paths, probing, repository, tracking
+from mesostk.marathon.grouprecords import ShardKey, assemble
 from mesostk.marathon.groups import EMPTY, Group
 from mesostk.marathon.instances import Goal
 from mesostk.marathon.repository import Deployment, Records
 from mesostk.marathon.state import State, Turn
-from mesostk.wire.marathon import AppDefinition, GroupNode
+from mesostk.wire.marathon import AppDefinition, GroupNode, GroupShard
 from mesostk.wire.mesos import FrameworkId
 
 
@@ -29,6 +30,7 @@ def load(state: State, turn: Turn, stored: Mapping[str, bytes]) -> None:
         state.framework_id = FrameworkId(records.framework_id)
     state.versions = records.apps
     state.group_versions = records.groups
+    state.shards = records.shards
     versions = [version for of_app in records.apps.values() for version in of_app]
     versions += [version for of_group in records.groups.values() for version in of_group]
     state.last_version = max(versions, default=None)
@@ -38,6 +40,7 @@ def load(state: State, turn: Turn, stored: Mapping[str, bytes]) -> None:
     _take_instances(state, turn, records)
     _take_failures(state, turn, records)
     state.audit = {entry.timestamp: entry for entry in records.audit}
+    collecting.sweep(state, turn)
     callbacks.begin(state, turn, records.callbacks)
     state.loaded = True
     turn.note(
@@ -91,23 +94,21 @@ def _root(state: State, records: Records, turn: Turn) -> Group:
             return EMPTY
         # The newest root is at most one unanswered change away from the one that counted.
         records.root_version = max(of_root)
-    nodes: dict[tuple[str, str], GroupNode] = {
-        (id, version): node for id, of in records.groups.items() for version, node in of.items()
-    }
-    definitions: dict[tuple[str, str], AppDefinition] = {
-        (id, version): app for id, of in records.apps.items() for version, app in of.items()
-    }
-    root, missing = groups.assemble(nodes, definitions, records.root_version)
+    root, missing = assemble(records.groups, records.shards, records.apps, records.root_version)
     if not missing:
         return root
+    # Stand-ins are for this tree only, no versions that anyone could ask for.
+    nodes = {id: dict(of) for id, of in records.groups.items()}
+    shards = dict(records.shards)
+    definitions = {id: dict(of) for id, of in records.apps.items()}
     for what in missing:
         turn.note("Falling back to the newest readable version", "ERROR", instead_of=what)
-        _mend(records, nodes, definitions, what)
-    mended, still = groups.assemble(nodes, definitions, records.root_version)
+        _mend(nodes, shards, definitions, what)
+    mended, still = assemble(nodes, shards, definitions, records.root_version)
     for what in still:
         turn.note("Nothing to fall back to", "ERROR", instead_of=what)
         kind, _, rest = what.partition(" ")
-        if kind == "group":
+        if kind in {"group", "shard"}:
             lost = rest.partition(" ")[0]
             inside = (id for id in records.apps if paths.is_below(id, lost))
             state.quarantined.update(paths.safe(id) for id in inside)
@@ -115,15 +116,19 @@ def _root(state: State, records: Records, turn: Turn) -> Group:
 
 
 def _mend(
-    records: Records,
-    nodes: dict[tuple[str, str], GroupNode],
-    definitions: dict[tuple[str, str], AppDefinition],
+    nodes: dict[str, dict[str, GroupNode]],
+    shards: dict[ShardKey, GroupShard],
+    definitions: dict[str, dict[str, AppDefinition]],
     what: str,
 ) -> None:
     """Stand the newest known version in for what `assemble` did not find: `app /x v1`."""
     kind, _, rest = what.partition(" ")
-    id, _, version = rest.partition(" ")
-    if kind == "app" and records.apps.get(id):
-        definitions[(id, version)] = records.apps[id][max(records.apps[id])]
-    elif kind == "group" and records.groups.get(id):
-        nodes[(id, version)] = records.groups[id][max(records.groups[id])]
+    id, *shard, version = rest.split(" ")
+    if kind == "app" and definitions.get(id):
+        definitions[id][version] = definitions[id][max(definitions[id])]
+    elif kind == "group" and nodes.get(id):
+        nodes[id][version] = nodes[id][max(nodes[id])]
+    elif kind == "shard" and shard:
+        known = [key for key in shards if key[:2] == (id, shard[0])]
+        if known:
+            shards[id, shard[0], version] = shards[max(known)]

@@ -10,6 +10,8 @@ Source: spec/marathon §3.1, §1.11.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from mesostk.marathon import groups
@@ -27,13 +29,33 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 def changes(old: Group, new: Group) -> dict[str, Change]:
     """Every app that differs, by id; also one that only got a new version (a restart)."""
-    before = {app.id: app for app in groups.apps(old)}
-    after = {app.id: app for app in groups.apps(new)}
-    return {
-        id: Change(before=before.get(id), after=after.get(id))
-        for id in sorted(before.keys() | after.keys())
-        if _differ(before.get(id), after.get(id))
-    }
+    before, after = _differing(old, new)
+    found = {}
+    for id in sorted(before.keys() | after.keys()):
+        change = Change(before=before.get(id), after=after.get(id))
+        if _differ(change.before, change.after):
+            found[id] = change
+    return found
+
+
+Apps = dict[str, AppDefinition]
+
+
+def _differing(old: Group | None, new: Group | None) -> tuple[Apps, Apps]:
+    """The apps of both sides but those that are the same object; shared subtrees are skipped."""
+    if old is new:
+        return {}, {}
+    had: Mapping[str, AppDefinition] = {} if old is None else old.apps
+    has: Mapping[str, AppDefinition] = {} if new is None else new.apps
+    before = {id: app for id, app in had.items() if has.get(id) is not app}
+    after = {id: app for id, app in has.items() if had.get(id) is not app}
+    groups_before: Mapping[str, Group] = {} if old is None else old.groups
+    groups_after: Mapping[str, Group] = {} if new is None else new.groups
+    for id in groups_before.keys() | groups_after.keys():
+        below = _differing(groups_before.get(id), groups_after.get(id))
+        before |= below[0]
+        after |= below[1]
+    return before, after
 
 
 def affected(old: Group, new: Group) -> frozenset[str]:
@@ -46,7 +68,11 @@ def steps(old: Group, new: Group) -> tuple[Step, ...]:
 
     Raises `Refused` (422) where the apps of `new` depend on each other in a circle.
     """
-    found = changes(old, new)
+    return steps_of(changes(old, new), groups.layers(new))
+
+
+def steps_of(found: Mapping[str, Change], depth: Mapping[str, int]) -> tuple[Step, ...]:
+    """`steps` for changes that are known already, with the layers of the new root."""
     stopped = [id for id, change in found.items() if change.after is None]
     started = [id for id, change in found.items() if change.before is None]
     plan = [
@@ -54,7 +80,6 @@ def steps(old: Group, new: Group) -> tuple[Step, ...]:
         Step(actions=tuple(Action(action="StartApplication", app=id) for id in started)),
     ]
     by_layer: dict[int, list[Action]] = {}
-    depth = groups.layers(new)
     for id, change in found.items():
         if change.after is not None:
             by_layer.setdefault(depth[id], []).append(_action(change.before, change.after))

@@ -5,6 +5,7 @@
     framework-id                       {"value": …}
     apps/<x>/<id>/<version>            one immutable AppDefinition
     groups/<x>/<id>/<version>          one immutable GroupNode: references, never whole apps
+    shards/<x>/<id>/<shard>/<version>  one immutable GroupShard: some apps of a very wide group
     root                               {"version": …}: the root group's version that counts
     deployments/<id>                   one running Deployment
     instances/<xx>/<id>                one Instance
@@ -26,12 +27,14 @@ from typing import TypeVar
 import msgspec
 
 from mesostk.marathon import paths
+from mesostk.marathon.grouprecords import ShardKey
 from mesostk.marathon.instances import Instance
 from mesostk.wire.marathon import (
     AppDefinition,
     AuditEntry,
     Callbacks,
     GroupNode,
+    GroupShard,
     Step,
     TaskFailure,
 )
@@ -90,6 +93,7 @@ class Records(msgspec.Struct, kw_only=True):
     root_version: str | None = None
     apps: dict[str, dict[str, AppDefinition]] = msgspec.field(default_factory=dict)
     groups: dict[str, dict[str, GroupNode]] = msgspec.field(default_factory=dict)
+    shards: dict[ShardKey, GroupShard] = msgspec.field(default_factory=dict)
     deployments: list[Deployment] = msgspec.field(default_factory=list)
     instances: list[Instance] = msgspec.field(default_factory=list)
     failures: list[TaskFailure] = msgspec.field(default_factory=list)
@@ -107,6 +111,12 @@ def group_path(id: str, version: str) -> str:
     """Where a version of a group lies."""
     name = "_" if id == paths.ROOT else paths.safe(id)
     return f"groups/{_bucket(id, 1)}/{name}/{version}"
+
+
+def shard_path(id: str, shard: str, version: str) -> str:
+    """Where a version of a shard of a wide group lies."""
+    name = "_" if id == paths.ROOT else paths.safe(id)
+    return f"shards/{_bucket(id, 1)}/{name}/{shard}/{version}"
 
 
 def deployment_path(id: str) -> str:
@@ -169,6 +179,9 @@ def _take(records: Records, path: str, data: bytes) -> None:
     elif kind == "groups":
         group = read(data, GroupNode)
         records.groups.setdefault(group.id, {})[group.version] = group
+    elif kind == "shards":
+        part = read(data, GroupShard)
+        records.shards[part.id, part.shard, part.version] = part
     elif kind == "deployments":
         records.deployments.append(read(data, Deployment))
     elif kind == "instances":

@@ -16,6 +16,7 @@ import msgspec
 from mesostk.base.core import Delete, Effect, Note, Op, Put, Save, note
 from mesostk.marathon import apps, repository
 from mesostk.marathon.events import Emit, Reply, Send
+from mesostk.marathon.grouprecords import ShardKey
 from mesostk.marathon.groups import EMPTY
 from mesostk.marathon.health import CheckHealth, overall
 from mesostk.marathon.instances import Instance, InstanceId
@@ -30,6 +31,7 @@ from mesostk.wire.marathon import (
     AppDefinition,
     AuditEntry,
     GroupNode,
+    GroupShard,
     ReadinessCheckResult,
     StreamEvent,
     TaskFailure,
@@ -192,6 +194,8 @@ class State:
         #: Every stored version of every app, and of every group.
         self.versions: dict[str, dict[str, AppDefinition]] = {}
         self.group_versions: dict[str, dict[str, GroupNode]] = {}
+        #: The parts of very wide groups, in every stored version.
+        self.shards: dict[ShardKey, GroupShard] = {}
         self.deployments: dict[str, Deployment] = {}
         #: Index of the step that each deployment is at; not stored, found again after a failover.
         self.position: dict[str, int] = {}

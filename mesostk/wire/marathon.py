@@ -524,7 +524,8 @@ class TaskKillRequest(Json, frozen=True, kw_only=True):
 class GroupNode(Json, frozen=True, kw_only=True, omit_defaults=False):
     """A stored group: references only, so that no record grows with what hangs below it.
 
-    `apps` and `groups` map the full id of a direct child to the version of its own record.
+    `apps` and `groups` map the full id of a direct child to the version of its own record. A group
+    of very many apps has `shards` instead of `apps`: shard → version of its record.
     """
 
     id: str
@@ -533,6 +534,16 @@ class GroupNode(Json, frozen=True, kw_only=True, omit_defaults=False):
     groups: dict[str, str] = msgspec.field(default_factory=dict)
     dependencies: tuple[str, ...] = ()
     enforce_role: bool = False
+    shards: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class GroupShard(Json, frozen=True, kw_only=True, omit_defaults=False):
+    """Some of the apps of a very wide group, by id, with the version of each."""
+
+    id: str
+    shard: str
+    version: str
+    apps: dict[str, str]
 
 
 # -- launch queue -----------------------------------------------------------------------------

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesostk.marathon import groups, plan, versions
+from mesostk.marathon import grouprecords, groups, plan, versions
 from mesostk.marathon.apps import normalise
 from mesostk.marathon.groups import EMPTY, Group
 from mesostk.marathon.refusal import Refused
-from mesostk.wire.marathon import AppDefinition
+from mesostk.wire.marathon import AppDefinition, GroupNode
 
 
 def make(id: str, at: str = "t1", *dependencies: str, **more: object) -> AppDefinition:
@@ -46,8 +48,8 @@ def test_only_the_groups_on_the_changed_path_are_new() -> None:
     root = tree(make("/a/one"), make("/b/two"))
     after = updated(root, "/a/one", "t2", cpus=2)
     assert after.groups["/b"] is root.groups["/b"]
-    assert [n.id for n in groups.changed_nodes(root, after)] == ["/", "/a"]
-    assert groups.changed_nodes(root, root) == []
+    assert [n.id for n in grouprecords.changed(root, after, {}).nodes] == ["/", "/a"]
+    assert grouprecords.changed(root, root, {}).nodes == ()
 
 
 def test_an_app_and_a_group_cannot_share_an_id() -> None:
@@ -73,14 +75,55 @@ def test_deleting() -> None:
 @given(st.lists(st.sampled_from(["/a", "/b/x", "/b/y", "/c/d/z", "/c/w"]), unique=True))
 def test_a_tree_is_assembled_from_its_records(ids: list[str]) -> None:
     root = tree(*(make(id) for id in ids))
-    nodes = {(n.id, n.version): n for n in groups.changed_nodes(EMPTY, root)}
-    definitions = {(a.id, a.version or ""): a for a in groups.apps(root)}
-    nodes[("/", root.version)] = groups.node(root)
-    assert groups.assemble(nodes, definitions, root.version) == (root, [])
-    for key in list(definitions)[:1]:
-        del definitions[key]
-        _, missing = groups.assemble(nodes, definitions, root.version)
-        assert missing == [f"app {key[0]} {key[1]}"]
+    nodes = stored(grouprecords.changed(Group(id="/", version="-"), root, {}).nodes)
+    definitions = {a.id: {a.version or "": a} for a in groups.apps(root)}
+    assert grouprecords.assemble(nodes, {}, definitions, root.version) == (root, [])
+    for id in list(definitions)[:1]:
+        [version] = definitions.pop(id)
+        _, missing = grouprecords.assemble(nodes, {}, definitions, root.version)
+        assert missing == [f"app {id} {version}"]
+
+
+def stored(nodes: Iterable[GroupNode]) -> dict[str, dict[str, GroupNode]]:
+    found: dict[str, dict[str, GroupNode]] = {}
+    for node in nodes:
+        found.setdefault(node.id, {})[node.version] = node
+    return found
+
+
+def test_a_wide_group_writes_only_the_shards_that_changed() -> None:
+    wide = tree(*(make(f"/a{n}") for n in range(400)))
+    first = grouprecords.changed(Group(id="/", version="-"), wide, {})
+    [node] = first.nodes
+    assert not node.apps
+    assert len(first.shards) == len(node.shards) == grouprecords.SHARDS
+    nodes, parts = stored(first.nodes), {(p.id, p.shard, p.version): p for p in first.shards}
+    definitions = {a.id: {a.version or "": a} for a in groups.apps(wide)}
+    after = groups.delete_app(updated(wide, "/a7", "t2", cpus=2), "/a8", "t2")
+    second = grouprecords.changed(wide, after, nodes)
+    touched = {grouprecords.shard_of("/a7"), grouprecords.shard_of("/a8")}
+    assert {part.shard for part in second.shards} == touched
+    for kept in second.nodes:
+        nodes[kept.id][kept.version] = kept
+    parts |= {(p.id, p.shard, p.version): p for p in second.shards}
+    for app in groups.apps(after):
+        definitions[app.id][app.version or ""] = app
+    assert grouprecords.assemble(nodes, parts, definitions, "t2") == (after, [])
+    assert grouprecords.assemble(nodes, parts, definitions, wide.version) == (wide, [])
+    lost = next(key for key in parts if key[2] == "t2")
+    del parts[lost]
+    _, missing = grouprecords.assemble(nodes, parts, definitions, "t2")
+    assert missing == [f"shard / {lost[1]} t2"]
+
+
+def test_a_group_that_was_wide_is_stored_whole_again() -> None:
+    wide = tree(*(make(f"/a{n}") for n in range(300)))
+    nodes = stored(grouprecords.changed(Group(id="/", version="-"), wide, {}).nodes)
+    narrow = wide
+    for number in range(200):
+        narrow = groups.delete_app(narrow, f"/a{number}", "t2")
+    [node] = grouprecords.changed(wide, narrow, nodes).nodes
+    assert (len(node.apps), node.shards) == (100, {})
 
 
 # -- dependencies -----------------------------------------------------------------------------

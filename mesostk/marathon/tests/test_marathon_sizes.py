@@ -34,8 +34,7 @@ def test_5000_apps_fit_into_small_records_and_atomic_writes(world: World, groups
     assert max(writes) < LIMIT_BYTES
     writes.clear()
     assert world.ask(PutApps, app_id=bodies[0]["id"], bodies=({"mem": 1},)).status == 200
-    if groups > 1:
-        assert sum(writes) < 64 * 1024, "only the path to the app is written anew"
+    assert sum(writes) < 32 * 1024, "only the path to the app, and its shard, are written anew"
     assert len(world.start().state.apps) == APPS
 
 
