@@ -131,6 +131,7 @@ class MesosDns:
             self._watch_zookeeper(source)
         daemon.start("source", source.run())
         daemon.start("hosts", source.resolve())
+        daemon.start("schedulers", source.schedulers())
         daemon.start("staleness", self._watch_staleness(source))
         daemon.ready(f"{config.domain} on {config.listener}:{self.port}")
 

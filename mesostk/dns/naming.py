@@ -35,6 +35,8 @@ class Naming:
         self.answers = answers
         self._wall = wall
         self.listeners: list[Callable[[Batch], None]] = []
+        #: Whether something was taken in that has no serial number yet.
+        self._is_part_way = False
         answers.settle(int(wall()) % _SERIALS)
 
     def take(self, changes: Sequence[Change]) -> None:
@@ -43,12 +45,19 @@ class Naming:
             self.zone.apply(change)
         self.take_applied(changes)
 
-    def take_applied(self, changes: Sequence[Change]) -> None:
-        """`take` of changes that the zone has already."""
+    def take_applied(self, changes: Sequence[Change], *, is_last: bool = True) -> None:
+        """`take` of changes that the zone has already.
+
+        All but the last part of a great change go without a serial number of their own: a secondary
+        that copies the zone meanwhile is told of the new number, and copies it again.
+        """
         serial = self.answers.serial
-        if self.zone.changed:
+        if not is_last:
+            self._is_part_way = self._is_part_way or bool(self.zone.changed)
+        elif self.zone.changed or self._is_part_way:
             # Seconds, as the original has it, but never the same twice.
             serial = max((serial + 1) % _SERIALS, int(self._wall()) % _SERIALS)
+            self._is_part_way = False
         self._settle(Batch(serial, self.answers.is_usable, tuple(changes)))
 
     def use(self, usable: bool) -> None:

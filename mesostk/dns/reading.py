@@ -3,12 +3,15 @@
 Pure. An entry that cannot be read costs itself only: the original gives up a whole /state for one
 agent without a `pid`, and then serves what it knew for ever. Source: spec/dns-lb-autoscale.md §1.4
 and §1.5.
+
+What tells a whole cluster is read in `Steps`, entry by entry, so that queries are answered
+meanwhile.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -29,6 +32,18 @@ MESOS_LABEL = "MesosContainerizer.NetworkSettings.IPAddress"
 _RANGE = re.compile(r"\s*(\d{1,5})(?:\s*-\s*(\d{1,5}))?\s*")
 
 T = TypeVar("T")
+
+#: Work in small steps, each well below a millisecond; what it returns is the result.
+Steps = Generator[None, None, T]
+
+
+def at_once(steps: Steps[T]) -> T:
+    """The result of `steps`, without a pause."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]  # a generator's result has no type
 
 
 def host_and_port(pid: str) -> tuple[str, int] | None:
@@ -56,9 +71,10 @@ def read_event(
     agents: Mapping[str, Agent],
     frameworks: Mapping[str, Framework],
 ) -> Told:
-    """The changes in `event`, given what is known so far. HEARTBEAT and unknown types: none."""
-    if event.subscribed is not None:
-        return Told((snapshot_of(event.subscribed.get_state or operator.State()),))
+    """The changes in `event`, given what is known so far; none in HEARTBEAT and unknown types.
+
+    SUBSCRIBED is read by `read_greeting`.
+    """
     if event.task_added is not None:
         task = _task(event.task_added.task)
         if task.framework_id not in frameworks or task.agent_id not in agents:
@@ -74,7 +90,9 @@ def read_event(
         return Told((facts.AgentGone(event.agent_removed.agent_id.value),))
     framework = event.framework_added or event.framework_updated
     if framework is not None:
-        return Told((facts.FrameworkPut(_framework(framework.framework.framework_info)),))
+        info = framework.framework.framework_info
+        known = frameworks.get("" if info.id is None else info.id.value)
+        return Told((facts.FrameworkPut(_framework(info, known)),))
     if event.framework_removed is not None:
         info = event.framework_removed.framework_info
         return Told((facts.FrameworkGone("" if info.id is None else info.id.value),))
@@ -109,20 +127,77 @@ def _updated(update: operator.TaskUpdated, tasks: Mapping[tuple[str, str], Task]
     return Told((facts.TaskPut(task),))
 
 
-def snapshot_of(state: operator.State) -> facts.Snapshot:
-    """The whole state, as SUBSCRIBED tells it."""
-    agents = state.get_agents or operator.Agents()
-    frameworks = state.get_frameworks or operator.Frameworks()
-    tasks = state.get_tasks or operator.Tasks()
-    read = [_agent(one) for one in agents.agents]
-    return facts.Snapshot(
-        agents=tuple(one for one in read if one is not None),
-        frameworks=tuple(_framework(one.framework_info) for one in frameworks.frameworks),
-        tasks=tuple(_task(one) for one in tasks.tasks if one.state not in TERMINAL_STATES),
-        missing_agents=frozenset(
-            one.id.value for one in agents.recovered_agents if one.id is not None
-        ),
-    )
+class _RawTasks(msgspec.Struct, frozen=True):
+    tasks: list[msgspec.Raw] = []
+
+
+class _RawFrameworks(msgspec.Struct, frozen=True):
+    frameworks: list[msgspec.Raw] = []
+
+
+class _RawAgents(msgspec.Struct, frozen=True):
+    agents: list[msgspec.Raw] = []
+    recovered_agents: list[msgspec.Raw] = []
+
+
+class _RawState(msgspec.Struct, frozen=True):
+    get_tasks: _RawTasks = _RawTasks()
+    get_frameworks: _RawFrameworks = _RawFrameworks()
+    get_agents: _RawAgents = _RawAgents()
+
+
+class _RawSubscribed(msgspec.Struct, frozen=True):
+    get_state: _RawState = _RawState()
+    heartbeat_interval_seconds: float | None = None
+
+
+class _RawGreeting(msgspec.Struct, frozen=True):
+    subscribed: _RawSubscribed | None = None
+
+
+class Greeting(msgspec.Struct, frozen=True):
+    """SUBSCRIBED, the first event of a stream."""
+
+    snapshot: facts.Snapshot
+    heartbeat_s: float | None = None
+    skipped: tuple[str, ...] = ()
+
+
+def read_greeting(record: bytes, known: Mapping[str, Framework]) -> Steps[Greeting | None]:
+    """SUBSCRIBED in steps; None if `record` is another event. WireError if it is no JSON.
+
+    `known` are the frameworks so far, for what the stream does not tell.
+    """
+    greeting = json.decode(record, _RawGreeting).subscribed
+    if greeting is None:
+        return None
+    state = greeting.get_state
+    skipped: list[str] = []
+    tasks: list[Task] = []
+    for task in _each(state.get_tasks.tasks, mesos.Task, "task", skipped):
+        if task is not None and task.state not in TERMINAL_STATES:
+            tasks.append(_task(task))
+        yield
+    agents: list[Agent] = []
+    for agent in _each(state.get_agents.agents, operator.Agent, "agent", skipped):
+        if agent is not None and (read := _agent(agent)) is not None:
+            agents.append(read)
+        yield
+    missing: set[str] = set()
+    recovered = state.get_agents.recovered_agents
+    for gone in _each(recovered, mesos.AgentInfo, "recovered agent", skipped):
+        if gone is not None and gone.id is not None:
+            missing.add(gone.id.value)
+        yield
+    frameworks: list[Framework] = []
+    raws = state.get_frameworks.frameworks
+    for framework in _each(raws, operator.Framework, "framework", skipped):
+        if framework is not None:
+            info = framework.framework_info
+            frameworks.append(_framework(info, known.get("" if info.id is None else info.id.value)))
+        yield
+    snapshot = facts.Snapshot(tuple(agents), tuple(frameworks), tuple(tasks), frozenset(missing))
+    return Greeting(snapshot, greeting.heartbeat_interval_seconds, tuple(skipped))
 
 
 def _agent(agent: operator.Agent) -> Agent | None:
@@ -134,8 +209,12 @@ def _agent(agent: operator.Agent) -> Agent | None:
     return Agent(info.id.value, host, port)
 
 
-def _framework(info: mesos.FrameworkInfo) -> Framework:
-    return Framework("" if info.id is None else info.id.value, info.name, info.hostname or "")
+def _framework(info: mesos.FrameworkInfo, known: Framework | None) -> Framework:
+    """The stream tells no `pid`: where a scheduler that has one listens is kept from before."""
+    framework_id = "" if info.id is None else info.id.value
+    if known is not None and known.port is not None:
+        return Framework(framework_id, info.name, known.host, known.port)
+    return Framework(framework_id, info.name, info.hostname or "")
 
 
 def _task(task: mesos.Task) -> Task:
@@ -278,8 +357,8 @@ class StateRead(msgspec.Struct, frozen=True):
     skipped: tuple[str, ...] = ()
 
 
-def read_state(body: bytes) -> StateRead:
-    """The document of /state; WireError if it is none, or names no leader."""
+def read_state(body: bytes) -> Steps[StateRead]:
+    """The document of /state, in steps; WireError if it is none, or names no leader."""
     state = json.decode(body, _State)
     place = host_and_port(state.leader)
     if place is None:
@@ -287,7 +366,10 @@ def read_state(body: bytes) -> StateRead:
     skipped: list[str] = []
     frameworks: list[Framework] = []
     tasks: list[Task] = []
-    for found in _read_all(state.frameworks, _StateFramework, "framework", skipped):
+    for found in _each(state.frameworks, _StateFramework, "framework", skipped):
+        yield
+        if found is None:
+            continue
         # Documents without ids are of no Mesos that still runs, but the name tells as much.
         framework_id = found.id or found.name
         pid = host_and_port(found.pid)
@@ -295,30 +377,48 @@ def read_state(body: bytes) -> StateRead:
         frameworks.append(
             Framework(framework_id, found.name, host, None if pid is None else pid[1])
         )
-        tasks += [
-            _state_task(task, framework_id)
-            for task in _read_all(found.tasks, _StateTask, "task", skipped)
-            if task.state not in TERMINAL_STATES
-        ]
+        for task in _each(found.tasks, _StateTask, "task", skipped):
+            yield
+            if task is not None and task.state not in TERMINAL_STATES:
+                tasks.append(_state_task(task, framework_id))
     agents = []
-    for agent in _read_all(state.slaves, _StateAgent, "agent", skipped):
-        host, port = host_and_port(agent.pid) or (agent.hostname, agent.port)
-        agents.append(Agent(agent.id, host, port))
-    missing = _read_all(state.recovered_slaves, _StateAgent, "recovered agent", skipped)
+    for agent in _each(state.slaves, _StateAgent, "agent", skipped):
+        yield
+        if agent is not None:
+            host, port = host_and_port(agent.pid) or (agent.hostname, agent.port)
+            agents.append(Agent(agent.id, host, port))
+    missing = _each(state.recovered_slaves, _StateAgent, "recovered agent", skipped)
     snapshot = facts.Snapshot(
-        tuple(agents), tuple(frameworks), tuple(tasks), frozenset(one.id for one in missing)
+        tuple(agents),
+        tuple(frameworks),
+        tuple(tasks),
+        frozenset(one.id for one in missing if one is not None),
     )
     host = f"[{place[0]}]" if ":" in place[0] else place[0]
     return StateRead(f"{host}:{place[1]}", snapshot, tuple(skipped))
 
 
-def _read_all(raws: Sequence[Any], type: type[T], what: str, skipped: list[str]) -> list[T]:
-    found = []
+def _each(raws: Iterable[Any], type: type[T], what: str, skipped: list[str]) -> Iterable[T | None]:
+    """Each entry; None for one that cannot be read, with the reason in `skipped`."""
     for raw in raws:
         try:
-            found.append(json.decode(bytes(raw), type))
+            yield json.decode(bytes(raw), type)
         except WireError as error:
             skipped.append(f"{what}: {error}")
+            yield None
+
+
+# -- /state-summary -----------------------------------------------------------------------------
+
+
+def read_schedulers(body: bytes) -> dict[str, tuple[str, int]]:
+    """Host and port by framework id of those that speak libprocess. WireError if it is no JSON."""
+    found = {}
+    frameworks = json.decode(body, _State).frameworks
+    for framework in _each(frameworks, _StateFramework, "framework", []):
+        pid = None if framework is None else host_and_port(framework.pid)
+        if framework is not None and pid is not None:
+            found[framework.id] = pid
     return found
 
 

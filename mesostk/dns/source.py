@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -25,7 +25,14 @@ from mesostk.base.log import Log
 from mesostk.dns import facts
 from mesostk.dns.facts import Change
 from mesostk.dns.naming import Naming
-from mesostk.dns.reading import host_and_port, read_event, read_state
+from mesostk.dns.reading import (
+    Steps,
+    host_and_port,
+    read_event,
+    read_greeting,
+    read_schedulers,
+    read_state,
+)
 from mesostk.dns.records import address_type
 from mesostk.errors import Unavailable, WireError
 from mesostk.wire import json, operator
@@ -44,8 +51,13 @@ _HEARTBEAT_S: Final = 15.0
 _RESYNC_S: Final = 1.0
 _RESYNC_SHARE: Final = 5.0
 
+#: Queries wait for no longer than this, and a step, while much is taken in.
+_PIECE_S: Final = 0.003
+
 _CONNECT_S: Final = 10.0
 _MAX_REDIRECTS: Final = 5
+
+T = TypeVar("T")
 
 #: Tells the value of the Authorization header; raises Unavailable.
 Authorize = Callable[[], Awaitable[str | None]]
@@ -86,6 +98,7 @@ class Source:
         self._members: tuple[str, ...] = ()
         self._moved = asyncio.Event()
         self._hosts_wanted = asyncio.Event()
+        self._schedulers_wanted = asyncio.Event()
         #: Monotonic time at which a master was last heard; None: never.
         self.heard_at: float | None = None
         #: The master being followed, and how: `stream`, `poll` or ``.
@@ -184,6 +197,7 @@ class Source:
     async def _read(self, response: aiohttp.ClientResponse, leader: str) -> None:
         """Take events in until the stream ends or another one has to be opened."""
         decoder = Decoder()
+        is_greeted = False
         chunks = response.content.iter_any()
         silent_at = self._now() + _HEARTBEAT_S * _MISSED_HEARTBEATS
         while True:
@@ -198,8 +212,12 @@ class Source:
                     return
                 raise Unavailable(f"the stream of {leader} is silent") from None
             records = decoder.feed(chunk)
+            if records and not is_greeted:
+                is_greeted = True
+                if await self._take_greeting(records[0], leader):
+                    records = records[1:]
             if records:
-                self._take_events([json.decode(one, operator.Event) for one in records], leader)
+                await self._take_events([json.decode(one, operator.Event) for one in records])
             self.heard_at = self._now()
             silent_at = self.heard_at + self._heartbeat_s * _MISSED_HEARTBEATS
             if self._is_resync_due():
@@ -208,13 +226,59 @@ class Source:
     def _is_resync_due(self) -> bool:
         return self._resync_at is not None and self._now() >= self._resync_at
 
-    def _take_events(self, events: Sequence[operator.Event], leader: str) -> None:
+    async def _take_greeting(self, record: bytes, leader: str) -> bool:
+        """Take SUBSCRIBED in; whether `record` is that."""
+        began = self._now()
+        greeting = await self._paced(read_greeting(record, self._naming.zone.frameworks))
+        if greeting is None:
+            return False
+        for problem in greeting.skipped[:10]:
+            self._log.warning("Ignoring an entry of SUBSCRIBED", problem=problem)
+        self._heartbeat_s = greeting.heartbeat_s or _HEARTBEAT_S
+        self._set_leader(leader)
+        self._log.info("Following the event stream", master=leader)
+        await self._take_snapshot(greeting.snapshot, began)
+        self._schedulers_wanted.set()
+        return True
+
+    async def _take_snapshot(self, snapshot: facts.Snapshot, began: float) -> None:
+        await self._take_in_pieces(self._naming.zone.steps(snapshot))
+        self._took_s = self._now() - began
+        self._naming.use(True)
+        self._want_hosts([snapshot])
+
+    async def _take_in_pieces(self, steps: Iterable[Change]) -> None:
+        """Take a great change in, with pauses for queries; each name is the old or the new one."""
+        naming = self._naming
+        piece: list[Change] = []
+        began = self._now()
+        for change in steps:
+            naming.zone.apply(change)
+            piece.append(change)
+            if self._now() - began >= _PIECE_S:
+                naming.take_applied(piece, is_last=False)
+                piece = []
+                await asyncio.sleep(0)
+                began = self._now()
+        naming.take_applied(piece)
+
+    async def _paced(self, steps: Steps[T]) -> T:
+        """The result of `steps`, with pauses for queries."""
+        began = self._now()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]  # as in `reading.at_once`
+            if self._now() - began >= _PIECE_S:
+                await asyncio.sleep(0)
+                began = self._now()
+
+    async def _take_events(self, events: Sequence[operator.Event]) -> None:
         began = self._now()
         zone = self._naming.zone
         changes: list[Change] = []
         for event in events:
-            if event.subscribed is not None:
-                self._subscribed(event.subscribed, leader)
             told = read_event(event, zone.tasks, zone.agents, zone.frameworks)
             if told.resync is not None and self._resync_at is None:
                 wait_s = max(_RESYNC_S, self._took_s * _RESYNC_SHARE)
@@ -222,19 +286,21 @@ class Source:
                 self._log.info("Asking for the whole state soon", reason=told.resync)
             # One at a time: an event is read against what the one before it changed.
             for change in told.changes:
-                zone.apply(change)
-            changes += told.changes
-        self._naming.take_applied(changes)
-        if any(isinstance(change, facts.Snapshot) for change in changes):
-            self._took_s = self._now() - began
-            self._naming.use(True)
-        self._want_hosts(changes)
+                if isinstance(change, facts.FrameworkGone):
+                    self._settle(changes)
+                    changes = []
+                    await self._take_in_pieces(zone.steps(change))
+                else:
+                    zone.apply(change)
+                    changes.append(change)
+        self._settle(changes)
 
-    def _subscribed(self, event: operator.Subscribed, leader: str) -> None:
-        heartbeat_s = event.heartbeat_interval_seconds
-        self._heartbeat_s = heartbeat_s or _HEARTBEAT_S
-        self._set_leader(leader)
-        self._log.info("Following the event stream", master=leader)
+    def _settle(self, changes: Sequence[Change]) -> None:
+        """Answer for what the zone has taken in."""
+        self._naming.take_applied(changes)
+        self._want_hosts(changes)
+        if any(isinstance(change, facts.FrameworkPut) for change in changes):
+            self._schedulers_wanted.set()
 
     # -- /state ----------------------------------------------------------------------------------
 
@@ -243,7 +309,7 @@ class Source:
         leader = address
         # A master that does not lead may answer /state all the same, naming the one that does.
         for _ in range(2):
-            read = read_state(await self._get_state(leader))
+            read = await self._paced(read_state(await self._get(leader, "/master/state")))
             if _host(read.leader) == _host(leader):
                 break
             leader = read.leader
@@ -252,13 +318,10 @@ class Source:
         self.mode = "poll"
         self.heard_at = self._now()
         self._set_leader(read.leader)
-        self._naming.take([read.snapshot])
-        self._took_s = self._now() - began
-        self._naming.use(True)
-        self._want_hosts([read.snapshot])
+        await self._take_snapshot(read.snapshot, began)
 
-    async def _get_state(self, address: str) -> bytes:
-        response, _ = await self._open("GET", address, "/master/state", None)
+    async def _get(self, address: str, path: str) -> bytes:
+        response, _ = await self._open("GET", address, path, None)
         answer = await read_answer(response, self._settings.state_timeout_s)
         if answer.status != 200:
             raise Unavailable(f"{address} answers {answer.status}: {answer.text()[:200]}")
@@ -294,6 +357,32 @@ class Source:
         known = facts.Masters(self.leader or next(iter(self._members), None), members)
         if known != self._naming.zone.masters:
             self._naming.take([known])
+
+    # -- schedulers that speak libprocess, of which the stream does not tell ----------------------
+
+    async def schedulers(self) -> None:
+        """Ask where schedulers listen whenever one came or changed; a task of the daemon."""
+        while True:
+            await self._schedulers_wanted.wait()
+            self._schedulers_wanted.clear()
+            if self.leader is None or self.mode != "stream":
+                continue
+            try:
+                found = read_schedulers(await self._get(self.leader, "/master/state-summary"))
+            except (Unavailable, WireError) as error:
+                self._log.warning("Schedulers' addresses are not told", reason=str(error))
+                continue
+            changes = list(self._scheduler_changes(found))
+            if changes:
+                self._naming.take(changes)
+                self._want_hosts(changes)
+
+    def _scheduler_changes(self, found: Mapping[str, tuple[str, int]]) -> Iterator[Change]:
+        for known in list(self._naming.zone.frameworks.values()):
+            host, port = found.get(known.id, (known.host, None))
+            new = msgspec.structs.replace(known, host=host, port=port)
+            if new != known:
+                yield facts.FrameworkPut(new)
 
     # -- hosts that are known by name ------------------------------------------------------------
 

@@ -141,6 +141,8 @@ async def _work(daemon: Daemon, udp: socket.socket, feed: socket.socket) -> None
     is_open = False
     async for data in messages:
         core.naming.follow(msgspec.msgpack.decode(data, type=Batch))
+        # Messages that are there already are read without a pause, and queries wait.
+        await asyncio.sleep(0)
         if not is_open:
             is_open = True
             server.start()

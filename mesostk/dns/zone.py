@@ -104,6 +104,23 @@ class Zone:
         """Take one change in; `changed` grows by the names it touches."""
         self._HANDLERS[type(change)](self, change)
 
+    def steps(self, change: Change) -> Iterator[Change]:
+        """`change` as small ones, which do the same when each is applied before the next is drawn.
+
+        What touches every task of a framework or of the cluster takes as long as there are tasks.
+        """
+        if isinstance(change, facts.Snapshot):
+            yield from self._to_snapshot(change)
+            return
+        keys: Iterable[_TaskKey] = ()
+        if isinstance(change, facts.FrameworkGone):
+            keys = self._of_framework.get(change.framework_id, ())
+        elif isinstance(change, facts.AgentGone):
+            keys = self._on_agent.get(change.agent_id, ())
+        for key in list(keys):
+            yield facts.TaskGone(*key)
+        yield change
+
     def _masters(self, change: facts.Masters) -> None:
         self._swap(master_records(self.masters, self.rules), master_records(change, self.rules))
         self.masters = change
@@ -187,6 +204,10 @@ class Zone:
         self._swap(before, made())
 
     def _snapshot(self, change: facts.Snapshot) -> None:
+        for one in self._to_snapshot(change):
+            self.apply(one)
+
+    def _to_snapshot(self, change: facts.Snapshot) -> Iterator[Change]:
         """Go over to what is told, by way of differences only."""
         missing = change.missing_agents
         frameworks = {framework.id for framework in change.frameworks}
@@ -194,19 +215,22 @@ class Zone:
         tasks = {task.key for task in change.tasks}
         for key, task in list(self.tasks.items()):
             if key not in tasks and task.agent_id not in missing:
-                self._drop_task(key)
+                yield facts.TaskGone(*key)
         # A framework that is told by its agents only is not there while they are missing.
         waited = {task.framework_id for task in self.tasks.values() if task.agent_id in missing}
         for framework_id in set(self.frameworks) - frameworks - waited:
-            self._framework_gone(facts.FrameworkGone(framework_id))
+            yield facts.FrameworkGone(framework_id)
         for agent_id in set(self.agents) - agents - missing:
-            self._agent_gone(facts.AgentGone(agent_id))
+            yield facts.AgentGone(agent_id)
         for agent in change.agents:
-            self._agent_put(facts.AgentPut(agent))
+            if self.agents.get(agent.id) != agent:
+                yield facts.AgentPut(agent)
         for framework in change.frameworks:
-            self._framework_put(facts.FrameworkPut(framework))
+            if self.frameworks.get(framework.id) != framework:
+                yield facts.FrameworkPut(framework)
         for task in change.tasks:
-            self._task_put(facts.TaskPut(task))
+            if self.tasks.get(task.key) != task:
+                yield facts.TaskPut(task)
 
     _HANDLERS: ClassVar[dict[type[Any], Callable[[Zone, Any], None]]] = {
         facts.Masters: _masters,

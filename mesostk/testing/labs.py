@@ -34,7 +34,7 @@ class Cluster:
     def hosts(self) -> tuple[Host, ...]:
         return self.lab.spec.hosts()
 
-    def run(self, host: Host, script: str) -> str:
+    def run(self, host: Host, script: str, limit_s: float = 60) -> str:
         """Output of a shell script as root on `host`; raises if it fails."""
         container = f"{self.lab.spec.name}-{host.name}"
         done = subprocess.run(
@@ -42,7 +42,7 @@ class Cluster:
             input=script,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=limit_s,
             check=False,
         )
         assert done.returncode == 0, f"{host.name}: {done.stdout}{done.stderr}"

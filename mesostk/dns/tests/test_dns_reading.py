@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from mesostk.dns import facts
-from mesostk.dns.reading import Told, host_and_port, ports_of, read_event, read_state, snapshot_of
+from mesostk.dns.reading import (
+    Greeting,
+    Told,
+    at_once,
+    host_and_port,
+    ports_of,
+    read_event,
+    read_greeting,
+    read_schedulers,
+    read_state,
+)
 from mesostk.errors import WireError
 from mesostk.wire import json, operator
 
@@ -58,7 +68,7 @@ def state(**changes: Any) -> bytes:
 
 
 def test_a_state_is_read_as_facts() -> None:
-    read = read_state(state())
+    read = at_once(read_state(state()))
     assert read.leader == "10.0.3.11:5050"
     assert read.snapshot.agents == (facts.Agent("x-S0", "10.0.3.51", 5051),)
     assert read.snapshot.frameworks == (facts.Framework("F", "marathon", "10.0.3.11", 31111),)
@@ -90,7 +100,7 @@ def test_a_state_is_read_as_facts() -> None:
 def test_an_entry_that_cannot_be_read_costs_itself_only(
     changes: dict[str, Any], problem: str
 ) -> None:
-    read = read_state(state(**changes))
+    read = at_once(read_state(state(**changes)))
     assert len(read.skipped) == 1
     assert read.skipped[0].startswith(problem)
     assert len(read.snapshot.tasks) == 1
@@ -102,7 +112,7 @@ def test_an_entry_that_cannot_be_read_costs_itself_only(
 )
 def test_what_is_no_state_of_a_leader_is_refused(body: bytes) -> None:
     with pytest.raises(WireError):
-        read_state(body)
+        at_once(read_state(body))
 
 
 @pytest.mark.parametrize(
@@ -244,6 +254,46 @@ def test_the_whole_state_names_agents_that_are_waited_for() -> None:
             ]
         },
     }
-    snapshot = snapshot_of(json.decode(plain_json.dumps(document), operator.State))
+    snapshot = greeting(document).snapshot
     assert snapshot.missing_agents == {"x-S9"}
     assert [task.id for task in snapshot.tasks] == ["t1"]
+
+
+def greeting(document: dict[str, Any], *known: facts.Framework) -> Greeting:
+    event = {"type": "SUBSCRIBED", "subscribed": {"get_state": document}}
+    steps = read_greeting(plain_json.dumps(event).encode(), {one.id: one for one in known})
+    found = at_once(steps)
+    assert found is not None
+    return found
+
+
+def test_entry_of_the_greeting_that_cannot_be_read_costs_itself_only() -> None:
+    read = greeting({"get_tasks": {"tasks": [{"name": 1}, WIRE_TASK]}})
+    assert [task.id for task in read.snapshot.tasks] == ["t1"]
+    assert len(read.skipped) == 1
+    assert read.skipped[0].startswith("task: Missing required fields: ")
+
+
+def test_other_first_event_is_no_greeting() -> None:
+    assert at_once(read_greeting(b'{"type": "HEARTBEAT"}', {})) is None
+    with pytest.raises(WireError):
+        at_once(read_greeting(b"<html>", {}))
+
+
+def test_address_of_a_scheduler_is_kept_from_before_the_greeting() -> None:
+    info = {"user": "root", "name": "old", "id": {"value": "F"}, "hostname": "m1"}
+    framework = {"framework_info": info, "active": True, "connected": True, "recovered": False}
+    document = {"get_frameworks": {"frameworks": [framework]}}
+    known = facts.Framework("F", "old", "10.0.3.11", 31111)
+    assert greeting(document, known).snapshot.frameworks == (known,)
+    assert greeting(document).snapshot.frameworks == (facts.Framework("F", "old", "m1"),)
+
+
+def test_schedulers_that_speak_libprocess_are_told_by_the_summary() -> None:
+    frameworks = [
+        {"id": "F", "name": "old", "pid": "scheduler-1@10.0.3.11:31111"},
+        {"id": "G", "name": "http"},
+        {"id": "H", "name": "none", "pid": "@0.0.0.0:0"},
+    ]
+    body = plain_json.dumps({"hostname": "m1", "frameworks": frameworks}).encode()
+    assert read_schedulers(body) == {"F": ("10.0.3.11", 31111)}

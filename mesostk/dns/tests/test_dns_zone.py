@@ -310,3 +310,18 @@ def test_changes_survive_the_way_to_a_worker(changes: list[facts.Change]) -> Non
 
     batch = Batch(7, True, tuple(changes))
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(batch), type=Batch) == batch
+
+
+@given(st.lists(CHANGES, max_size=25))
+@settings(max_examples=150)
+def test_small_steps_lead_where_the_change_leads_at_once(changes: list[facts.Change]) -> None:
+    at_once, stepwise = Zone(RULES), Zone(RULES)
+    for change in changes:
+        at_once.apply(change)
+        for step in stepwise.steps(change):
+            assert not isinstance(step, facts.Snapshot)
+            stepwise.apply(step)
+        assert stepwise.tasks == at_once.tasks
+        assert stepwise.agents == at_once.agents
+        assert stepwise.frameworks == at_once.frameworks
+        stepwise.check()

@@ -1,0 +1,151 @@
+"""The tutorial's topology, and every way in which a host comes to know the cluster's names.
+
+A small lab of its own: names and load balancing have hosts of their own, which the shared lab does
+not. Mesos-DNS answers on port 8053 behind a BIND, as in the tutorial; the agent asks that BIND by
+resolv.conf, the balancer's host asks Mesos-DNS itself by systemd-resolved.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mesostk.ops import lab
+from mesostk.ops.lab import Host, Lab, LabSpec
+from mesostk.ops.progress import Silent
+from mesostk.testing.labs import Cluster, mesostk
+from mesostk.testing.requirements import require_docker, require_root
+
+pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(900)]
+
+SPEC = LabSpec(
+    driver="docker", name="names", masters=1, agents=1, subnet="10.0.34.0/24", topology="tutorial"
+)
+MASTER, AGENT, DNS, BALANCER = SPEC.hosts()
+
+GROUP_VARS = {
+    "mesos_dns": "{mesos_dns_port: 8053, mesos_dns_external: false}",
+}
+HOST_VARS = {
+    AGENT.name: "{dns_client_mode: resolv_conf}",
+    DNS.name: "{dns_client_mode: bind, dns_client_port: 8053}",
+    BALANCER.name: "{dns_client_mode: resolved, dns_client_port: 8053}",
+}
+#: The lab's image has neither: the role configures what a host has.
+PACKAGES = {
+    AGENT.name: "bind9-dnsutils",
+    DNS.name: "bind9",
+    BALANCER.name: "systemd-resolved",
+}
+INSTALL = """
+systemctl unmask systemd-resolved.service 2>/dev/null
+apt-get -qq update
+DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends {packages} >/dev/null
+"""
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The hosts with what they need, and with the settings of each; nothing of mesostk yet."""
+    require_docker()
+    require_root()
+    it = lab.plan(SPEC)
+    with pytest.MonkeyPatch.context() as patch:
+        # for as long as this lab is used; the shared one has its own
+        patch.setenv("MESOSTK_CONFIG", str(tmp_path_factory.mktemp("config") / "contexts.json"))
+        yield from made(it, tmp_path_factory.mktemp("runs"))
+
+
+def made(it: Lab, runs: Path) -> Iterator[Cluster]:
+    """`it` with its hosts up, taken away at the end."""
+    try:
+        it.up(Silent())
+        cluster = Cluster(it, runs)
+        for kind, texts in (("group_vars", GROUP_VARS), ("host_vars", HOST_VARS)):
+            for name, text in texts.items():
+                path = cluster.inventory / kind / f"{name}.yml"
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text + "\n")
+        for host in SPEC.hosts():
+            if host.name in PACKAGES:
+                cluster.run(host, INSTALL.format(packages=PACKAGES[host.name]), limit_s=300)
+        yield cluster
+    finally:
+        it.down(Silent(), purge=False)
+
+
+def deploy(cluster: Cluster) -> None:
+    done = mesostk("cluster", "deploy", "-i", str(cluster.inventory), timeout_s=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Commands talk to inventory now." in done.stdout
+
+
+def services(cluster: Cluster, host: Host) -> set[str]:
+    return {name.split()[1] for name in cluster.service_pids() if name.startswith(f"{host.name} ")}
+
+
+@pytest.fixture(scope="module")
+def deployed(names: Cluster) -> Cluster:
+    deploy(names)
+    return names
+
+
+def test_names_and_balancing_run_on_hosts_of_their_own(deployed: Cluster) -> None:
+    assert services(deployed, DNS) == {"mesos-dns"}
+    assert services(deployed, BALANCER) == {"marathon-lb", "haproxy"}
+    assert services(deployed, MASTER) == {"zookeeper", "mesos-master", "marathon"}
+    assert services(deployed, AGENT) == {"mesos-agent"}
+
+
+def test_deployed_cluster_is_reached_without_an_address(deployed: Cluster) -> None:
+    assert deployed.inventory.is_dir()
+    looked_up = mesostk("dns", "leader")
+    assert looked_up.returncode == 0, looked_up.stderr
+    assert MASTER.address in looked_up.stdout
+    balanced = mesostk("lb", "status")
+    assert balanced.returncode == 0, balanced.stderr
+    assert f"http://{BALANCER.address}:9090" in balanced.stdout
+
+
+def test_resolv_conf_names_the_servers_and_then_others(deployed: Cluster) -> None:
+    assert MASTER.address in deployed.run(AGENT, "getent ahostsv4 leader.mesos")
+    assert f"nameserver {DNS.address}" in deployed.run(AGENT, "cat /etc/resolv.conf")
+
+
+def test_bind_forwards_the_domain_to_port_8053(deployed: Cluster) -> None:
+    answer = deployed.run(AGENT, f"dig +noall +answer +comments @{DNS.address} leader.mesos")
+    assert "status: NOERROR" in answer
+    assert MASTER.address in answer
+    services = deployed.run(AGENT, f"dig +short @{DNS.address} _leader._tcp.mesos SRV")
+    assert services.split()[2] == "5050"
+    missing = deployed.run(AGENT, f"dig @{DNS.address} nothing.marathon.mesos")
+    assert "status: NXDOMAIN" in missing
+    # Mesos-DNS itself answers for its domain only.
+    refused = deployed.run(AGENT, f"dig -p 8053 @{DNS.address} example.com")
+    assert "status: REFUSED" in refused
+
+
+def test_systemd_resolved_asks_for_the_domain_only(deployed: Cluster) -> None:
+    assert MASTER.address in deployed.run(BALANCER, "resolvectl query leader.mesos")
+    status = deployed.run(BALANCER, "resolvectl status")
+    assert f"{DNS.address}:8053" in status
+    assert "~mesos" in status
+
+
+def test_name_of_a_task_is_known_to_every_host_while_it_runs(
+    deployed: Cluster, tmp_path: Path
+) -> None:
+    file = tmp_path / "app.json"
+    file.write_text('{"id": "/named", "cmd": "sleep 600", "cpus": 0.01, "mem": 16}')
+    done = mesostk("deploy", str(file))
+    assert done.returncode == 0, done.stderr
+    assert AGENT.address in deployed.run(AGENT, "getent ahostsv4 named.marathon.mesos")
+    assert AGENT.address in deployed.run(BALANCER, "resolvectl query named.marathon.mesos")
+    assert mesostk("destroy", "named", "--yes").returncode == 0
+
+
+def test_second_deployment_changes_nothing(deployed: Cluster) -> None:
+    before = deployed.service_pids()
+    outcome = deployed.playbook("site")
+    assert {host: stats.changed for host, stats in outcome.hosts.items() if stats.changed} == {}
+    assert deployed.service_pids() == before
