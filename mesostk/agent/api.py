@@ -101,7 +101,8 @@ class OperatorApi:
         )
 
     async def operations(self, _call: wire.Call) -> wire.Response:
-        return wire.Response(type="GET_OPERATIONS", get_operations=operator.Operations())
+        operations = operator.Operations(operations=tuple(self._state.operations.values()))
+        return wire.Response(type="GET_OPERATIONS", get_operations=operations)
 
     # -- files -----------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ from typing import TypeVar
 
 import msgspec
 
-from mesostk.agent.events import Append, DiskOp
+from mesostk.agent.events import Append, DiskOp, MakeVolume, RemoveVolume
 from mesostk.base.core import Delete, Put
 from mesostk.errors import StoreError, WireError
 from mesostk.wire import json
@@ -146,7 +146,8 @@ class Disk:
         before it stay done, and a torn append is cut off again.
         """
         for op in ops:
-            path = self._path(op.path)
+            volume = isinstance(op, MakeVolume | RemoveVolume)
+            path = self.root / op.path if volume else self._path(op.path)
             try:
                 if isinstance(op, Put):
                     replace(path, op.data, sync=sync)
@@ -154,6 +155,10 @@ class Disk:
                     append(path, op.data, sync=sync)
                 elif isinstance(op, Delete):
                     remove(path)
+                elif isinstance(op, MakeVolume):
+                    path.mkdir(parents=True, exist_ok=True)
+                elif isinstance(op, RemoveVolume):
+                    remove_volume(path, is_mount=op.is_mount)
                 else:
                     link(path, op.target)
                 if sync:
@@ -230,6 +235,15 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def remove_volume(path: Path, *, is_mount: bool) -> None:
+    """Remove what is in a persistent volume, and the directory unless a disk is mounted there."""
+    if not is_mount:
+        remove(path)
+        return
+    for entry in path.iterdir():
+        remove(entry)
 
 
 def sync_directory(path: Path) -> None:

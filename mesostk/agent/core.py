@@ -18,6 +18,7 @@ from mesostk.agent import (
     executors,
     groups,
     kills,
+    operations,
     recovered,
     registration,
     tasks,
@@ -41,14 +42,14 @@ from mesostk.agent.events import (
     RecoveredRun,
     RecoveryDone,
     SaveFailed,
-    SendUp,
     ShutdownRequested,
 )
 from mesostk.agent.fitting import why_not_fit
 from mesostk.agent.state import Run, Settings, State, Timer, Wait
 from mesostk.base.core import Effect, Event, Saved, Tick, WallClock, note
+from mesostk.resources.resources import Resources
 from mesostk.wire import link
-from mesostk.wire.mesos import TERMINAL_STATES, UUID, OperationStatus
+from mesostk.wire.mesos import TERMINAL_STATES
 
 Effects = list[Effect]
 
@@ -77,6 +78,7 @@ class Agent:
         held = [resource for part in state.in_use() for resource in part]
         why = why_not_fit(state.settings.resources, (), held)
         assert why is None, why
+        assert state.total.quantities() == Resources.of(state.settings.resources).quantities()
         for framework in state.frameworks.values():
             assert framework.runs or not state.recovered, (
                 "a framework without runs is not forgotten"
@@ -144,6 +146,9 @@ def _link_message(state: State, now: float, event: LinkMessage) -> Effects:
     if state.phase == "REGISTERING":
         state.held.append(message)
         return []
+    if state.applying and state.phase == "RUNNING":
+        state.held.append(message)
+        return []
     if state.phase not in {"RUNNING", "TERMINATING"} and not isinstance(message, link.Shutdown):
         return [note("Ignoring", level="WARNING", what=type(message).__name__, phase=state.phase)]
     return MESSAGES[type(message)](state, now, message)
@@ -183,11 +188,17 @@ def _membership_saved(
     state: State, now: float, what: registration.MembershipSaved, error: str | None
 ) -> Effects:
     effects = registration.membership_saved(state, now, what, error)
-    held = state.held.copy()
-    state.held.clear()
-    if what.link == state.link and state.phase == "RUNNING":
-        for message in held:
-            effects += MESSAGES[type(message)](state, now, message)
+    if what.link == state.link:
+        effects += _hear_held(state, now)
+    return effects
+
+
+def _hear_held(state: State, now: float) -> Effects:
+    """What the master said meanwhile, up to the next operation."""
+    effects: Effects = []
+    while state.held and state.phase in {"RUNNING", "TERMINATING"} and not state.applying:
+        message = state.held.popleft()
+        effects += MESSAGES[type(message)](state, now, message)
     return effects
 
 
@@ -222,6 +233,7 @@ def _acknowledge(state: State, now: float, message: link.Acknowledge) -> Effects
 
 def _shutdown_framework(state: State, now: float, message: link.ShutdownFramework) -> Effects:
     effects = kills.shutdown_framework(state, now, message.framework_id.value)
+    effects += operations.forget_framework(state, message.framework_id.value)
     return effects + _afterwards(state, now)
 
 
@@ -229,21 +241,8 @@ def _shutdown_executor(state: State, now: float, message: link.ShutdownExecutor)
     return kills.shutdown_executor(state, now, message) + _afterwards(state, now)
 
 
-def _apply_operation(state: State, _now: float, message: link.ApplyOperation) -> Effects:
-    operation = message.operation
-    status = OperationStatus(
-        operation_id=operation.id,
-        state="OPERATION_ERROR",
-        message=f"This agent applies no {operation.type} operations",
-        agent_id=state.agent_id,
-        uuid=UUID(state.new_uuid()) if operation.id is not None else None,
-    )
-    if state.link is None:
-        return []
-    update = link.OperationUpdate(
-        framework_id=message.framework_id, operation_uuid=message.operation_uuid, status=status
-    )
-    return [SendUp(state.link, update)]
+def _applied(state: State, now: float, what: operations.Applied, error: str | None) -> Effects:
+    return operations.applied(state, now, what, error) + _hear_held(state, now)
 
 
 Handler = Callable[[State, float, Any], Effects]
@@ -279,7 +278,8 @@ MESSAGES: dict[type[link.Down], Handler] = {
     link.Acknowledge: _acknowledge,
     link.SchedulerMessage: lambda s, _now, m: custom.message(s, m),
     link.ShutdownExecutor: _shutdown_executor,
-    link.ApplyOperation: _apply_operation,
+    link.ApplyOperation: operations.apply,
+    link.AcknowledgeOperation: operations.acknowledged,
     link.Drain: lambda s, _now, m: drain.drain(s, m),
     link.UpdateFramework: lambda s, _now, m: tasks.update_framework(s, m.framework),
     link.ShutdownFramework: _shutdown_framework,
@@ -295,6 +295,8 @@ WAITS: dict[type[Wait], Callable[[State, float, Any, str | None], Effects]] = {
     groups.GroupSaved: _group_saved,
     kills.KillSaved: kills.kill_saved,
     endings.Recorded: _recorded,
+    operations.Applied: _applied,
+    operations.Acknowledged: _recorded,
     drain.DrainSaved: lambda s, now, _w, error: drain.drain_saved(s, now, error),
     registration.MembershipSaved: _membership_saved,
     registration.Left: lambda s, _now, _w, error: registration.left(s, error),
@@ -304,6 +306,7 @@ TIMERS: dict[type[Timer], Callable[[State, float, Any], Effects]] = {
     updates.Resend: updates.resend,
     kills.TimeUp: kills.time_up,
     kills.KillAgain: kills.kill_again,
+    operations.Resend: operations.resend,
     checks.ProbeDue: checks.probe_due,
     registration.ConnectDue: lambda s, _now, t: registration.connect_due(s, t),
     registration.SilenceDue: registration.silence_due,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from mesostk.agent import checkpoint, detect, events, flags, layout, recovery
+from mesostk.agent import checkpoint, detect, events, flags, layout, operations, recovery
 from mesostk.agent.cgroups import Cgroups
 from mesostk.agent.cgroups import detect as detect_cgroups
 from mesostk.agent.core import Agent
@@ -41,6 +41,8 @@ from mesostk.base.http import Server, make_app
 from mesostk.base.systemd import Notifier
 from mesostk.base.zk import Zk, ZkUrl
 from mesostk.errors import ConfigError, WireError
+from mesostk.resources import conversions
+from mesostk.resources.resources import Resources
 from mesostk.wire import json
 from mesostk.wire.mesos import MasterInfo
 
@@ -229,7 +231,8 @@ class Shell:
             place = layout.sandbox(
                 self._agent_id(), run.framework_id, run.executor_id, run.container_id
             )
-            self.runs.show(place, run.framework_id, run.executor_id)
+            volumes = operations.mounts_of(run.held, str(self._work_dir))
+            self.runs.show(place, run.framework_id, run.executor_id, volumes)
         await self.runs.sweep(self._state.runs, self._runtime_dir)
         if docker is not None:
             docker.resume(self._agent_id())
@@ -315,6 +318,13 @@ def fixed_leader(master: str) -> str:
 
 def check_reconfiguration(found: recovery.Found, settings: Settings, policy: str) -> None:
     """Refuse to go on under the old id with other resources; raises ConfigError with the remedy."""
+    kept = Resources.of(found.kept.resources)
+    left_out = conversions.with_kept(Resources.of(settings.resources), kept)[1]
+    if left_out:
+        raise ConfigError(
+            f"--resources has no room any more for {left_out}, which is reserved or created on "
+            "this agent; undo that, or unreserve and destroy it first"
+        )
     if found.agent_info is None:
         return
     now = State(settings, random.Random(0)).agent_info()  # noqa: S311 - nothing is drawn

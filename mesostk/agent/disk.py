@@ -78,7 +78,7 @@ def read_records(work_dir: Path) -> tuple[dict[str, bytes], str | None]:
     except OSError:
         latest = None
     files: dict[str, bytes] = {}
-    for name in (layout.BOOT_ID, layout.EPOCH):
+    for name in (layout.BOOT_ID, layout.EPOCH, layout.RESOURCES):
         _read(work_dir, work_dir / name, files)
     if latest is not None:
         latest = Path(latest).name

@@ -66,6 +66,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str]
     labels: dict[str, str]
     enable_cfs: bool = False
+    #: Persistent volumes: (directory, path below `inside`, read only).
+    volumes: tuple[tuple[str, str, bool], ...] = ()
 
 
 def name_of(container_id: str) -> str:
@@ -212,6 +214,10 @@ def _volumes(body: Body, container: ContainerInfo, around: Surroundings) -> None
     host["Mounts"] = [{"Type": "bind", "Source": around.sandbox, "Target": around.inside}]
     if container.docker is not None and container.docker.volume_driver is not None:
         host["VolumeDriver"] = container.docker.volume_driver
+    for source, below, read_only in around.volumes:
+        target = str(PurePosixPath(around.inside, below))
+        mount = {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
+        host["Mounts"].append(mount)
     for volume in container.volumes:
         inside = str(PurePosixPath(around.inside, volume.container_path))
         read_only = volume.mode == "RO"

@@ -21,6 +21,8 @@ from mesostk.wire.mesos import (
     ExecutorInfo,
     FrameworkInfo,
     HealthCheck,
+    Operation,
+    Resource,
     TaskInfo,
 )
 
@@ -41,7 +43,20 @@ class Link(msgspec.Struct, frozen=True, gc=False):
     target: str
 
 
-DiskOp = Put | Delete | Append | Link
+class MakeVolume(msgspec.Struct, frozen=True, gc=False):
+    """Make the directory of a persistent volume; `path` is absolute for one on another disk."""
+
+    path: str
+
+
+class RemoveVolume(msgspec.Struct, frozen=True, gc=False):
+    """Remove all that is in a volume; the directory itself stays where it is a mounted disk."""
+
+    path: str
+    is_mount: bool = False
+
+
+DiskOp = Put | Delete | Append | Link | MakeVolume | RemoveVolume
 
 
 class Checkpoint(Effect, frozen=True):
@@ -68,17 +83,31 @@ class SaveFailed(Event, frozen=True):
 
 
 class RecoveredAgent(Event, frozen=True, kw_only=True):
-    """Who this agent is: its id, and the highest epoch it has followed."""
+    """Who this agent is: its id, and the highest epoch it has followed.
+
+    `resources` are its dynamic reservations and persistent volumes, `operations` those whose
+    outcome was not acknowledged.
+    """
 
     agent_id: AgentID | None
     epoch: ClusterEpoch | None
     drain: DrainConfig | None = None
+    resources: tuple[Resource, ...] = ()
+    operations: tuple[Operation, ...] = ()
 
 
 class RecoveredFramework(Event, frozen=True):
     """A framework that has runs on this agent."""
 
     framework: FrameworkInfo
+
+
+class ResourcesRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Reservations and volumes, outcomes to be acknowledged, and volumes whose files go next."""
+
+    resources: tuple[Resource, ...] = ()
+    operations: tuple[Operation, ...] = ()
+    removing: tuple[RemoveVolume, ...] = ()
 
 
 class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -193,11 +222,23 @@ class ShutdownRequested(Event, frozen=True):
 
 
 class VolumeLink(msgspec.Struct, frozen=True):
-    """A link at `path` of the sandbox to the absolute `target`; `make`: a directory, if missing."""
+    """A link at `path` of the sandbox to the absolute `target`.
+
+    `make`: a directory, if missing. `own`: it is given to the task's user.
+    """
 
     path: str
     target: str
     make: bool = False
+    own: bool = False
+
+
+class VolumeMount(msgspec.Struct, frozen=True, kw_only=True):
+    """A persistent volume at `source` (absolute), to be found below the sandbox."""
+
+    source: str
+    container_path: str
+    read_only: bool = False
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,6 +261,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     mem_limit_mib: float | None = None
     rlimits: tuple[tuple[str, int | None, int | None], ...] = ()
     grace_s: float = 3.0
+    volumes: tuple[VolumeMount, ...] = ()
     docker: DockerPlan | None = None
     links: tuple[VolumeLink, ...] = ()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mesostk.agent import docker_spec, layout, volumes
+from mesostk.agent import docker_spec, layout, operations, volumes
 from mesostk.agent.docker_spec import DockerPlan
 from mesostk.agent.events import RunSpec, VolumeLink
 from mesostk.agent.state import Framework, Run, Settings, State
@@ -244,6 +244,10 @@ def _docker_plan(state: State, framework: Framework, run: Run, task: TaskInfo) -
         env=env,
         labels={"MESOS_FRAMEWORK_ID": run.framework_id, "MESOS_TASK_ID": task.task_id.value},
         enable_cfs=settings.cgroups_enable_cfs,
+        volumes=tuple(
+            (mount.source, mount.container_path, mount.read_only)
+            for mount in operations.mounts_of(run.held, settings.work_dir)
+        ),
     )
     return docker_spec.plan(task, around)
 
@@ -314,4 +318,5 @@ def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
         ),
         grace_s=grace_of(task, state.settings),
         links=_links_of(state, run, task),
+        volumes=operations.mounts_of(run.held, state.settings.work_dir),
     )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from mesostk.agent import endings, executors, kills, layout, tasks
+from mesostk.agent import endings, executors, kills, layout, operations, tasks
 from mesostk.agent.fitting import why_not_fit
 from mesostk.agent.state import Framework, Run, State, TaskEntry
 from mesostk.agent.state import Wait as WaitBase
@@ -125,6 +125,8 @@ def _refusal(
         return ("TASK_ERROR", "REASON_TASK_GROUP_INVALID", "Two tasks of the group have one id")
     try:
         misfit = why_not_fit(state.settings.resources, state.in_use(), tuple(wanted))
+        if misfit is None:
+            misfit = operations.why_not_here(state, wanted)
     except WireError as error:
         return ("TASK_ERROR", "REASON_TASK_GROUP_INVALID", f"Resources: {error}")
     return (dropped, "REASON_INVALID_OFFERS", misfit) if misfit is not None else None

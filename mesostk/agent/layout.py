@@ -3,6 +3,7 @@
 ::
 
     meta/boot_id                                      the boot in which the run records count
+    meta/resources/resources_and_operations.state     ResourcesRecord; outlives the agent's id
     meta/epoch                                        ClusterEpoch last followed
     meta/slaves/latest -> <agent>                     removed: the agent starts as a new one
     meta/slaves/<agent>/slave.info                    AgentInfo
@@ -17,6 +18,7 @@
       executors/<exec>/runs/<run>/containers/<nested>/group  the name of its group
     slaves/<agent>/frameworks/<fw>/executors/<exec>/runs/<run>/      the sandbox
       containers/<nested>/                                           … of a task group's task
+    volumes/roles/<role, "/" as " ">/<persistence id>                a persistent volume
 
 Ids become path segments through `segment`, so that none of them can leave its directory.
 """
@@ -31,6 +33,7 @@ from mesostk.wire.recordio import encode_record
 
 BOOT_ID = "meta/boot_id"
 EPOCH = "meta/epoch"
+RESOURCES = "meta/resources/resources_and_operations.state"
 LATEST = "meta/slaves/latest"
 
 _RUN_FILE = re.compile(
@@ -87,6 +90,11 @@ def task_dir(agent: str, framework: str, executor: str, run: str, task: str) -> 
 def sandbox(agent: str, framework: str, executor: str, run: str) -> str:
     """Working directory of a run."""
     return _run(agent, framework, executor, run)
+
+
+def volume(role: str, persistence_id: str) -> str:
+    """Directory of a persistent volume, relative to the disk that it is on (spec: §8.2)."""
+    return f"volumes/roles/{segment(role.replace('/', ' '))}/{segment(persistence_id)}"
 
 
 def frame(record: object) -> bytes:

@@ -6,7 +6,17 @@ when neither a process nor a status is found does a task count as terminated.
 
 from __future__ import annotations
 
-from mesostk.agent import custom, drain, endings, groups, kills, registration, tasks, updates
+from mesostk.agent import (
+    custom,
+    drain,
+    endings,
+    groups,
+    kills,
+    operations,
+    registration,
+    tasks,
+    updates,
+)
 from mesostk.agent.events import (
     KillRun,
     Launched,
@@ -18,14 +28,19 @@ from mesostk.agent.events import (
 )
 from mesostk.agent.state import Framework, Run, State, TaskEntry, Verdict
 from mesostk.base.core import Effect, note
+from mesostk.resources import conversions
+from mesostk.resources.resources import Resources
 from mesostk.wire.mesos import TERMINAL_STATES, StatusReason, TaskState
 
 
-def agent(state: State, _now: float, event: RecoveredAgent) -> list[Effect]:
+def agent(state: State, now: float, event: RecoveredAgent) -> list[Effect]:
     """Who this agent was."""
     state.agent_id = event.agent_id
     state.epoch = event.epoch
     state.drain = event.drain
+    state.total = conversions.with_kept(state.total, Resources.of(event.resources))[0]
+    state.operations = {operation.uuid.value: operation for operation in event.operations}
+    operations.recovered(state, now)
     return []
 
 

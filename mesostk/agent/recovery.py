@@ -28,6 +28,7 @@ from mesostk.agent.events import (
     RecoveredRun,
     RecoveredTask,
     RecoveryDone,
+    ResourcesRecord,
     RunSeen,
     UpdateRecord,
 )
@@ -103,6 +104,7 @@ class Found(msgspec.Struct, kw_only=True):
     agent_info: AgentInfo | None = None
     epoch: ClusterEpoch | None = None
     drain: DrainConfig | None = None
+    kept: ResourcesRecord = ResourcesRecord()
     rebooted: bool = False
     frameworks: dict[str, FrameworkInfo] = msgspec.field(default_factory=dict)
     runs: dict[str, FoundRun] = msgspec.field(default_factory=dict)
@@ -123,7 +125,14 @@ class Found(msgspec.Struct, kw_only=True):
     def events(self, seen: Mapping[str, RunSeen]) -> list[Event]:
         """What the core is told; `seen` by container id, absent meaning that nothing was found."""
         events: list[Event] = [
-            RecoveredAgent(agent_id=self.agent_id, epoch=self.epoch, drain=self.drain)
+            RecoveredAgent(
+                agent_id=self.agent_id,
+                epoch=self.epoch,
+                drain=self.drain,
+                resources=self.kept.resources,
+                # The feedback of a former agent id is nobody's any more.
+                operations=self.kept.operations if self.agent_id is not None else (),
+            )
         ]
         if self.agent_id is None:
             return [*events, RecoveryDone(lost=len(self.notes))]
@@ -239,6 +248,10 @@ def read(files: Mapping[str, bytes], latest: str | None, boot: str) -> Found:
     """
     found = Found()
     found.epoch = _record(found, files, layout.EPOCH, ClusterEpoch)
+    kept = _record(found, files, layout.RESOURCES, ResourcesRecord)
+    if kept is not None:
+        found.kept = kept
+        found.repairs += kept.removing
     was = files.get(layout.BOOT_ID)
     found.rebooted = was is not None and was.decode(errors="replace").strip() != boot
     if latest is None:

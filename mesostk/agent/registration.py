@@ -13,7 +13,7 @@ one of another cluster, cannot start or kill anything here.
 
 from __future__ import annotations
 
-from mesostk.agent import endings, kills, layout, updates
+from mesostk.agent import endings, kills, layout, operations, updates
 from mesostk.agent.events import Connect, Disconnect, LeaderChanged, Link, LinkClosed, SendUp
 from mesostk.agent.state import Run, State, TaskEntry
 from mesostk.agent.state import Timer as TimerBase
@@ -35,6 +35,8 @@ CAPABILITIES = (
     AgentCapability(type="MULTI_ROLE"),
     AgentCapability(type="HIERARCHICAL_ROLE"),
     AgentCapability(type="RESERVATION_REFINEMENT"),
+    AgentCapability(type="RESIZE_VOLUME"),
+    AgentCapability(type="AGENT_OPERATION_FEEDBACK"),
     AgentCapability(type="AGENT_DRAINING"),
     AgentCapability(type="TASK_RESOURCE_LIMITS"),
 )
@@ -179,6 +181,7 @@ def subscription(state: State) -> Subscribe:
         agent_info=state.agent_info(),
         ip=state.settings.ip,
         capabilities=CAPABILITIES,
+        checkpointed_resources=state.total.checkpointable().to_wire(),
         frameworks=tuple(f.info for f in frameworks),
         executors=tuple(
             FrameworkExecutor(framework_id=FrameworkID(run.framework_id), executor=run.executor)
@@ -193,6 +196,7 @@ def subscription(state: State) -> Subscribe:
             if not run.silent
             for entry in run.tasks.values()
         ),
+        operations=tuple(state.operations.values()),
         last_epoch=state.epoch,
     )
 
@@ -294,6 +298,7 @@ def membership_saved(
         )
     ]
     effects += updates.send_all(state, now)
+    effects += operations.send_all(state)
     for ref in what.registered.report:
         effects += _report(state, now, ref)
     return effects

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,8 @@ from mesostk.agent.events import (
     RunOver,
     RunSeen,
     RunSpec,
+    VolumeLink,
+    VolumeMount,
 )
 from mesostk.agent.gc import Collector
 from mesostk.agent.launch import LauncherClient, LaunchSpec, Run
@@ -114,7 +116,8 @@ class Runs:
         container_id = effect.spec.container_id
         if effect.spec.docker is not None:
             assert self.docker is not None
-            self.show(effect.spec.sandbox, effect.spec.framework_id, effect.spec.executor_id)
+            spec = effect.spec
+            self.show(spec.sandbox, spec.framework_id, spec.executor_id, spec.volumes)
             self.docker.launch(effect.spec, self.log_record(effect.spec.sandbox))
             return
         self._starting.add(container_id)
@@ -132,7 +135,7 @@ class Runs:
             self._feed(LaunchFailed(spec.container_id, str(error)))
             return
         self._launch_timer.record(clock.monotonic() - started)
-        self.show(spec.sandbox, spec.framework_id, spec.executor_id)
+        self.show(spec.sandbox, spec.framework_id, spec.executor_id, spec.volumes)
         self._limits[spec.container_id] = spec.mem_mib
         self._starting.discard(spec.container_id)
         self._feed(Launched(spec.container_id, run.task_pid))
@@ -145,7 +148,8 @@ class Runs:
         if directory.parent.name == "containers":
             sandbox.create(directory.parent.parent, spec.user)  # its executor's
         sandbox.create(directory, spec.user)
-        sandbox.link_volumes(directory, spec.links, spec.user)
+        persistent = [VolumeLink(v.container_path, v.source, own=True) for v in spec.volumes]
+        sandbox.link_volumes(directory, (*spec.links, *persistent), spec.user)
         request = LaunchSpec(
             container_id=spec.container_id,
             executable=spec.executable,
@@ -183,8 +187,14 @@ class Runs:
             enable_cfs=self._enable_cfs,
         )
 
-    def show(self, path: str, framework_id: str, executor_id: str) -> None:
-        """Offer a sandbox under the paths by which the original offers it (spec §5.4)."""
+    def show(
+        self,
+        path: str,
+        framework_id: str,
+        executor_id: str,
+        volumes: Sequence[VolumeMount] = (),
+    ) -> None:
+        """Offer a sandbox, with the volumes in it, under the original's paths (spec §5.4)."""
         real = self._work_dir / path
         if real.parent.name == "containers":
             self.files.attach(str(real), real)
@@ -192,7 +202,11 @@ class Runs:
         latest = real.parent / "latest"
         self.files.attach(str(real), real)
         self.files.attach(str(latest), real)
-        self.files.attach(f"/frameworks/{framework_id}/executors/{executor_id}/runs/latest", real)
+        virtual = f"/frameworks/{framework_id}/executors/{executor_id}/runs/latest"
+        self.files.attach(virtual, real)
+        for volume in volumes:
+            for place in (str(real), str(latest), virtual):
+                self.files.attach(f"{place}/{volume.container_path}", Path(volume.source))
 
     # -- ending ----------------------------------------------------------------------------------
 
@@ -273,8 +287,11 @@ class Runs:
     def hide(self, path: Path) -> None:
         """Stop offering a sandbox that is removed."""
         real = str(path)
-        for virtual, shown in list(self.files.attached().items()):
-            if shown == real:
+        attached = self.files.attached()
+        hidden = [virtual for virtual, shown in attached.items() if shown == real]
+        for virtual in attached:
+            # The volumes in it go with it.
+            if any(virtual == place or virtual.startswith(place + "/") for place in hidden):
                 self.files.detach(virtual)
 
     async def close(self) -> None:

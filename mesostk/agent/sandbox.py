@@ -68,11 +68,16 @@ def link_volumes(sandbox: Path, links: Iterable[VolumeLink], user: str | None) -
     for volume in links:
         path = sandbox / volume.path
         target = Path(volume.target)
+        if path.parent.resolve() != sandbox.resolve() / path.parent.relative_to(sandbox):
+            # A fetched archive may hold links that lead elsewhere.
+            raise SandboxError(f"the way to volume '{volume.path}' leads out of the sandbox")
         try:
             if volume.make and not target.exists():
                 target.mkdir(parents=True, exist_ok=True)
                 if owner is not None:
                     os.chown(target, *owner)
+            if volume.own and owner is not None:
+                os.chown(target, *owner)
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_symlink() or not path.is_dir():
                 checkpoint.link(path, volume.target)

@@ -21,6 +21,7 @@ from typing import Literal
 import msgspec
 
 from mesostk.agent.events import Checkpoint, DiskOp, KillRecord
+from mesostk.resources.resources import Resources
 from mesostk.wire.link import ClusterEpoch, Down, StatusUpdate
 from mesostk.wire.mesos import (
     TERMINAL_STATES,
@@ -32,6 +33,7 @@ from mesostk.wire.mesos import (
     ExecutorInfo,
     FrameworkInfo,
     HealthCheck,
+    Operation,
     Resource,
     StatusReason,
     TaskInfo,
@@ -266,6 +268,12 @@ class State:
         self.agent_id: AgentID | None = None
         self.epoch: ClusterEpoch | None = None
         self.drain: DrainConfig | None = None
+        #: All that the agent has, with its reservations and volumes in their place.
+        self.total = Resources.of(settings.resources)
+        #: Operations whose outcome is not acknowledged, by uuid.
+        self.operations: dict[bytes, Operation] = {}
+        #: An operation is being saved; what the master says waits in `held`.
+        self.applying = False
         self.leader: str | None = None
         self.link: int | None = None
         self.link_url: str | None = None
@@ -274,7 +282,7 @@ class State:
         self.backoff_s = settings.registration_backoff_s
         self.ping_timeout_s = 75.0
         self.heard_at = 0.0
-        self.held: list[Down] = []
+        self.held: deque[Down] = deque()
         self.shutdown_reason: str | None = None
         self.leaving = False
         self.recovered = False

@@ -13,7 +13,16 @@ is killed: after a crash at any point recovery tells the same story.
 
 from __future__ import annotations
 
-from mesostk.agent import checks, custom, endings, executors, kills, layout, updates
+from mesostk.agent import (
+    checks,
+    custom,
+    endings,
+    executors,
+    kills,
+    layout,
+    operations,
+    updates,
+)
 from mesostk.agent.events import (
     Fetch,
     Fetched,
@@ -136,6 +145,8 @@ def _misfit(
 ) -> executors.Refusal | None:
     try:
         why = why_not_fit(state.settings.resources, state.in_use(), wanted)
+        if why is None:
+            why = operations.why_not_here(state, wanted)
     except WireError as error:
         return ("TASK_ERROR", "REASON_TASK_INVALID", f"Resources: {error}")
     return (framework.dropped, "REASON_INVALID_OFFERS", why) if why is not None else None

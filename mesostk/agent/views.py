@@ -25,7 +25,7 @@ View = dict[str, Any]
 def state_view(state: State, flags: Mapping[str, str], build: View, leader: str | None) -> View:
     """The object of /state; `build` has version, build_… and start_time."""
     s = state.settings
-    total = Resources.of(s.resources)
+    total = state.total
     used = Resources.sum(
         Resources.of(entry.info.resources).unallocate()
         for run in state.live_runs()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from mesostk.errors import Rejected
-from mesostk.master import arrival, departure, registry, tasks, validation, views
+from mesostk.master import arrival, converting, departure, registry, tasks, validation, views
 from mesostk.master.events import (
     AgentCalled,
     AgentSubscribed,
@@ -219,15 +219,8 @@ def _update_agent(master: Master, now: float, agent: Agent, message: link.Update
     if why is not None:
         master.note("Ignoring resources of agent", level="WARNING", agent=agent.id, why=why)
         return
-    arrival.set_total(master, now, agent, Resources.of(resources))
-
-
-def _operation_update(
-    master: Master, _now: float, _agent: Agent, _message: link.OperationUpdate
-) -> None:
-    """No operation is ever sent to an agent, so none can be updated: counted as invalid."""
-    master.counters["messages_operation_status_update"] += 1
-    master.counters["invalid_operation_status_updates"] += 1
+    total = converting.rebooked(agent, Resources.of(resources))
+    arrival.set_total(master, now, agent, total)
 
 
 CALLS: dict[type[link.Up], Callable[[Master, float, Agent, Any], None]] = {
@@ -237,5 +230,5 @@ CALLS: dict[type[link.Up], Callable[[Master, float, Agent, Any], None]] = {
     link.ExitedExecutor: tasks.exited_executor,
     link.ExecutorMessage: tasks.executor_message,
     link.UpdateAgent: _update_agent,
-    link.OperationUpdate: _operation_update,
+    link.OperationUpdate: converting.updated,
 }

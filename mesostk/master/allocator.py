@@ -73,11 +73,12 @@ class Allocator:
 
     def hold(self, agent: Agent, framework_id: str, role: str, resources: Resources) -> None:
         """`resources` (allocated to `role`) of `agent` are now the framework's."""
-        plain = resources.unallocate()
+        plain = resources.unallocate().non_shared()
         if not agent.free.contains(plain):
             # Only an agent that came back with less than its tasks use gets here.
             agent.is_overcommitted = True
-        agent.free -= plain
+        # A new bag even for a shared volume alone: it shows that what is held has changed.
+        agent.free = agent.free - plain if plain else Resources(dict(agent.free.items()))
         self.track(framework_id, role)
         amounts = resources.quantities()
         self.roles.allocate(role, amounts)
@@ -90,7 +91,8 @@ class Allocator:
         if agent.is_overcommitted:
             self.recompute(agent)
         else:
-            agent.free += resources.unallocate()
+            plain = resources.unallocate().non_shared()
+            agent.free = agent.free + plain if plain else Resources(dict(agent.free.items()))
         self.forget_held(framework_id, role, resources)
         self.mark(agent.id, now)
 
@@ -98,7 +100,7 @@ class Allocator:
         """`free` anew, from the total and what tasks and executors hold; it has no offers."""
         agent.free, agent.is_overcommitted = agent.total, False
         for held in agent.held():
-            plain = held.unallocate()
+            plain = held.unallocate().non_shared()
             if not agent.free.contains(plain):
                 agent.is_overcommitted = True
             agent.free -= plain
@@ -257,7 +259,7 @@ class Allocator:
                 resources, _ = self.offerable(framework, role, agent, free, now)
                 if resources is not None:
                     grants.append((framework_id, offers.Grant(agent, role, resources)))
-                    free -= resources
+                    free -= resources.non_shared()
             if not free:
                 break
         # The sorters may not move while they are walked through.
@@ -306,7 +308,7 @@ class Allocator:
         least = self._config.min_allocatable if own is None else own
         if not least:
             return True
-        amounts = resources.quantities()
+        amounts = resources.non_shared().quantities()
         return any(
             all(amounts.get(name, 0) >= amount for name, amount in each.items()) for each in least
         )

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from mesostk.master import draining, frameworks, offers, registry, tasks, views
+from mesostk.master import converting, draining, frameworks, offers, registry, tasks, views
 from mesostk.master.events import CloseAgentStream
 from mesostk.master.state import Agent, Executor, Framework, TaskRecord
+from mesostk.resources import conversions
 from mesostk.resources.resources import Resources
 from mesostk.wire import link
 from mesostk.wire.mesos import AgentID, Task
@@ -46,10 +47,11 @@ def register(
     agent.version = message.version
     agent.capabilities = frozenset(item.type for item in message.capabilities if item.type)
     agent.resource_version = message.resource_version
+    shutdowns = _recover_frameworks(master, now, message)
+    converting.take(master, agent, message.operations)
     set_total(master, now, agent, total_of(message))
     if is_new and master.subscribers:
         master.publish(views.agent_added(master, agent))
-    shutdowns = _recover_frameworks(master, now, message)
     lost, doubles = _take_tasks(master, now, agent, message, was_unreachable=was_unreachable)
     _take_executors(master, now, agent, message)
     master.allocator.recompute(agent)
@@ -102,15 +104,8 @@ def _attach(master: Master, now: float, agent: Agent, stream: str | None) -> Non
 
 def total_of(message: link.Subscribe) -> Resources:
     """The agent's resources with its dynamic reservations and volumes put in their place."""
-    total = Resources.of(message.agent_info.resources)
     kept = Resources.of(message.checkpointed_resources)
-    for kind, quantity in kept.items():
-        part = Resources({kind: quantity})
-        plain = Resources({kind.replace(reservations=kind.reservations[:1]): quantity})
-        source = plain if total.contains(plain) else part.to_unreserved()
-        if total.contains(source):
-            total = total - source + part
-    return total
+    return conversions.with_kept(Resources.of(message.agent_info.resources), kept)[0]
 
 
 def set_total(master: Master, now: float, agent: Agent, total: Resources) -> None:

@@ -208,6 +208,10 @@ class Master:
                 assert self.agents[task.agent_id].tasks[framework.id, task.task_id] is task
             assert not framework.tasks.keys() & framework.unreachable_tasks.keys()
             assert framework.stream is not None or not framework.offers
+            for record in framework.operations.values():
+                assert record.wire.agent_id is not None
+                agent = self.agents[record.wire.agent_id.value]
+                assert agent.operations[record.wire.uuid.value] is record
         for offer in self.offers.values():
             assert offer.id in self.agents[offer.agent_id].offers
             assert offer.id in self.frameworks[offer.framework_id].offers
@@ -232,7 +236,7 @@ def _check_agent(master: Master, agent: Agent) -> None:
     for (framework_id, executor_id), executor in agent.executors.items():
         assert master.frameworks[framework_id].executors[agent.id, executor_id] is executor
     offered = Resources.sum(master.offers[offer_id].resources for offer_id in agent.offers)
-    held = Resources.sum((*agent.held(), offered)).unallocate()
+    held = Resources.sum((*agent.held(), offered)).unallocate().non_shared()
     assert agent.is_active or not agent.offers, f"offers of the inactive {agent.id}"
     assert agent.is_overcommitted or agent.total.contains(held), f"{agent.id} holds {held}"
     assert not (agent.is_overcommitted and agent.offers), f"{agent.id} is offered"

@@ -42,6 +42,7 @@ from mesostk.master.http import Routes, system_figures
 from mesostk.master.link import LinkApi
 from mesostk.master.memorystore import MemoryStore
 from mesostk.master.operator import OperatorApi
+from mesostk.master.posts import Posts
 from mesostk.master.scheduler import SchedulerApi
 from mesostk.wire import json, link
 from mesostk.wire.mesos import MasterInfo
@@ -102,6 +103,7 @@ class MasterDaemon:
             self._link,
             self._operator,
             self._bodies,
+            Posts(self._node, self._operator),
         ).add_to(app)
         server = Server(app, "0.0.0.0" if values.ip is None else values.ip, values.port)  # noqa: S104 - no --ip means all addresses, as in the original
         await server.start()

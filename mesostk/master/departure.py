@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from mesostk.base.core import Exit
-from mesostk.master import offers, registry, tasks
+from mesostk.master import converting, offers, registry, tasks
 from mesostk.master.events import AgentStreamClosed, CloseAgentStream, Reply
 from mesostk.master.state import Agent, TaskRecord
 from mesostk.resources.resources import Resources
@@ -203,6 +203,7 @@ def _saved_unreachable(
         _end_work(master, now, agent)
         for task in list(agent.tasks.values()):
             _leave_unreachable(master, now, agent, task, record, why)
+        converting.end_all(master, agent, "OPERATION_UNREACHABLE", why)
         _detach(master, agent)
     tell_lost(master, agent_id)
 
@@ -284,6 +285,7 @@ def remove(
     for task in list(agent.tasks.values()):
         aware = master.frameworks[task.framework_id].is_partition_aware
         tasks.end_by_master(master, now, task, state if aware else "TASK_LOST", reason, why)
+    converting.end_all(master, agent, "OPERATION_GONE_BY_OPERATOR", why)
     _detach(master, agent)
     tell_lost(master, agent_id)
 

@@ -93,7 +93,9 @@ def finish(master: Master, now: float) -> None:
     for agent_id in list(master.maybe_drained):
         del master.maybe_drained[agent_id]
         agent = master.agents.get(agent_id)
-        if agent is None or agent.tasks or agent.executors or agent_id in master.leaving:
+        if agent is None or agent_id in master.leaving:
+            continue
+        if agent.tasks or agent.executors or agent.operations:
             continue
         info = agent.drain_info
         if info is None or info.state != "DRAINING":

@@ -86,6 +86,7 @@ def figures(
     if master.started_at is not None:
         shown["master/uptime_secs"] = max(0.0, now_wall - master.started_at)
     shown.update(_members(master))
+    shown.update(_operations(master))
     shown.update(_tasks(master))
     shown.update(_resources(master))
     shown.update(_allocator(master))
@@ -115,6 +116,15 @@ def _members(master: Master) -> dict[str, float]:
         "master/operator_event_stream_subscribers": len(master.subscribers),
         "registrar/queued_operations": master.saves_pending(),
     }
+
+
+def _operations(master: Master) -> dict[str, float]:
+    pending: Counter[str] = Counter()
+    for agent in master.agents.values():
+        for record in agent.operations.values():
+            if record.is_pending:
+                pending.update(("", f"{str(record.wire.info.type).lower()}/"))
+    return {f"master/operations/{name}pending": count for name, count in pending.items()}
 
 
 def _tasks(master: Master) -> dict[str, float]:

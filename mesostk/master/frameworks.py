@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from mesostk.errors import Rejected
-from mesostk.master import constraints, offers, tasks, validation, views
+from mesostk.master import constraints, converting, offers, tasks, validation, views
 from mesostk.master.events import (
     CloseSchedulerStream,
     SchedulerCalled,
@@ -237,8 +237,9 @@ def remove(master: Master, now: float, framework: Framework) -> None:
     framework.active = False
     offers.end_all(master, now, framework.offers, rescind=False)
     shutdown = link.ShutdownFramework(framework_id=tasks.framework_id_of(framework))
-    for agent_id in _agents_of(framework):
+    for agent_id in sorted({*_agents_of(framework), *converting.agents_of(master, framework)}):
         tasks.agents_send(master, master.agents[agent_id], shutdown)
+    converting.forget_framework(master, framework)
     for task in list(framework.tasks.values()):
         tasks.end_by_master(
             master,
@@ -386,17 +387,6 @@ def _inverse_offers(
         )
 
 
-def _acknowledge_operation(
-    master: Master,
-    _now: float,
-    _framework: Framework,
-    _call: scheduler.AcknowledgeOperationStatus,
-) -> None:
-    """No operation is outstanding, so there is none to acknowledge: counted as invalid."""
-    master.counters["messages_operation_status_update_acknowledgement"] += 1
-    master.counters["invalid_operation_status_update_acknowledgements"] += 1
-
-
 def _update(
     master: Master, now: float, framework: Framework, call: scheduler.UpdateFramework
 ) -> None:
@@ -423,9 +413,9 @@ CALLS: dict[str, Callable[[Master, float, Framework, Any], None]] = {
     "KILL": tasks.kill,
     "SHUTDOWN": tasks.shutdown_executor,
     "ACKNOWLEDGE": tasks.acknowledge,
-    "ACKNOWLEDGE_OPERATION_STATUS": _acknowledge_operation,
+    "ACKNOWLEDGE_OPERATION_STATUS": converting.acknowledged,
     "RECONCILE": tasks.reconcile,
-    "RECONCILE_OPERATIONS": tasks.reconcile_operations,
+    "RECONCILE_OPERATIONS": converting.reconcile,
     "MESSAGE": tasks.framework_message,
     "REQUEST": _request,
     "UPDATE_FRAMEWORK": _update,

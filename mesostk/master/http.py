@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import parse_qs
 
 import psutil
 from aiohttp import web
@@ -22,22 +21,20 @@ from aiohttp import web
 from mesostk import MESOS_VERSION
 from mesostk.base.http import add_routes, json_answer
 from mesostk.base.metrics import Metrics
-from mesostk.errors import Rejected, WireError
-from mesostk.master import documents, explain, legacy, views
+from mesostk.errors import Rejected
+from mesostk.master import documents, explain, legacy
 from mesostk.master.bodies import Bodies
 from mesostk.master.entry import (
     Node,
     leader_url,
     require_leader,
     require_recovered,
-    wrong_method,
 )
 from mesostk.master.link import LinkApi
 from mesostk.master.operator import OperatorApi
+from mesostk.master.posts import Posts
 from mesostk.master.scheduler import SchedulerApi
-from mesostk.wire import json, operator
 from mesostk.wire.legacy import leader_view
-from mesostk.wire.mesos import FrameworkID
 
 _DEFAULT_TASKS = 100
 
@@ -74,6 +71,7 @@ class Routes:
         link: LinkApi,
         operator: OperatorApi,
         bodies: Bodies,
+        posts: Posts,
     ) -> None:
         self._node = node
         self._metrics = metrics
@@ -81,6 +79,7 @@ class Routes:
         self._link = link
         self._operator = operator
         self._bodies = bodies
+        self._posts = posts
 
     def add_to(self, app: web.Application) -> None:
         """Add all routes; whatever has none is 404."""
@@ -110,8 +109,7 @@ class Routes:
             "/health": self.health,
             "/metrics": self.prometheus,
             "/redirect": self.redirect,
-            "/teardown": self.teardown,
-            "/weights": self.weights,
+            **self._posts.table(),
             "/quota": self.nothing_set,
             "/maintenance/schedule": self.nothing_set,
             "/maintenance/status": self.nothing_set,
@@ -195,21 +193,6 @@ class Routes:
         role, now = request.query.get("role"), time.monotonic()
         return json_answer(explain.offers(master, found[0], role, now), request=request)
 
-    async def teardown(self, request: web.Request) -> web.StreamResponse:
-        """POST with `frameworkId=…` as a form."""
-        require_leader(self._node, request)
-        require_recovered(self._node)
-        refused = wrong_method(request)
-        if refused is not None:
-            return refused
-        # Not request.post(): the original reads the body as a form whatever its type.
-        form = parse_qs((await request.read()).decode(errors="replace"))
-        if "frameworkId" not in form:
-            raise Rejected(400, "Missing 'frameworkId' query parameter in the request body")
-        framework_id = FrameworkID(form["frameworkId"][0])
-        body = operator.Teardown(framework_id=framework_id)
-        return await self._operator.change(operator.Call(type="TEARDOWN", teardown=body))
-
     async def nothing_set(self, request: web.Request) -> web.Response:
         """Quota and maintenance: what cannot be set here is told to be empty, and not set."""
         require_leader(self._node, request)
@@ -218,28 +201,6 @@ class Routes:
             text = f"501 Not Implemented. This master cannot change {request.path}"
             return web.Response(status=501, text=text)
         return json_answer({}, request=request)
-
-    async def weights(self, request: web.Request) -> web.StreamResponse:
-        """GET the weights, or PUT `[{"role", "weight"}]` to change some."""
-        require_leader(self._node, request)
-        require_recovered(self._node)
-        if request.method == "GET":
-            shown = views.get_weights(self._node.master).weight_infos
-            return json_answer(shown, request=request)
-        if request.method != "PUT":
-            text = (
-                "405 Method Not Allowed. Expecting one of { 'GET', 'PUT' },"
-                f" but received '{request.method}'."
-            )
-            return web.Response(status=405, text=text, headers={"Allow": "GET, PUT"})
-        try:
-            infos = json.decode(await request.read(), tuple[operator.WeightInfo, ...])
-        except WireError as error:
-            text = f"Failed to parse update weights request JSON: {error}"
-            raise Rejected(400, text) from error
-        body = operator.Weights(weight_infos=infos)
-        call = operator.Call(type="UPDATE_WEIGHTS", update_weights=body)
-        return await self._operator.change(call)
 
     # -- about this process ---------------------------------------------------------------------
 

@@ -172,6 +172,16 @@ def end_all(master: Master, now: float, offer_ids: Iterable[str], *, rescind: bo
         end(master, now, master.offers[offer_id], rescind=rescind)
 
 
+def end_destroyed(master: Master, now: float, agent: Agent) -> None:
+    """Rescind what still offers a shared volume that was destroyed."""
+    ending = [
+        offer_id
+        for offer_id in agent.offers
+        if not agent.total.contains(master.offers[offer_id].resources.unallocate().shared())
+    ]
+    end_all(master, now, ending, rescind=True)
+
+
 def _timed_out(master: Master, now: float, offer_id: str) -> None:
     """Timer: `--offer_timeout` after an offer was made."""
     offer = master.offers.get(offer_id)
@@ -235,6 +245,7 @@ def accept(master: Master, now: float, framework: Framework, call: scheduler.Acc
     agent = master.agents[first.agent_id]
     left = operations.apply_all(master, now, framework, agent, first.role, pool, call.operations)
     refuse(master, now, first, left, call.filters)
+    end_destroyed(master, now, agent)
 
 
 def _why_invalid(master: Master, framework: Framework, ids: Sequence[str]) -> str | None:

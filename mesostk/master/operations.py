@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from mesostk.master import groups, tasks, validation
+from mesostk.master import conversion_rules, converting, groups, tasks, validation
+from mesostk.master.conversion_rules import Asker
 from mesostk.master.state import Agent, Executor, Framework, TaskRecord
+from mesostk.resources import conversions, validity
+from mesostk.resources.conversions import Conversion
 from mesostk.resources.resources import Resources
-from mesostk.wire import link, scheduler
+from mesostk.wire import link
 from mesostk.wire.mesos import (
     AgentID,
     AllocationInfo,
@@ -52,7 +55,7 @@ def apply_all(
     pool: Resources,
     operations: Sequence[OfferOperation],
 ) -> Resources:
-    """Apply in order; returns what of `pool` was not used."""
+    """Apply in order; returns what of `pool` was neither used nor turned into something else."""
     batch = Batch(framework, agent, role, pool)
     for operation in operations:
         _count(framework, operation)
@@ -61,7 +64,8 @@ def apply_all(
             _refuse_unsupported(master, batch, operation)
         else:
             apply(master, now, batch, operation)
-    return batch.pool
+    made = batch.pool - pool
+    return batch.pool - made
 
 
 def refuse_all(
@@ -104,9 +108,8 @@ def drop(
 ) -> None:
     """Refuse an operation: told to the framework if it asked for feedback by giving an id."""
     kind = str(operation.type)
-    for name in ("", f"{kind.lower()}/"):
-        master.counters[f"operations/{name}error"] += 1
-        master.counters[f"operations/{name}total"] += 1
+    converting.count(master, operation, "error")
+    converting.count(master, operation, "total")
     master.note(
         "Refusing operation", level="WARNING", framework=framework.id, operation=kind, why=why
     )
@@ -118,13 +121,7 @@ def drop(
         message=why,
         agent_id=None if agent is None else AgentID(agent.id),
     )
-    master.tell(
-        framework,
-        scheduler.Event(
-            type="UPDATE_OPERATION_STATUS",
-            update_operation_status=scheduler.UpdateOperationStatus(status=status),
-        ),
-    )
+    converting.tell(master, framework, status)
 
 
 def _refuse_unsupported(master: Master, batch: Batch, operation: OfferOperation) -> None:
@@ -232,7 +229,7 @@ def _take_group(
         needed += new_executor.held
     if not batch.pool.contains(needed):
         return f"Task group uses more resources {needed} than available {batch.pool}"
-    batch.pool -= needed
+    batch.pool -= needed.non_shared()
     if new_executor is not None:
         tasks.add_executor(master, agent, framework, new_executor)
     members = [replace(task, executor=executor) for task in infos]
@@ -273,7 +270,8 @@ def _launch_one(master: Master, batch: Batch, info: TaskInfo) -> str | None:
     needed = held if new_executor is None else held + new_executor.held
     if not batch.pool.contains(needed):
         return f"Task uses more resources {needed} than available {batch.pool}"
-    batch.pool -= needed
+    # Several tasks may hold the same shared volume.
+    batch.pool -= needed.non_shared()
     if new_executor is not None:
         tasks.add_executor(master, agent, framework, new_executor)
     record = TaskRecord(_task_of(framework, info), batch.role, held)
@@ -351,7 +349,33 @@ def _refuse_task(
     tasks.send_update(master, batch.framework, status)
 
 
+# -- RESERVE, CREATE and their like -------------------------------------------------------------
+
+
+def _convert(master: Master, _now: float, batch: Batch, operation: OfferOperation) -> None:
+    """Change what the agent has; the operations that follow see it, but for resized volumes."""
+    framework, agent = batch.framework, batch.agent
+    asker = Asker(framework.info.principal, framework, batch.role)
+    named = conversion_rules.resources_of(operation)
+    why = validity.why_not_all(named)
+    if why is None:
+        operation = converting.completed(operation, batch.role)
+        why = conversion_rules.why_not(operation, asker, agent)
+    conversion = conversions.of(operation) if why is None else str(why)
+    if not isinstance(conversion, str) and not batch.pool.contains(conversion.consumed):
+        conversion = f"{batch.pool} does not contain {conversion.consumed}"
+    if isinstance(conversion, str):
+        drop(master, framework, agent, operation, f"Invalid {operation.type}: {conversion}")
+        return
+    batch.pool -= conversion.consumed
+    if operation.type not in {"GROW_VOLUME", "SHRINK_VOLUME"}:
+        batch.pool += conversion.converted
+    plain = Conversion(conversion.consumed.unallocate(), conversion.converted.unallocate())
+    converting.book(master, agent, framework, operation, plain)
+
+
 _APPLY: dict[str, Callable[[Master, float, Batch, OfferOperation], None]] = {
     "LAUNCH": _launch,
     "LAUNCH_GROUP": _launch_group,
+    **dict.fromkeys(conversion_rules.CHECKS, _convert),
 }

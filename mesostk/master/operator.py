@@ -16,7 +16,7 @@ from mesostk.base.http import JSON_TYPE, PROTOBUF_TYPE, accepted_type_of, json_a
 from mesostk.base.metrics import Metrics
 from mesostk.base.stream import OPERATOR_LIMIT_BYTES, Stream
 from mesostk.errors import Rejected
-from mesostk.master import documents, operators, views
+from mesostk.master import documents, operator_resources, operators, views
 from mesostk.master.bodies import Bodies
 from mesostk.master.core import Master
 from mesostk.master.entry import (
@@ -106,7 +106,7 @@ class OperatorApi:
             raise Rejected(406, text) from error
         if call.type == "SUBSCRIBE":
             return await self._subscribe(request)
-        if call.type in operators.CALLS:
+        if call.type in operators.CALLS or call.type in operator_resources.OPERATIONS:
             return await self.change(call)
         pieces = _DOCUMENTS.get(call.type or "")
         if pieces is not None:
@@ -171,8 +171,7 @@ class OperatorApi:
         return self._answer(get_metrics=operator.Metrics(metrics=metrics))
 
     def operations(self) -> operator.Response:
-        """None: no operation outlives the ACCEPT that asks for it."""
-        return self._answer(get_operations=operator.Operations())
+        return self._answer(get_operations=views.operations(self._node.master))
 
     def roles(self) -> operator.Response:
         return self._answer(get_roles=views.roles(self._node.master))

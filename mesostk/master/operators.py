@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from mesostk.master import departure, draining, frameworks, offers, registry, views, weights
+from mesostk.master import (
+    departure,
+    draining,
+    frameworks,
+    offers,
+    operator_resources,
+    registry,
+    views,
+    weights,
+)
 from mesostk.master.events import (
     CloseOperatorStream,
     OperatorCalled,
@@ -64,6 +73,9 @@ def called(master: Master, now: float, event: OperatorCalled) -> None:
     """A call with a row in `CALLS`; its sub-message is there (`operator.py` looked)."""
     call = event.call
     assert call.type is not None
+    if call.type in operator_resources.OPERATIONS:
+        operator_resources.called(master, now, event)
+        return
     CALLS[call.type](master, now, event.request, getattr(call, call.type.lower()))
 
 

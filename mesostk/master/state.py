@@ -22,6 +22,7 @@ from mesostk.wire.mesos import (
     FrameworkInfo,
     KillPolicy,
     Offer,
+    Operation,
     Task,
 )
 from mesostk.wire.scheduler import OfferConstraints
@@ -112,10 +113,27 @@ class Executor(msgspec.Struct, eq=False):
     held: Resources
 
 
+class OperationRecord(msgspec.Struct, eq=False):
+    """An operation that its agent has not answered, or whose outcome is not acknowledged."""
+
+    wire: Operation
+
+    @property
+    def operation_id(self) -> str | None:
+        """What the framework calls it; None if it wants no feedback."""
+        return None if self.wire.info.id is None else self.wire.info.id.value
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the agent may still have to apply it."""
+        return self.wire.latest_status.state == "OPERATION_PENDING"
+
+
 class Agent(msgspec.Struct, kw_only=True, eq=False):
     """A registered agent; `stream` is None while it is disconnected.
 
-    `free` = `total` - what tasks, executors and offers hold, without allocation roles.
+    `free` = `total` - what tasks, executors and offers hold, without allocation roles; shared
+    volumes are always free, because several may hold them.
     `heard_at` is monotonic, the other times are seconds since the epoch.
     """
 
@@ -139,6 +157,8 @@ class Agent(msgspec.Struct, kw_only=True, eq=False):
     resource_version: str | None = None
     tasks: dict[tuple[str, str], TaskRecord] = msgspec.field(default_factory=dict)
     executors: dict[tuple[str, str], Executor] = msgspec.field(default_factory=dict)
+    #: By uuid, in the order in which they were sent.
+    operations: dict[bytes, OperationRecord] = msgspec.field(default_factory=dict)
     offers: set[str] = msgspec.field(default_factory=set)
     #: Kills that came while it was disconnected.
     kills: dict[tuple[str, str], KillPolicy | None] = msgspec.field(default_factory=dict)
@@ -192,6 +212,8 @@ class Framework(msgspec.Struct, kw_only=True, eq=False):
     unreachable_tasks: dict[str, Task] = msgspec.field(default_factory=dict)
     #: (agent, executor) ids.
     executors: dict[tuple[str, str], Executor] = msgspec.field(default_factory=dict)
+    #: Those that want feedback, by the id that the framework gave.
+    operations: dict[str, OperationRecord] = msgspec.field(default_factory=dict)
     offers: set[str] = msgspec.field(default_factory=set)
     counters: dict[str, int] = msgspec.field(default_factory=dict)
 

@@ -24,8 +24,6 @@ from mesostk.wire.mesos import (
     TERMINAL_STATES,
     AgentID,
     FrameworkID,
-    OperationState,
-    OperationStatus,
     StatusReason,
     Task,
     TaskID,
@@ -459,28 +457,3 @@ def _reconcile_one(
         state, unreachable_time = "TASK_LOST", None
     status = master_status(master, now, task_id, agent_id, state, "REASON_RECONCILIATION", _UNKNOWN)
     send_update(master, framework, replace(status, unreachable_time=unreachable_time))
-
-
-def reconcile_operations(
-    master: Master, _now: float, framework: Framework, call: scheduler.ReconcileOperations
-) -> None:
-    """RECONCILE_OPERATIONS: this master keeps no operations, so each one named is judged by where
-    it may be (spec/mesos.md §2.7)."""
-    master.counters["messages_reconcile_operations"] += 1
-    for asked in call.operations:
-        agent_id = None if asked.agent_id is None else asked.agent_id.value
-        state: OperationState = "OPERATION_UNKNOWN"
-        if agent_id in master.recovered or (agent_id is None and master.recovered):
-            state = "OPERATION_RECOVERING"
-        elif agent_id in master.registry.unreachable:
-            state = "OPERATION_UNREACHABLE"
-        elif agent_id in master.registry.gone:
-            state = "OPERATION_GONE_BY_OPERATOR"
-        status = OperationStatus(
-            operation_id=asked.operation_id, state=state, agent_id=asked.agent_id
-        )
-        answer = scheduler.UpdateOperationStatus(status=status)
-        master.tell(
-            framework,
-            scheduler.Event(type="UPDATE_OPERATION_STATUS", update_operation_status=answer),
-        )

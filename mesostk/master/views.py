@@ -63,6 +63,15 @@ def held_by_framework(agent: Agent) -> dict[str, Resources]:
     return {framework_id: Resources.sum(held) for framework_id, held in parts.items()}
 
 
+def operations(master: Master) -> operator.Operations:
+    """Those that agents have not answered, and those whose outcome is not acknowledged."""
+    return operator.Operations(
+        operations=tuple(
+            record.wire for agent in master.agents.values() for record in agent.operations.values()
+        )
+    )
+
+
 def agent(master: Master, agent: Agent) -> operator.Agent:
     """An agent as GET_AGENTS shows it."""
     return operator.Agent(

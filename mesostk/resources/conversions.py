@@ -7,9 +7,10 @@ Master and agent must agree on every one of these, so both use this. Source:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from mesostk.resources import scalar
 from mesostk.resources.kinds import with_format
@@ -24,6 +25,35 @@ class Conversion(NamedTuple):
     converted: Resources
 
 
+Change = Callable[[Resource], Resource]
+
+
+def map_resources(operation: OfferOperation, change: Change) -> OfferOperation:
+    """`operation` with each resource that it names changed."""
+
+    def each(resources: tuple[Resource, ...]) -> tuple[Resource, ...]:
+        return tuple(change(item) for item in resources)
+
+    changed: dict[str, Any] = {}
+    if (reserve := operation.reserve) is not None:
+        changed["reserve"] = replace(
+            reserve, source=each(reserve.source), resources=each(reserve.resources)
+        )
+    if (unreserve := operation.unreserve) is not None:
+        changed["unreserve"] = replace(unreserve, resources=each(unreserve.resources))
+    if (create := operation.create) is not None:
+        changed["create"] = replace(create, volumes=each(create.volumes))
+    if (destroy := operation.destroy) is not None:
+        changed["destroy"] = replace(destroy, volumes=each(destroy.volumes))
+    if (grow := operation.grow_volume) is not None:
+        changed["grow_volume"] = replace(
+            grow, volume=change(grow.volume), addition=change(grow.addition)
+        )
+    if (shrink := operation.shrink_volume) is not None:
+        changed["shrink_volume"] = replace(shrink, volume=change(shrink.volume))
+    return replace(operation, **changed)
+
+
 def apply(resources: Resources, operation: OfferOperation) -> Resources | str:
     """`resources` after `operation`, or why it cannot be applied to them."""
     conversion = of(operation)
@@ -32,6 +62,34 @@ def apply(resources: Resources, operation: OfferOperation) -> Resources | str:
     if not resources.contains(conversion.consumed):
         return f"{resources} does not contain {conversion.consumed}"
     return resources - conversion.consumed + conversion.converted
+
+
+def with_kept(total: Resources, kept: Resources) -> tuple[Resources, Resources]:
+    """`total` with the reservations and volumes `kept` in place of what they were made of.
+
+    Returns it, and those of `kept` that `total` has no room for any more.
+    """
+    left_out = Resources()
+    for kind, amount in kept.items():
+        part = Resources({kind: amount})
+        source = _made_of(part)
+        if total.contains(source):
+            total = total - source + part
+        else:
+            left_out += part
+    return total, left_out
+
+
+def _made_of(kept: Resources) -> Resources:
+    """What was there before any operation: no volumes, static reservations only."""
+    plain = Resources.of(_without_volume(item) for item in kept.to_wire())
+    while plain.filter(lambda kind: kind.is_dynamically_reserved):
+        plain = Resources.sum(
+            part.pop_reservation() if kind.is_dynamically_reserved else part
+            for kind, amount in plain.items()
+            for part in (Resources({kind: amount}),)
+        )
+    return plain
 
 
 def of(operation: OfferOperation) -> Conversion | str:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import random
 
-from mesostk.agent.events import Append, DiskOp, Link
+from mesostk.agent.events import Append, DiskOp, Link, MakeVolume, RemoveVolume
+from mesostk.agent.layout import RESOURCES
 from mesostk.base.core import Delete, Put
 
 
@@ -24,6 +25,8 @@ class SimDisk:
         self.links: dict[str, str] = {}
         self._synced_files: dict[str, bytes] = {}
         self._synced_links: dict[str, str] = {}
+        #: Directories of persistent volumes; these are always synced.
+        self.volumes: set[str] = set()
         self.is_full = False
 
     def apply(self, op: DiskOp, *, sync: bool) -> None:
@@ -37,6 +40,10 @@ class SimDisk:
                 self.links[path] = target
             case Delete(path):
                 self._delete(path)
+            case MakeVolume(path):
+                self.volumes.add(path)
+            case RemoveVolume(path):
+                self.volumes.discard(path)
         if sync:
             self._sync(op.path)
 
@@ -85,5 +92,5 @@ class SimDisk:
             path: data
             for path, data in self.files.items()
             if not path.endswith(".new")
-            and (path in ("meta/boot_id", "meta/epoch") or path.startswith(home))
+            and (path in ("meta/boot_id", "meta/epoch", RESOURCES) or path.startswith(home))
         }

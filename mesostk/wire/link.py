@@ -25,6 +25,7 @@ from mesostk.wire.mesos import (
     KillPolicy,
     Message,
     OfferOperation,
+    Operation,
     OperationStatus,
     Resource,
     Task,
@@ -68,7 +69,9 @@ class Subscribe(Up, frozen=True, kw_only=True, tag="SUBSCRIBE"):
 
     `agent_info.id` is set when the agent was registered before. `tasks` are all tasks that the
     master must know: queued ones as TASK_STAGING, running ones, and terminal ones whose last
-    update is not acknowledged. `last_epoch` is the highest epoch the agent has followed.
+    update is not acknowledged. `operations` are those whose outcome is not acknowledged; what
+    others did shows in `checkpointed_resources`. `last_epoch` is the highest epoch the agent has
+    followed.
     """
 
     protocol: int
@@ -81,6 +84,7 @@ class Subscribe(Up, frozen=True, kw_only=True, tag="SUBSCRIBE"):
     frameworks: tuple[FrameworkInfo, ...] = ()
     executors: tuple[FrameworkExecutor, ...] = ()
     tasks: tuple[Task, ...] = ()
+    operations: tuple[Operation, ...] = ()
     last_epoch: ClusterEpoch | None = None
 
 
@@ -111,7 +115,7 @@ class ExecutorMessage(Up, frozen=True, kw_only=True, tag="MESSAGE"):
 
 
 class UpdateAgent(Up, frozen=True, kw_only=True, tag="UPDATE_AGENT"):
-    """New totals, or progress of draining."""
+    """New totals: all that the agent has, with its reservations and volumes, or nothing new."""
 
     resources: tuple[Resource, ...] = ()
     oversubscribed_resources: tuple[Resource, ...] = ()
@@ -119,6 +123,8 @@ class UpdateAgent(Up, frozen=True, kw_only=True, tag="UPDATE_AGENT"):
 
 
 class OperationUpdate(Up, frozen=True, kw_only=True, tag="OPERATION_UPDATE"):
+    """The outcome of an operation, saved before it is told; `status.uuid` asks for an ACK."""
+
     framework_id: FrameworkID | None = None
     operation_uuid: UUID
     status: OperationStatus
@@ -207,6 +213,13 @@ class ApplyOperation(Down, frozen=True, kw_only=True, tag="APPLY_OPERATION"):
     resource_version: str | None = None
 
 
+class AcknowledgeOperation(Down, frozen=True, kw_only=True, tag="ACK_OPERATION"):
+    """The outcome `status_uuid` of an operation was heard; only for agents that can feed back."""
+
+    operation_uuid: UUID
+    status_uuid: UUID
+
+
 class Drain(Down, frozen=True, kw_only=True, tag="DRAIN"):
     config: DrainConfig
 
@@ -244,6 +257,7 @@ DownMessage = (
     | Acknowledge
     | SchedulerMessage
     | ApplyOperation
+    | AcknowledgeOperation
     | Drain
     | UpdateFramework
     | ShutdownFramework

@@ -28,6 +28,8 @@ from mesostk.agent.events import (
     Link,
     LinkClosed,
     LinkMessage,
+    MakeVolume,
+    RemoveVolume,
     RunSeen,
     SaveFailed,
     SendUp,
@@ -113,6 +115,7 @@ class SimDisk:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.links: dict[str, str] = {}
+        self.volumes: set[str] = set()
 
     def apply(self, op: DiskOp) -> None:
         match op:
@@ -126,6 +129,10 @@ class SimDisk:
                 for name in [n for n in self.files if n == path or n.startswith(f"{path}/")]:
                     del self.files[name]
                 self.links.pop(path, None)
+            case MakeVolume(path):
+                self.volumes.add(path)
+            case RemoveVolume(path):
+                self.volumes.discard(path)
 
     def recover(self, boot: str = BOOT) -> recovery.Found:
         found = recovery.read(self.files, self.links.get("meta/slaves/latest"), boot)

@@ -39,7 +39,14 @@ E = TypeVar("E", bound=Effect)
 WALL = 1_700_000_000.0
 CAPABILITIES = tuple(
     AgentCapability(type=name)
-    for name in ("MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT", "AGENT_DRAINING")
+    for name in (
+        "MULTI_ROLE",
+        "HIERARCHICAL_ROLE",
+        "RESERVATION_REFINEMENT",
+        "RESIZE_VOLUME",
+        "AGENT_OPERATION_FEEDBACK",
+        "AGENT_DRAINING",
+    )
 )
 
 

@@ -20,6 +20,7 @@ from mesostk.master.entry import Node
 from mesostk.master.http import Routes
 from mesostk.master.link import LinkApi
 from mesostk.master.operator import OperatorApi
+from mesostk.master.posts import Posts
 from mesostk.master.scheduler import SchedulerApi
 from mesostk.testing.requirements import require_program
 
@@ -33,7 +34,8 @@ def app() -> web.Application:
     daemon = Daemon("mesos-master", metrics=metrics)
     bodies = Bodies(daemon.start, daemon.cpu, metrics.counter("shared"))
     operator = OperatorApi(node, metrics, bodies)
-    Routes(node, metrics, SchedulerApi(node), LinkApi(node, 1000), operator, bodies).add_to(made)
+    scheduler, link, posts = SchedulerApi(node), LinkApi(node, 1000), Posts(node, operator)
+    Routes(node, metrics, scheduler, link, operator, bodies, posts).add_to(made)
     return made
 
 

@@ -1,0 +1,138 @@
+"""The legacy endpoints that change something: forms and JSON made into operator calls (spec §5.1).
+
+Each is answered as the operator API answers the call that it stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
+
+from aiohttp import web
+
+from mesostk.base.http import json_answer
+from mesostk.errors import Rejected, WireError
+from mesostk.master import views
+from mesostk.master.entry import Node, require_leader, require_recovered, wrong_method
+from mesostk.master.operator import OperatorApi
+from mesostk.wire import json, operator
+from mesostk.wire.mesos import AgentID, FrameworkID, Resource
+
+T = TypeVar("T")
+
+
+class Posts:
+    """Endpoints that take forms or JSON."""
+
+    def __init__(self, node: Node, operator: OperatorApi) -> None:
+        self._node = node
+        self._operator = operator
+
+    def table(self) -> dict[str, Any]:
+        """Path → answer."""
+        return {
+            "/teardown": self.teardown,
+            "/weights": self.weights,
+            "/reserve": self.reserve,
+            "/unreserve": self.unreserve,
+            "/create-volumes": self.create_volumes,
+            "/destroy-volumes": self.destroy_volumes,
+        }
+
+    async def _form(self, request: web.Request) -> Mapping[str, str]:
+        """The fields of a POST. Rejected: not leading, another method."""
+        require_leader(self._node, request)
+        require_recovered(self._node)
+        refused = wrong_method(request)
+        if refused is not None:
+            raise web.HTTPMethodNotAllowed(request.method, ["POST"], text=refused.text)
+        # Not request.post(): the original reads the body as a form whatever its type.
+        fields = parse_qs((await request.read()).decode(errors="replace"))
+        return {name: values[0] for name, values in fields.items()}
+
+    async def teardown(self, request: web.Request) -> web.StreamResponse:
+        """POST with `frameworkId=…` as a form."""
+        framework_id = _field(await self._form(request), "frameworkId")
+        body = operator.Teardown(framework_id=FrameworkID(framework_id))
+        return await self._operator.change(operator.Call(type="TEARDOWN", teardown=body))
+
+    async def weights(self, request: web.Request) -> web.StreamResponse:
+        """GET the weights, or PUT `[{"role", "weight"}]` to change some."""
+        require_leader(self._node, request)
+        require_recovered(self._node)
+        if request.method == "GET":
+            shown = views.get_weights(self._node.master).weight_infos
+            return json_answer(shown, request=request)
+        if request.method != "PUT":
+            text = (
+                "405 Method Not Allowed. Expecting one of { 'GET', 'PUT' },"
+                f" but received '{request.method}'."
+            )
+            return web.Response(status=405, text=text, headers={"Allow": "GET, PUT"})
+        try:
+            infos = json.decode(await request.read(), tuple[operator.WeightInfo, ...])
+        except WireError as error:
+            text = f"Failed to parse update weights request JSON: {error}"
+            raise Rejected(400, text) from error
+        body = operator.Weights(weight_infos=infos)
+        call = operator.Call(type="UPDATE_WEIGHTS", update_weights=body)
+        return await self._operator.change(call)
+
+    # -- resources ------------------------------------------------------------------------------
+
+    async def reserve(self, request: web.Request) -> web.StreamResponse:
+        """POST `slaveId`, `resources` and perhaps `source`."""
+        form = await self._form(request)
+        body = operator.ReserveResources(
+            agent_id=AgentID(_field(form, "slaveId")),
+            source=_resources(form, "source") if "source" in form else (),
+            resources=_resources(form, "resources"),
+        )
+        return await self._operator.change(
+            operator.Call(type="RESERVE_RESOURCES", reserve_resources=body)
+        )
+
+    async def unreserve(self, request: web.Request) -> web.StreamResponse:
+        """POST `slaveId` and `resources`."""
+        form = await self._form(request)
+        body = operator.UnreserveResources(
+            agent_id=AgentID(_field(form, "slaveId")), resources=_resources(form, "resources")
+        )
+        return await self._operator.change(
+            operator.Call(type="UNRESERVE_RESOURCES", unreserve_resources=body)
+        )
+
+    async def create_volumes(self, request: web.Request) -> web.StreamResponse:
+        """POST `slaveId` and `volumes`."""
+        body = _volumes(await self._form(request))
+        return await self._operator.change(
+            operator.Call(type="CREATE_VOLUMES", create_volumes=body)
+        )
+
+    async def destroy_volumes(self, request: web.Request) -> web.StreamResponse:
+        """POST `slaveId` and `volumes`."""
+        body = _volumes(await self._form(request))
+        return await self._operator.change(
+            operator.Call(type="DESTROY_VOLUMES", destroy_volumes=body)
+        )
+
+
+def _field(form: Mapping[str, str], name: str) -> str:
+    if name not in form:
+        raise Rejected(400, f"Missing '{name}' query parameter in the request body")
+    return form[name]
+
+
+def _volumes(form: Mapping[str, str]) -> operator.Volumes:
+    return operator.Volumes(
+        agent_id=AgentID(_field(form, "slaveId")), volumes=_resources(form, "volumes")
+    )
+
+
+def _resources(form: Mapping[str, str], name: str) -> tuple[Resource, ...]:
+    try:
+        return json.decode(_field(form, name).encode(), tuple[Resource, ...])
+    except WireError as error:
+        text = f"Error in parsing '{name}' query parameter in the request body: {error}"
+        raise Rejected(400, text) from error
