@@ -12,6 +12,7 @@ app `/a/b`. Source: spec/marathon §1.1-1.6.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 from aiohttp import web
@@ -35,8 +36,9 @@ from mesostk.marathon.events import (
     ResetDelay,
     RestartApp,
 )
+from mesostk.marathon.groups import Group
 from mesostk.marathon.history import History
-from mesostk.marathon.pieces import encode_list
+from mesostk.marathon.pieces import encode_group, encode_list
 from mesostk.marathon.refusal import INVALID_JSON, Refused, malformed
 from mesostk.marathon.state import State
 from mesostk.wire.marathon import AppDefinition, TaskKillRequest
@@ -156,7 +158,8 @@ class Api:
             group = groups.find(state.root, app_id.removesuffix("*").rstrip("/") or "/")
             found = [] if group is None else list(groups.apps(group))
             parts = embedded | views.LISTED
-            return json_response({"*": [views.app_info(state, app, parts) for app in found]})
+            shown = await encode_list("*", found, lambda app: views.app_info(state, app, parts))
+            return json_response(shown)
         app = self._app(app_id)
         return json_response({"app": views.app_info(state, app, embedded | views.SINGLE)})
 
@@ -306,7 +309,7 @@ class Api:
         if last in {"apps", "versions"}:
             parts = parts[:-1]
         elif len(parts) > 1 and parts[-2] == "versions":
-            return self._group_version(parts)
+            return await self._group_version(parts)
         group_id = "/" + "/".join(parts)
         group = groups.find(state.root, group_id)
         if group is None:
@@ -314,19 +317,27 @@ class Api:
         embed = request.query.getall("embed", [])
         app_parts = views.embeds(embed)
         if last == "apps":
-            return json_response(planviews.group_apps(state, group, app_parts | views.LISTED))
+            listed = app_parts | views.LISTED
+            found = groups.apps(group)
+            body = await encode_list(None, found, lambda app: views.app_info(state, app, listed))
+            return json_response(body)
         if last == "versions":
             known = state.group_versions.get(group_id, {group.version: None})
             return json_response(sorted(known, reverse=True))
-        shown = planviews.group_info(state, group, planviews.group_parts(embed), app_parts)
-        return json_response(shown)
+        return await self._group(group, planviews.group_parts(embed), app_parts)
 
-    def _group_version(self, parts: list[str]) -> web.Response:
+    async def _group(
+        self, group: Group, parts: frozenset[str], app_parts: frozenset[str]
+    ) -> web.Response:
+        state = self._state()
+        show = partial(views.app_info, state, parts=app_parts)
+        return json_response(await encode_group(group, parts, show))
+
+    async def _group_version(self, parts: list[str]) -> web.Response:
         state = self._state()
         group_id, version = "/" + "/".join(parts[:-2]), parts[-1]
         group = group_at(state, group_id, version)
-        everything = planviews.GROUP_PARTS
-        return json_response(planviews.group_info(state, group, everything, frozenset()))
+        return await self._group(group, planviews.GROUP_PARTS, frozenset())
 
     async def _change_group(self, request: web.Request) -> web.StreamResponse:
         parts = paths.segments(request.match_info.get("tail", ""))

@@ -14,7 +14,9 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
+from mesostk.marathon.groups import Group
 from mesostk.wire import json
+from mesostk.wire.marathon import AppDefinition
 
 T = TypeVar("T")
 
@@ -22,18 +24,69 @@ T = TypeVar("T")
 PIECE_S: Final = 0.005
 
 
-async def encode_list(key: str, items: Iterable[T], show: Callable[[T], object]) -> bytes:
-    """`{"key":[…]}` with `show` of each item; raises WireError as `json.encode_shown` does."""
-    now = asyncio.get_running_loop().time
-    out = bytearray(b"{%s:[" % json.encode_shown(key))
-    separator = b""
-    end = now() + PIECE_S
-    for item in items:
-        out += separator
-        out += json.encode_shown(show(item))
-        separator = b","
-        if now() > end:
+class Pieces:
+    """Bytes that grow; `add` gives the loop its turn when it is due."""
+
+    def __init__(self) -> None:
+        self.out = bytearray()
+        self._now = asyncio.get_running_loop().time
+        self._end = self._now() + PIECE_S
+
+    async def add(self, raw: bytes) -> None:
+        self.out += raw
+        if self._now() > self._end:
             await asyncio.sleep(0)
-            end = now() + PIECE_S
-    out += b"]}"
-    return bytes(out)
+            self._end = self._now() + PIECE_S
+
+    async def add_list(self, items: Iterable[T], show: Callable[[T], object]) -> None:
+        """`[…]` with `show` of each item."""
+        separator = b"["
+        for item in items:
+            await self.add(separator + json.encode_shown(show(item)))
+            separator = b","
+        self.out += b"[]" if separator == b"[" else b"]"
+
+
+async def encode_list(key: str | None, items: Iterable[T], show: Callable[[T], object]) -> bytes:
+    """`{"key":[…]}` with `show` of each item, the list alone without a key.
+
+    Raises WireError as `json.encode_shown` does.
+    """
+    pieces = Pieces()
+    if key is not None:
+        pieces.out += b"{%s:" % json.encode_shown(key)
+    await pieces.add_list(items, show)
+    if key is not None:
+        pieces.out += b"}"
+    return bytes(pieces.out)
+
+
+async def encode_group(
+    group: Group, parts: frozenset[str], show: Callable[[AppDefinition], object]
+) -> bytes:
+    """A group with the `parts` that are asked for, `show` of each app, and all groups below."""
+    pieces = Pieces()
+    await _add_group(pieces, group, parts, show)
+    return bytes(pieces.out)
+
+
+async def _add_group(
+    pieces: Pieces, group: Group, parts: frozenset[str], show: Callable[[AppDefinition], object]
+) -> None:
+    pieces.out += b'{"id":' + json.encode_shown(group.id)
+    if "apps" in parts:
+        pieces.out += b',"apps":'
+        await pieces.add_list(group.apps.values(), show)
+    if "pods" in parts:
+        pieces.out += b',"pods":[]'
+    if "groups" in parts:
+        separator = b',"groups":['
+        for child in group.groups.values():
+            pieces.out += separator
+            await _add_group(pieces, child, parts, show)
+            separator = b","
+        pieces.out += b"]" if group.groups else b',"groups":[]'
+    rest: dict[str, object] = {"dependencies": group.dependencies, "version": group.version}
+    if group.enforce_role:  # clients from before 1.9 do not know the key
+        rest["enforceRole"] = True
+    pieces.out += b"," + json.encode_shown(rest)[1:]

@@ -9,8 +9,7 @@ import math
 
 import msgspec
 
-from mesostk.marathon import deploying, explaining, groups
-from mesostk.marathon.groups import Group
+from mesostk.marathon import deploying, explaining
 from mesostk.marathon.matcher import REASONS
 from mesostk.marathon.queue import Reasons
 from mesostk.marathon.repository import Deployment
@@ -28,8 +27,6 @@ from mesostk.wire.marathon import (
     RejectSummary,
     UnusedOffer,
 )
-
-Json = dict[str, object]
 
 #: Parts of a group that `embed` names; without any `embed` all are shown.
 GROUP_PARTS = frozenset({"groups", "apps", "pods"})
@@ -132,27 +129,3 @@ def group_parts(embed: list[str]) -> frozenset[str]:
     """Which parts of groups are shown; no `embed` at all means every part."""
     asked = {value.removeprefix("group.") for value in embed}
     return frozenset(asked & GROUP_PARTS) if asked & GROUP_PARTS or embed else GROUP_PARTS
-
-
-def group_info(
-    state: State, group: Group, parts: frozenset[str], app_parts: frozenset[str]
-) -> Json:
-    """A group with what is below it."""
-    shown: Json = {"id": group.id}
-    if "apps" in parts:
-        shown["apps"] = [app_info(state, app, app_parts) for app in group.apps.values()]
-    if "pods" in parts:
-        shown["pods"] = []
-    if "groups" in parts:
-        below = [group_info(state, child, parts, app_parts) for child in group.groups.values()]
-        shown["groups"] = below
-    shown["dependencies"] = list(group.dependencies)
-    shown["version"] = group.version
-    if group.enforce_role:  # clients from before 1.9 do not know the key
-        shown["enforceRole"] = True
-    return shown
-
-
-def group_apps(state: State, group: Group, app_parts: frozenset[str]) -> list[Json]:
-    """Every app in and below a group."""
-    return [app_info(state, app, app_parts) for app in groups.apps(group)]

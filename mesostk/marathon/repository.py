@@ -145,15 +145,24 @@ def _bucket(id: str, digits: int) -> str:
 
 def write(record: msgspec.Struct) -> bytes:
     """The bytes of a record; a large one is compressed: a deployment names each app four times."""
-    data = msgspec.json.encode(record)
+    return packed(msgspec.json.encode(record))
+
+
+def packed(data: bytes) -> bytes:
+    """JSON as it is stored."""
     return data if len(data) <= COMPRESS_ABOVE_BYTES else zlib.compress(data, 1)
+
+
+def plain(data: bytes) -> bytes:
+    """The JSON of a stored record; raises zlib.error for what was never packed so."""
+    if data[:1] == ZLIB_MARK:
+        return zlib.decompressobj().decompress(data, MAX_RECORD_BYTES)
+    return data
 
 
 def read(data: bytes, kind: type[S]) -> S:
     """A record; raises msgspec.MsgspecError (a ValueError) or zlib.error for anything else."""
-    if data[:1] == ZLIB_MARK:
-        data = zlib.decompressobj().decompress(data, MAX_RECORD_BYTES)
-    return msgspec.json.decode(data, type=kind)
+    return msgspec.json.decode(plain(data), type=kind)
 
 
 def read_all(stored: Mapping[str, bytes]) -> Records:

@@ -7,8 +7,10 @@ import time
 
 import pytest
 
-from mesostk.marathon.pieces import encode_list
+from mesostk.marathon.groups import Group
+from mesostk.marathon.pieces import encode_group, encode_list
 from mesostk.wire import json
+from mesostk.wire.marathon import AppDefinition
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 1000])
@@ -44,3 +46,31 @@ async def test_a_short_list_is_written_without_a_pause() -> None:
     asyncio.get_running_loop().call_soon(ran.set_result, None)
     await encode_list("apps", [1, 2, 3], lambda n: n)
     assert not ran.done()
+
+
+async def test_a_group_is_written_with_all_below_it() -> None:
+    web = AppDefinition(id="/g/web", cmd="x", version="t1")
+    inner = Group(id="/g/h", version="t2", dependencies=("/g",), enforce_role=True)
+    group = Group(id="/g", version="t1", apps={web.id: web}, groups={inner.id: inner})
+    every = frozenset({"apps", "pods", "groups"})
+    shown = json.decode(await encode_group(group, every, lambda app: {"id": app.id}), dict)
+    assert shown == {
+        "id": "/g",
+        "apps": [{"id": "/g/web"}],
+        "pods": [],
+        "groups": [
+            {
+                "id": "/g/h",
+                "apps": [],
+                "pods": [],
+                "groups": [],
+                "dependencies": ["/g"],
+                "version": "t2",
+                "enforceRole": True,
+            }
+        ],
+        "dependencies": [],
+        "version": "t1",
+    }
+    bare = json.decode(await encode_group(group, frozenset(), lambda app: app), dict)
+    assert bare == {"id": "/g", "dependencies": [], "version": "t1"}
