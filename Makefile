@@ -19,11 +19,12 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PURGE ?=
 SEEDS ?= 2000
 PYTEST ?=
+SCENARIO ?=
 
 # program:package pairs
 BASE_PROGRAMS := git:git ssh:openssh-client
 LAB_PROGRAMS := $(BASE_PROGRAMS) dockerd:docker.io iptables:iptables debootstrap:debootstrap
-TEST_PROGRAMS := $(LAB_PROGRAMS) busybox:busybox-static curl:curl java:default-jre-headless dig:bind9-dnsutils named:bind9 dnsperf:dnsperf openssl:openssl haproxy:haproxy node:nodejs
+TEST_PROGRAMS := $(LAB_PROGRAMS) busybox:busybox-static curl:curl java:default-jre-headless dig:bind9-dnsutils named:bind9 dnsperf:dnsperf openssl:openssl haproxy:haproxy node:nodejs vagrant:vagrant
 
 .PHONY: help
 help: ## list these targets
@@ -50,12 +51,16 @@ lint: $(INSTALLED) ## format, style, types, playbooks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline -q --profile production playbooks roles
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline -q --profile production playbooks roles molecule
 
 .PHONY: format
 format: $(INSTALLED) ## rewrite the source in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+.PHONY: molecule
+molecule: lab-packages $(INSTALLED) engine ## every Molecule scenario; SCENARIO=name for one
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
 
 .PHONY: soak
 soak: $(INSTALLED) ## the simulation over many seeds; SEEDS=2000
@@ -123,7 +128,8 @@ lab-packages:
 
 .PHONY: test-packages
 test-packages:
-	$(call apt-get,$(TEST_PROGRAMS),[[ -e /usr/share/java/zookeeper.jar ]] || missing+=(zookeeper);)
+	$(call apt-get,$(TEST_PROGRAMS),[[ -e /usr/share/java/zookeeper.jar ]] || missing+=(zookeeper); \
+		[[ -e /usr/share/vagrant-plugins/plugins.d/vagrant-libvirt.json ]] || missing+=(vagrant-libvirt);)
 
 FIND_PYTHON := for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
 	if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \

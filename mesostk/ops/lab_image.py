@@ -21,8 +21,8 @@ import docker.errors
 
 from mesostk.errors import Unavailable
 from mesostk.ops import paths
-from mesostk.ops.engine import install_packages, privileged, run_privileged
-from mesostk.ops.progress import Progress
+from mesostk.ops.engine import ensure_engine, install_packages, privileged, run_privileged, talking
+from mesostk.ops.progress import Lines, Progress
 
 REPOSITORY = "mesostk-lab"
 #: Debian releases that hosts are made of, the usual one first.
@@ -206,3 +206,8 @@ def acquire_settings(dump: str) -> str:
         r'Acquire::(http|https|ftp|Check-[A-Za-z-]+|Retries|Languages|ForceIPv4)(::.*)? ".+";'
     )
     return "".join(line + "\n" for line in dump.splitlines() if wanted.fullmatch(line))
+
+
+if __name__ == "__main__":
+    with talking():
+        print(ensure_image(ensure_engine(Lines()), DEFAULT_SUITE, Lines(), paths.labs_dir()))
