@@ -62,6 +62,10 @@ format: $(INSTALLED) ## rewrite the source in the house format
 molecule: lab-packages $(INSTALLED) engine ## every Molecule scenario; SCENARIO=name for one
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/molecule test $(if $(SCENARIO),--scenario-name $(SCENARIO),--all)
 
+.PHONY: docs
+docs: $(INSTALLED) ## write the README of each role anew
+	$(BIN)/python -m mesostk.ops.role_docs
+
 .PHONY: soak
 soak: $(INSTALLED) ## the simulation over many seeds; SEEDS=2000
 	MESOSTK_SEEDS=$(SEEDS) $(BIN)/python -m pytest --timeout 0 mesostk/tests/sim $(PYTEST)
