@@ -21,14 +21,13 @@ from docker.models.networks import Network
 from docker.types import EndpointConfig, IPAMConfig, IPAMPool
 
 from mesostk.errors import ConfigError, Unavailable
-from mesostk.ops import engine, inventory, lab, lab_image, paths
-from mesostk.ops.lab import Endpoints, Host, HostState, HostStatus, LabSpec
+from mesostk.ops import engine, inventory, lab, lab_image, lab_registry, paths
+from mesostk.ops.lab import LABEL, Endpoints, Host, HostState, HostStatus, LabSpec
 from mesostk.ops.progress import Progress
 from mesostk.ops.ssh_keys import SshIdentity
 
 T = TypeVar("T")
 
-LABEL = "mesostk.lab"
 _SETTINGS_LABEL = "mesostk.lab.settings"
 _API = "1.41"  # Docker 20.10, the oldest that is used: it has private cgroup namespaces
 #: systemd mounts file systems, changes its network and looks into other processes. Named one by
@@ -95,6 +94,8 @@ class DockerLab:
         )
         progress.step(f"Preparing the network {self.spec.network()}")
         network = self._ensure_network()
+        if change := lab_registry.ensure(self._client, self.spec, image, self.network_name):
+            progress.detail(f"image registry {lab_registry.url(self.spec)}: {change}")
         progress.step(f"Starting {len(hosts)} hosts")
         changes = _in_parallel(hosts, lambda host: self._ensure_host(host, image, network))
         for host, change in zip(hosts, changes, strict=True):
@@ -103,6 +104,7 @@ class DockerLab:
         progress.step("Waiting for the hosts to answer by SSH")
         deadline = time.monotonic() + _BOOT_LIMIT_S
         _in_parallel(hosts, lambda host: self._wait_ready(host, deadline))
+        lab_registry.wait(self.spec)
         self._write_inventory(hosts)
         progress.done(f"{len(hosts)} hosts are up; inventory: {self.inventory_path}")
 
@@ -122,7 +124,8 @@ class DockerLab:
     def _write_inventory(self, hosts: Sequence[Host]) -> None:
         key, known = self.ssh.key.resolve(), self.ssh.known_hosts.resolve()
         group_vars = paths.data_root() / "inventory" / self.spec.topology / "group_vars"
-        variables = inventory.ssh_variables(key, known)
+        mirrors = {"docker_registry_mirrors": [lab_registry.url(self.spec)]}
+        variables = {**inventory.ssh_variables(key, known), **mirrors}
         inventory.write_inventory(self.inventory_path.parent, hosts, variables, group_vars)
 
     def _ensure_network(self) -> Network:

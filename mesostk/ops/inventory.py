@@ -15,10 +15,10 @@ _CONTROL_PLANE = ("zookeeper", "mesos_masters", "marathon")
 _CLUSTER = ("mesos_agents", "mesos_dns", "marathon_lb")
 
 
-def render_inventory(hosts: Sequence[Host], variables: Mapping[str, str]) -> str:
+def render_inventory(hosts: Sequence[Host], variables: Mapping[str, object]) -> str:
     """The inventory in YAML: `variables` for all hosts, each host's address, the groups.
 
-    Names of hosts and groups are plain words; values are quoted as JSON strings, which YAML reads.
+    Names of hosts and groups are plain words; values are written as JSON, which YAML reads.
     """
     lines = ["all:", "  vars:"]
     lines += [f"    {key}: {json.dumps(value)}" for key, value in sorted(variables.items())]
@@ -56,7 +56,7 @@ def ssh_variables(key: Path, known_hosts: Path) -> dict[str, str]:
 
 
 def write_inventory(
-    directory: Path, hosts: Sequence[Host], variables: Mapping[str, str], group_vars: Path
+    directory: Path, hosts: Sequence[Host], variables: Mapping[str, object], group_vars: Path
 ) -> Path:
     """Write `hosts.yml` to `directory` with a copy of `group_vars` beside it; return its path."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

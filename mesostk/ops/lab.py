@@ -32,6 +32,8 @@ HostState = Literal["running", "stopped", "missing", "partitioned", "broken"]
 #: The tutorial numbers masters from .11 and agents from .51.
 _FIRST_MASTER, _FIRST_AGENT, _MAX_MASTERS, _MAX_AGENTS = 11, 51, 7, 9
 _DNS, _BALANCER = 60, 61
+#: Label of what a lab owns in an engine; its value is the lab's name.
+LABEL = "mesostk.lab"
 DEFAULT_SUBNETS: dict[DriverName, str] = {"docker": "10.0.3.0/24", "local": "127.0.3.0/24"}
 MASTER_GROUPS = ("zookeeper", "mesos_masters", "marathon")
 AGENT_GROUPS = ("mesos_agents",)

@@ -28,7 +28,7 @@ REPOSITORY = "mesostk-lab"
 #: Debian releases that hosts are made of, the usual one first.
 RELEASES = ("bookworm", "trixie")
 DEFAULT_SUITE = RELEASES[0]
-_RECIPE = ("build", "customize", "entrypoint", "packages")
+_RECIPE = ("build", "customize", "entrypoint", "images.py", "packages", "registry.yml")
 _DEFAULT_MIRROR = "http://deb.debian.org/debian"
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 #: Measured 80 s on 2 busy cores; the rest is for slow mirrors.

@@ -11,8 +11,8 @@ import pytest
 
 from mesostk.errors import ConfigError, Unavailable
 from mesostk.ops import engine, lab
-from mesostk.ops.docker_lab import LABEL, DockerLab
-from mesostk.ops.lab import Host, LabSpec
+from mesostk.ops.docker_lab import DockerLab
+from mesostk.ops.lab import LABEL, Host, LabSpec
 from mesostk.testing.requirements import require_docker, require_root
 
 pytestmark = [

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from mesostk.errors import ConfigError, Unavailable
-from mesostk.ops import inventory, lab, paths
+from mesostk.ops import inventory, lab, lab_registry, paths
 from mesostk.ops.lab import LabSpec, Topology
 
 
@@ -113,13 +113,19 @@ def test_written_inventory_says_the_same_as_the_static_one(
     tmp_path: Path, topology: Topology
 ) -> None:
     static = yaml.safe_load((paths.data_root() / "inventory" / topology / "hosts.yml").read_text())
-    variables = inventory.ssh_variables(tmp_path / "key", tmp_path / "known hosts")
-    hosts = LabSpec(driver="docker", topology=topology).hosts()
-    text = inventory.render_inventory(hosts, variables)
+    spec = LabSpec(driver="docker", topology=topology)
+    mirrors = [lab_registry.url(spec)]
+    variables = {
+        **inventory.ssh_variables(tmp_path / "key", tmp_path / "known hosts"),
+        "docker_registry_mirrors": mirrors,
+    }
+    text = inventory.render_inventory(spec.hosts(), variables)
     written = yaml.safe_load(text)
     assert _members(written) == _members(static)
     assert _addresses(written) == _addresses(static)
     assert written["all"]["vars"].keys() == static["all"]["vars"].keys()
+    assert written["all"]["vars"]["docker_registry_mirrors"] == mirrors
+    assert static["all"]["vars"]["docker_registry_mirrors"] == mirrors
 
 
 def _members(tree: dict[str, object]) -> dict[str, set[str]]:

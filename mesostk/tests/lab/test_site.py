@@ -103,7 +103,9 @@ MANAGED_SCRIPT = r"""
 find /etc/mesostk/services /etc/mesos /etc/mesos-dns /etc/mesos-master /etc/mesos-slave \
      /etc/marathon/conf /usr/local/lib/mesostk -type f 2>/dev/null || true
 for record in /etc/mesostk/services/*.json; do
-    echo "/etc/systemd/system/$(basename "$record" .json).service"
+    unit=/etc/systemd/system/$(basename "$record" .json).service
+    # of a distribution's own unit, what is added to it
+    ls "$unit" "$unit.d/mesostk.conf" 2>/dev/null || true
 done
 echo /opt/mesostk/current /usr/sbin/mesos-master /usr/sbin/mesos-slave
 # The image of the lab holds the package everywhere; only members of the ensemble are managed.
