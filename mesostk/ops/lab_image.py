@@ -28,7 +28,8 @@ REPOSITORY = "mesostk-lab"
 #: Debian releases that hosts are made of, the usual one first.
 RELEASES = ("bookworm", "trixie")
 DEFAULT_SUITE = RELEASES[0]
-_RECIPE = ("build", "customize", "entrypoint", "images.py", "packages", "registry.yml")
+#: Files of `lab/` that an image is made of.
+RECIPE = ("build", "customize", "entrypoint", "images.py", "packages", "registry.yml")
 _DEFAULT_MIRROR = "http://deb.debian.org/debian"
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 #: Measured 80 s on 2 busy cores; the rest is for slow mirrors.
@@ -39,7 +40,7 @@ _ENTRYPOINT = 'ENTRYPOINT ["/usr/local/sbin/lab-entrypoint"]'
 def recipe_hash(recipe: Path, suite: str = DEFAULT_SUITE) -> str:
     """12 hex digits over every file of the recipe and the Debian release."""
     digest = hashlib.sha256(suite.encode())
-    for name in _RECIPE:
+    for name in RECIPE:
         content = (recipe / name).read_bytes()
         digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:12]
