@@ -148,7 +148,7 @@ def zdd(
             complete=complete_cur or complete_prev,
         )
         run = Deployment(
-            Services(known.marathons[0], balancers[0]),
+            Services(known.marathons[0], balancers),
             settings,
             say,
             lambda question: force or typer.confirm(question, default=True),

@@ -34,9 +34,11 @@ SETTLED_PIDS: Final = 2
 class Services:
     """Marathon and the balancers, as a deployment needs them."""
 
-    def __init__(self, marathon: str, balancer: str, auth: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self, marathon: str, balancers: Sequence[str], auth: tuple[str, str] | None = None
+    ) -> None:
         self._marathon = marathon.rstrip("/")
-        self._balancer = balancer.rstrip("/")
+        self._balancers = [one.rstrip("/") for one in balancers]
         self._session = requests.Session()
         self._session.trust_env = False
         self._auth = auth
@@ -63,15 +65,17 @@ class Services:
         return found
 
     def balancers(self) -> list[str]:
-        """A URL for every address of the balancer's name; ZddError (5) if it has none."""
-        parts = urlsplit(self._balancer)
-        port = parts.port if parts.port is not None else 80
-        try:
-            found = socket.getaddrinfo(parts.hostname, port, socket.AF_INET, socket.SOCK_STREAM)
-        except OSError as error:
-            raise ZddError(deployment.BALANCER, f"{self._balancer}: {error}") from error
-        addresses = dict.fromkeys(str(one[4][0]) for one in found)
-        return [f"{parts.scheme}://{address}:{port}" for address in addresses]
+        """A URL for every address of the balancers' names; ZddError (5) if one has none."""
+        urls: dict[str, None] = {}
+        for balancer in self._balancers:
+            parts = urlsplit(balancer)
+            port = parts.port if parts.port is not None else 80
+            try:
+                found = socket.getaddrinfo(parts.hostname, port, socket.AF_INET, socket.SOCK_STREAM)
+            except OSError as error:
+                raise ZddError(deployment.BALANCER, f"{balancer}: {error}") from error
+            urls |= {f"{parts.scheme}://{one[4][0]}:{port}": None for one in found}
+        return list(urls)
 
     def ask_balancer(self, url: str, path: str) -> str:
         """What one balancer answers; ZddError (5) if it does not."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +23,9 @@ from mesostk.lb import runtime
 
 
 def program() -> str:
-    """The HAProxy of this machine."""
+    """The HAProxy of this machine, or the one that MESOSTK_HAPROXY names."""
+    if named := os.environ.get("MESOSTK_HAPROXY"):
+        return named
     found = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin")
     assert found is not None
     return found
@@ -141,15 +145,24 @@ class Backend:
 
 
 class Load:
-    """Requests at a constant rate, each on a connection of its own."""
+    """Requests at a constant rate, each on a connection of its own.
+
+    A client that has several addresses of a name tries the next one where nobody takes its
+    connection; `others` are those.
+    """
 
     def __init__(
-        self, url: str, rate: float = 150, headers: Mapping[str, str] | None = None
+        self,
+        url: str,
+        rate: float = 150,
+        headers: Mapping[str, str] | None = None,
+        others: Sequence[str] = (),
     ) -> None:
-        self.url = url
+        self.urls = [url, *others]
         self.rate = rate
         self.answers: Counter[str] = Counter()
         self.failures: list[str] = []
+        self._turn = 0
         self._headers = dict(headers or {})
         self._task: asyncio.Task[None] | None = None
         self._flying: set[asyncio.Task[None]] = set()
@@ -178,15 +191,24 @@ class Load:
                 await asyncio.gather(*self._flying, return_exceptions=True)
 
     async def _one(self, session: aiohttp.ClientSession) -> None:
-        try:
-            async with session.get(self.url, timeout=aiohttp.ClientTimeout(10)) as answer:
-                text = await answer.text()
-                if answer.status == 200:
-                    self.answers[text] += 1
-                else:
-                    self.failures.append(f"status {answer.status}")
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            self.failures.append(f"{type(error).__name__}: {error}")
+        first = self._turn = self._turn + 1
+        failure = ""
+        for number in range(len(self.urls)):
+            url = self.urls[(first + number) % len(self.urls)]
+            try:
+                async with session.get(url, timeout=aiohttp.ClientTimeout(10)) as answer:
+                    text = await answer.text()
+                    if answer.status == 200:
+                        self.answers[text] += 1
+                        return
+                    failure = f"status {answer.status}"
+            except aiohttp.ClientConnectorError as error:
+                failure = f"{type(error).__name__}: {error}"
+                continue
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                failure = f"{type(error).__name__}: {error}"
+            break
+        self.failures.append(failure)
 
     async def more(self, count: int) -> None:
         """Return after `count` further good answers."""
@@ -232,6 +254,7 @@ class Balancer:
             f"--marathon={','.join(self.marathons)}",
             "--group=external",
             f"--haproxy-config={self.config}",
+            f"--haproxy-program={program()}",
             f"--ssl-certs={self.directory / 'cert.pem'}",
             f"--stats-socket={self.stats_socket}",
             f"--master-socket={self.master_socket}",
@@ -312,6 +335,13 @@ class Balancer:
             except subprocess.TimeoutExpired:
                 self.haproxy.kill()
                 self.haproxy.wait(5)
+
+    def restart_haproxy(self) -> None:
+        """As the unit does: no new connections, those under way end, then a new process."""
+        assert self.haproxy is not None
+        self.haproxy.send_signal(signal.SIGUSR1)
+        self.haproxy.wait(20)
+        self.start_haproxy()
 
     async def running(self) -> set[tuple[str, str, str, int]]:
         """(backend, server, address, id) of what gets requests now."""

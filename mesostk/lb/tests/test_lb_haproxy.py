@@ -10,91 +10,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from mesostk.lb import runtime
 from mesostk.lb.haproxy import run
-from mesostk.ops.zookeeper import free_ports
-from mesostk.testing.balanced import Backend, Balancer, Load, ScriptedMarathon, program, until
-from mesostk.testing.lb import app, task
+from mesostk.testing.balanced import Load, ScriptedMarathon, program, until
 from mesostk.testing.requirements import require_haproxy
-
-IP = "127.0.0.61"
-CHECK = {"protocol": "TCP", "portIndex": 0, "intervalSeconds": 1}
-
-
-class Site:
-    """One Marathon, one load balancer, and the servers behind it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.marathon = ScriptedMarathon(IP)
-        self.directory = directory
-        self.balancer: Balancer
-        self.backends: dict[str, list[Backend]] = {}
-        self.labels: dict[str, dict[str, str]] = {}
-
-    async def start(self) -> None:
-        await self.marathon.start()
-        # Six ports in a row that were free a moment ago, below the kernel's own range.
-        port = 20_000 + (free_ports(IP, 1)[0] * 8) % 10_000
-        self.balancer = Balancer(self.directory, IP, [self.marathon.url], port)
-        self.balancer.make_certificate()
-        self.balancer.start_haproxy()
-
-    async def grow(self, app_id: str, count: int = 1) -> list[Backend]:
-        """Start instances of an app, and have Marathon know them."""
-        fresh = [Backend(IP, app_id) for _ in range(count)]
-        for one in fresh:
-            await one.start()
-        self.backends.setdefault(app_id, []).extend(fresh)
-        self.publish(app_id)
-        return fresh
-
-    def publish(self, app_id: str, killing: tuple[Backend, ...] = ()) -> None:
-        tasks = [
-            task(one.port, one.port, IP, state="TASK_KILLING" if one in killing else "TASK_RUNNING")
-            for one in self.backends[app_id]
-        ]
-        number = list(self.backends).index(app_id)
-        self.marathon.apps[app_id] = app(
-            app_id,
-            {
-                "HAPROXY_0_VHOST": app_id[1:] + ".example",
-                "HAPROXY_0_BIND_ADDR": IP,
-                **self.labels.get(app_id, {}),
-            },
-            ports=[self.balancer.port + 100 + number],
-            tasks=tasks,
-            instances=len(tasks),
-            healthChecks=[CHECK],
-        )
-
-    async def kill(self, app_id: str, victim: Backend) -> None:
-        """As Marathon does: Killing is told, the load balancer reacts, then it dies at once."""
-        await self.marathon.emit(
-            "instance_changed_event", instanceId=f"t.{victim.port}", condition="Killing"
-        )
-        name = f"127_0_0_61_{victim.port}"
-
-        async def gone() -> bool:
-            return all(server[1] != name for server in await self.balancer.running())
-
-        await until(gone, "server drained", 2)  # the shortest drainSeconds
-        victim.die()
-        self.backends[app_id].remove(victim)
-        self.publish(app_id)
-        await self.marathon.emit(taskStatus="TASK_KILLED", taskId=f"t.{victim.port}")
-
-    async def settled(self) -> None:
-        await self.balancer.serves(sum(len(some) for some in self.backends.values()))
-
-    async def get(self, url: str, **options: Any) -> tuple[int, str]:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(url, allow_redirects=False, **options) as answer,
-        ):
-            return answer.status, await answer.text()
+from mesostk.testing.site import IP, Site
 
 
 @pytest.fixture
@@ -103,11 +25,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     made = Site(tmp_path)
     await made.start()
     yield made
-    made.balancer.close()
-    await made.marathon.stop()
-    for some in made.backends.values():
-        for one in some:
-            one.die()
+    await made.stop()
 
 
 async def test_instances_come_and_go_without_a_reload_or_a_lost_request(site: Site) -> None:

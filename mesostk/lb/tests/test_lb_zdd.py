@@ -134,7 +134,7 @@ def cluster() -> Iterator[Cluster]:
 def deploy(cluster: Cluster, app: dict[str, Any], hook: str | None = None, **settings: Any) -> bool:
     url = f"http://{IP}:{cluster.server_port}"
     run = Deployment(
-        Services(url, url),
+        Services(url, [url]),
         Settings(step_delay_s=0.0, max_wait_s=1.0, **settings),
         lambda _text: None,
         lambda _question: True,
@@ -207,12 +207,12 @@ def test_hook_sees_old_tasks_and_new_and_stops_the_deployment(
 
 
 def test_refusal_of_marathon_has_the_code_of_what_was_tried(cluster: Cluster) -> None:
-    services = Services(f"http://{IP}:{cluster.server_port}", "http://x")
+    services = Services(f"http://{IP}:{cluster.server_port}", ["http://x"])
     with pytest.raises(ZddError, match="locked") as caught:
         services.call(deployment.DELETE, "DELETE", "/v2/apps/cannot")
     assert caught.value.code == 8
     with pytest.raises(ZddError) as caught:
-        Services("http://127.0.0.63:1", "http://nobody.invalid").apps()
+        Services("http://127.0.0.63:1", ["http://nobody.invalid"]).apps()
     assert caught.value.code == 6
 
 
