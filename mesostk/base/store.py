@@ -43,6 +43,12 @@ class EpochRecord(msgspec.Struct, frozen=True, kw_only=True):
     leader: str
 
 
+class Restoring(msgspec.Struct, frozen=True):
+    """In the place of the epoch while a backup is written back: nobody may own the store then."""
+
+    restoring: str
+
+
 class Store(Protocol):
     """What a leader needs of its store. Nothing but `open` may be called before `open`."""
 
@@ -102,6 +108,11 @@ def parse_epoch(data: bytes, where: str) -> EpochRecord:
     try:
         record = msgspec.json.decode(data, type=EpochRecord)
     except msgspec.MsgspecError as error:
+        if (backup := restoring(data)) is not None:
+            raise StoreError(
+                f"{where}: the backup {backup} is being restored, or that was interrupted: wait,"
+                " or restore it again"
+            ) from error
         raise StoreError(
             f"{where} does not hold an epoch ({error}). Another program may use this path, or the"
             f" record is damaged: restore a backup, or remove {where} and everything beside it to"
@@ -110,6 +121,14 @@ def parse_epoch(data: bytes, where: str) -> EpochRecord:
     if record.counter < 1 or not record.cluster_id:
         raise StoreError(f"{where} holds an epoch without cluster_id or with a counter below 1")
     return record
+
+
+def restoring(data: bytes) -> str | None:
+    """The backup that is being written back, if that is what `data` in the epoch's place says."""
+    try:
+        return msgspec.json.decode(data, type=Restoring).restoring
+    except msgspec.MsgspecError:
+        return None
 
 
 def _is_below(path: str, prefix: str) -> bool:

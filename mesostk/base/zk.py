@@ -38,6 +38,7 @@ from kazoo.exceptions import (
     SessionExpiredError,
     SessionMovedError,
 )
+from kazoo.protocol.states import Callback
 from kazoo.security import make_acl, make_digest_acl
 
 from mesostk.errors import ConfigError, StoreError, Unavailable, UnknownOutcome
@@ -297,9 +298,12 @@ class Zk:
         data, stat = await self._read(self._client.get_async, path, watch)
         return data, _stat(stat)
 
-    async def get_many(self, paths: Sequence[str]) -> list[tuple[bytes, Stat] | None]:
+    async def get_many(
+        self, paths: Sequence[str], watch: Callable[[str], None] | None = None
+    ) -> list[tuple[bytes, Stat] | None]:
         """`get` of every path, None for one that is not there, under way all at once.
 
+        `watch` is called with the path of each that was there and has changed since, once.
         Answers are gathered on kazoo's thread and handed over together: a hand-over for each would
         cost more than the request.
         """
@@ -315,7 +319,7 @@ class Zk:
             if len(results) == len(begun):
                 self._hand_over(lambda: None if answer.done() else answer.set_result(results))
 
-        begun = [self._client.get_async(path) for path in paths]
+        begun = [self._client.get_async(path, watch=self._watcher(watch, path)) for path in paths]
         for request in begun:
             request.rawlink(collect)
         await self._bounded(answer, Unavailable)
@@ -399,13 +403,29 @@ class Zk:
     async def _read(
         self, method: Callable[..., Any], path: str, watch: Callable[[], None] | None
     ) -> Any:
-        # kazoo keeps a set of watchers per path; a fresh function each time is told each time.
-        def on_event(_event: object) -> None:
-            if watch is not None:
-                self._hand_over(watch)
-
-        told = None if watch is None else on_event
+        told = None if watch is None else self._watcher(lambda _path: watch(), path)
         return await self._call(lambda: method(path, watch=told), Unavailable)
+
+    def _watcher(
+        self, watch: Callable[[str], None] | None, path: str
+    ) -> Callable[[object], None] | None:
+        # kazoo keeps a set of watchers per path; a fresh function each time is told each time.
+        return None if watch is None else lambda _event: self._hand_over(lambda: watch(path))
+
+    async def settled(self) -> None:
+        """Return when every change before this call has been told to those who watch it.
+
+        ZooKeeper sends the events of a session before later answers. kazoo hands answers and
+        events over on two threads, so its queue of events is waited for as well.
+        """
+        await self.sync("/")
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settle() -> None:
+            self._hand_over(lambda: None if told.done() else told.set_result(None))
+
+        self._client.handler.dispatch_callback(Callback("watch", settle, ()))
+        await self._bounded(told, Unavailable)
 
     async def _call(
         self, begin: Callable[[], Any], lost: type[Unavailable | UnknownOutcome]
