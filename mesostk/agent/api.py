@@ -1,7 +1,7 @@
 """`POST /api/v1`: the agent's operator API. Source: spec §4.4, texts §15.2.
 
-Everything that reads is here; calls on nested and standalone containers, resource providers and
-images answer 501, for there are none of these.
+Everything that reads is here, what starts and ends containers in `containers_api`; calls on
+resource providers and images answer 501, for there are none of these.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from aiohttp import web
 
 from mesostk import MESOS_VERSION, __version__
 from mesostk.agent import registration, updates, usage, views
+from mesostk.agent.containers_api import CALLS, ContainerCalls
 from mesostk.agent.runs import Runs
 from mesostk.agent.state import Framework, Run, State
 from mesostk.base.config import Values
@@ -47,8 +48,15 @@ class OperatorApi:
     """The endpoint."""
 
     def __init__(
-        self, daemon: Daemon, state: State, runs: Runs, values: Values, measure: Measure
+        self,
+        daemon: Daemon,
+        state: State,
+        runs: Runs,
+        values: Values,
+        measure: Measure,
+        containers: ContainerCalls,
     ) -> None:
+        self._containers = containers
         self._daemon = daemon
         self._state = state
         self._runs = runs
@@ -61,7 +69,13 @@ class OperatorApi:
             text = f"Expecting one of {{ 'POST' }}, but received '{request.method}'."
             headers = {"Allow": "POST"}
             return web.Response(status=405, text=f"405 Method Not Allowed. {text}", headers=headers)
+        kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind == RECORDIO_TYPE:
+            return await self._containers.attach_input(request)
         call = await _call_of(request)
+        if call.type in CALLS:
+            self._require_recovered()
+            return await self._containers.handle(call, request)
         try:
             accepted_type_of(request)
         except Rejected as error:
@@ -69,9 +83,13 @@ class OperatorApi:
         answer = _READS.get(call.type if call.type is not None else "")
         if answer is None:
             return web.Response(status=501, text="501 Not Implemented.")
-        if call.type not in _ANY_TIME and not self._state.recovered:
-            raise Rejected(503, "Agent has not finished recovery")
+        if call.type not in _ANY_TIME:
+            self._require_recovered()
         return json_answer(await answer(self, call))
+
+    def _require_recovered(self) -> None:
+        if not self._state.recovered:
+            raise Rejected(503, "Agent has not finished recovery")
 
     # -- about the agent -------------------------------------------------------------------------
 

@@ -22,6 +22,8 @@ from msgspec.structs import replace
 from mesostk.agent import checkpoint, detect, events, flags, layout, operations, recovery
 from mesostk.agent.cgroups import Cgroups
 from mesostk.agent.cgroups import detect as detect_cgroups
+from mesostk.agent.containers import Containers
+from mesostk.agent.containers_api import ContainerCalls
 from mesostk.agent.core import Agent
 from mesostk.agent.disk import DirectoryLock, DiskQueue, read_records
 from mesostk.agent.executor_http import ExecutorApi
@@ -138,6 +140,7 @@ class Shell:
             enable_cfs=values.cgroups_enable_cfs,
         )
         self._executors = ExecutorApi(state, self._feed)
+        self._containers = Containers(daemon, state, self.runs, work_dir)
         daemon.on_stop("client", self._client.close)
         daemon.on_stop("launcher", self.runs.close)
         daemon.on_stop("fetcher", self._fetcher.close)
@@ -145,6 +148,8 @@ class Shell:
     def _feed(self, event: Event) -> None:
         assert self._driver is not None
         self._driver.feed(event)
+        if isinstance(event, events.Exited):
+            self._containers.parent_ended(event)
 
     def _agent_id(self) -> str:
         return self._state.agent_id.value if self._state.agent_id is not None else ""
@@ -193,7 +198,14 @@ class Shell:
     async def listen(self) -> None:
         """Open the port; most endpoints answer 503 until recovery is over."""
         app = make_app(self._daemon.log, self._daemon.metrics, in_thread=self._daemon.cpu)
-        endpoints = Endpoints(self._daemon, self._state, self.runs, self._values, self._executors)
+        endpoints = Endpoints(
+            self._daemon,
+            self._state,
+            self.runs,
+            self._values,
+            self._executors,
+            ContainerCalls(self._containers, self._values.http_heartbeat_interval),
+        )
         endpoints.add_to(app)
         ip = self._values.ip if self._values.ip is not None else "0.0.0.0"  # noqa: S104 - as the original
         server = Server(app, ip, self._values.port)

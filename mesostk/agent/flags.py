@@ -142,7 +142,6 @@ _ACCEPTED_DURATIONS: dict[str, str | None] = {
     "container_ports_watch_interval": "30secs",
     "docker_stop_timeout": "0ns",
     "executor_reregistration_retry_interval": None,
-    "http_heartbeat_interval": "30secs",
     "oversubscribed_resources_interval": "15secs",
     "perf_duration": "10secs",
     "perf_interval": "1mins",
@@ -218,6 +217,8 @@ def _runs() -> list[Flag]:
         Flag("executor_reregistration_timeout", duration, "2secs",
              "An executor that is not back so long after a restart of the agent is ended; at most "
              "15secs."),
+        Flag("http_heartbeat_interval", duration, "30secs",
+             "Between heartbeats on the output of containers.", minimum=1),
         Flag("docker_socket", str, "/var/run/docker.sock", "Where the Docker engine listens.",
              file_value=False),
         Flag("docker_config", str, None, "JSON with the credentials of registries, or file:///path "

@@ -24,6 +24,7 @@ from aiohttp import web
 from mesostk import MESOS_VERSION, __version__
 from mesostk.agent import usage, views
 from mesostk.agent.api import OperatorApi
+from mesostk.agent.containers_api import ContainerCalls
 from mesostk.agent.executor_http import ExecutorApi
 from mesostk.agent.runs import Runs
 from mesostk.agent.state import Run, State
@@ -61,6 +62,7 @@ class Endpoints:
         runs: Runs,
         values: Values,
         executors: ExecutorApi,
+        containers: ContainerCalls,
     ) -> None:
         self._daemon = daemon
         self._state = state
@@ -69,7 +71,7 @@ class Endpoints:
         self._started_at = daemon.clock.wall()
         self._started = daemon.clock.monotonic()
         self._executors = executors
-        self._operator = OperatorApi(daemon, state, runs, values, self._statistics)
+        self._operator = OperatorApi(daemon, state, runs, values, self._statistics, containers)
         daemon.metrics.source(self._figures)
 
     def add_to(self, app: web.Application) -> None:

@@ -78,6 +78,8 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     supervisor_cgroups  … the supervisor enters
     oom_events    file with the `oom_kill` counter of the run's memory cgroup
     grace_s       between TERM and KILL, unless `kill` says otherwise
+    joined_cgroups  of another run, that the task enters and that are left alone at its end
+    stdio         files for stdin, stdout and stderr instead of the sandbox's; with `tty` a terminal
     """
 
     container_id: str
@@ -91,6 +93,9 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     supervisor_cgroups: tuple[str, ...] = ()
     oom_events: str | None = None
     grace_s: float = 3.0
+    joined_cgroups: tuple[str, ...] = ()
+    stdio: tuple[str, str, str] | None = None
+    tty: bool = False
 
 
 class Run:
@@ -458,6 +463,9 @@ def request_of(spec: LaunchSpec, directory: Path, boot: str) -> dict[str, object
         "supervisor_cgroups": list(spec.supervisor_cgroups),
         "oom_events": spec.oom_events,
         "grace_s": float(spec.grace_s),
+        "joined_cgroups": list(spec.joined_cgroups),
+        "stdio": list(spec.stdio) if spec.stdio is not None else None,
+        "tty": spec.tty,
         "boot": boot,
     }
 

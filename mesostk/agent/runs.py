@@ -66,6 +66,8 @@ class Runs:
         self._orphans: set[str] = set()
         self._ended_early: dict[str, ExitRecord] = {}
         self._limits: dict[str, float] = {}
+        #: Of containers that are none of the core's: told of their end instead of it.
+        self.others: dict[str, Callable[[ExitRecord], None]] = {}
         self.cgroups = cgroups
         self.docker: DockerRuns | None = None
         self.files = VirtualFiles()
@@ -98,7 +100,7 @@ class Runs:
         for container_id in sorted(names - set(known)):
             outcome = await self.launcher.reattach(container_id)
             if not isinstance(outcome, Run):
-                await self._destroy_cgroup(container_id)
+                await self.destroy_cgroup(container_id)
                 self.launcher.forget(container_id)
                 continue
             self._daemon.log.warning("Ending unknown run", run=container_id)
@@ -130,7 +132,7 @@ class Runs:
             request = await self._daemon.disk(self._prepare, spec)
             run = await self.launcher.launch(request)
         except (LaunchRefused, SandboxError, CgroupError, Unavailable) as error:
-            await self._destroy_cgroup(spec.container_id)
+            await self.destroy_cgroup(spec.container_id)
             self._starting.discard(spec.container_id)
             self._feed(LaunchFailed(spec.container_id, str(error)))
             return
@@ -226,6 +228,10 @@ class Runs:
             self._daemon.log.warning("Killing with default grace", run=run.container_id, why=error)
 
     def _on_exit(self, container_id: str, record: ExitRecord) -> None:
+        other = self.others.pop(container_id, None)
+        if other is not None:
+            other(record)
+            return
         if container_id in self._starting:
             # It ended before `launch` returned: its start is told first.
             self._ended_early[container_id] = record
@@ -244,7 +250,7 @@ class Runs:
         message = record.note
         if record.oom and self.cgroups is not None:
             message = await self._daemon.disk(self._memory_message, container_id)
-        await self._destroy_cgroup(container_id)
+        await self.destroy_cgroup(container_id)
         if record.left:
             self._daemon.log.error("Processes stay", run=container_id, count=record.left)
         return Exited(
@@ -265,7 +271,8 @@ class Runs:
             text += f" Requested: {asked:g}MB"
         return text + (f" Maximum Used: {peak / _MIB:.0f}MB" if peak is not None else "")
 
-    async def _destroy_cgroup(self, container_id: str) -> None:
+    async def destroy_cgroup(self, container_id: str) -> None:
+        """End and remove what is in the cgroups of a container, if it has any."""
         if self.cgroups is None:
             return
         try:

@@ -359,8 +359,9 @@ def _await_task(take: int, why: int) -> NoReturn:
 
 def _prepare(request: dict[str, Any]) -> None:
     """Cgroups, limits, user, directory, files, signals: in the order in which rights vanish."""
-    for path in request["cgroups"]:
+    for path in (*request["joined_cgroups"], *request["cgroups"]):
         _enter_cgroup(path)
+    stdio = _open_stdio(request["stdio"], request["tty"])
     for kind, soft, hard in request["rlimits"]:
         try:
             resource.setrlimit(kind, (soft, hard))
@@ -370,6 +371,11 @@ def _prepare(request: dict[str, Any]) -> None:
     _become_ordinary_for_oom_killer()
     os.umask(0o022)
     _at(os.chdir, request["cwd"], "change to directory")
+    if stdio:
+        for fd, opened in enumerate(stdio):
+            os.dup2(opened, fd)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        return
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     # Opened as the user and not through a link: a sandbox's files are the user's own.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
@@ -377,6 +383,23 @@ def _prepare(request: dict[str, Any]) -> None:
         opened = _at(lambda path: os.open(path, flags, 0o644), request[key], "open")
         os.dup2(opened, fd)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _open_stdio(paths: Sequence[str] | None, tty: bool) -> list[int]:
+    """What the agent reads and writes, opened before the rights to do so are given up.
+
+    A terminal becomes the controlling one of a session of its own.
+    """
+    if paths is None:
+        return []
+    if tty:
+        os.setpgid(0, os.getpgid(os.getppid()))  # the leader of a group cannot make a session
+        os.setsid()
+    flags = [os.O_RDWR] * 3 if tty else [os.O_RDONLY, os.O_WRONLY, os.O_WRONLY]
+    return [
+        _at(lambda path, flag=flag: os.open(path, flag | os.O_CLOEXEC), path, "open")
+        for path, flag in zip(paths, flags, strict=True)
+    ]
 
 
 def _become_user(user: str | None) -> None:

@@ -32,6 +32,7 @@ WORDS: dict[str, tuple[str, str, str]] = {
     "agents": ("nodes", "agents", "List the agents."),
     "explain-offers": ("nodes", "explain_offers", "Say why a framework is offered nothing."),
     "tasks": ("tasks", "tasks", "List tasks, of one app or of all."),
+    "exec": ("execute", "execute", "Run a program, or a terminal, in a running task."),
     "logs": ("tasks", "logs", "Print what tasks write."),
     "lb": ("lb", "commands", "Load balancers: what goes where."),
     "zdd": ("lb", "zdd", "Replace an app without losing a request."),

@@ -1,0 +1,366 @@
+"""Containers that the operator API starts: beside a task, or on their own (spec §4.4).
+
+::
+
+    LAUNCH_NESTED_CONTAINER_SESSION ─▶ in the parent's sandbox and cgroups, with pipes or a terminal
+    LAUNCH_(NESTED_)CONTAINER       ─▶ in a sandbox of its own, below the parent's or containers/
+    exit ─▶ kept for WAIT until REMOVE, or until the parent has ended
+
+They are no tasks: nobody is told of them, and they end with their parent or with the agent's
+process, whose successor finds and ends what is left of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections import deque
+from pathlib import Path
+
+import msgspec
+
+from mesostk.agent import checkpoint, executors, sandbox
+from mesostk.agent.cgroups import CgroupError, Limits
+from mesostk.agent.checkpoint import ExitRecord
+from mesostk.agent.events import Exited
+from mesostk.agent.launch import LaunchFailed, LaunchSpec
+from mesostk.agent.runs import Runs
+from mesostk.agent.sandbox import SandboxError
+from mesostk.agent.state import Run, State
+from mesostk.agent.terminals import Kind, Stdio
+from mesostk.base.daemon import Daemon
+from mesostk.errors import Rejected, Unavailable
+from mesostk.wire.mesos import CommandInfo, ContainerID, ContainerInfo, Resource
+
+#: Ended containers that are remembered for WAIT.
+MAX_ENDED = 1000
+
+#: Pieces of output, of 64 KiB at most, that are kept until somebody attaches.
+BACKLOG = 16
+
+#: Longest id of a container. Source: spec §4.4.
+_MAX_ID = 242
+
+#: Pieces of output for one reader; None is the end.
+Output = asyncio.Queue[tuple[Kind, bytes] | None]
+
+
+class Container(msgspec.Struct, kw_only=True, eq=False):
+    """One of them. `ended` is set to the wait status, None if nobody saw it."""
+
+    container_id: str
+    sandbox: Path
+    is_session: bool
+    ended: asyncio.Future[int | None]
+    task_pid: int = 0
+    stdio: Stdio | None = None
+    has_input: bool = False
+    is_drained: bool = False
+    outputs: list[Output] = msgspec.field(default_factory=list)
+    backlog: deque[tuple[Kind, bytes]] = msgspec.field(
+        default_factory=lambda: deque(maxlen=BACKLOG)
+    )
+    pumping: asyncio.Task[None] | None = None
+
+
+def text_of(container_id: ContainerID) -> str:
+    """`parent.child`; Rejected for what cannot name a container (spec §4.4)."""
+    parts = []
+    one: ContainerID | None = container_id
+    while one is not None:
+        value = one.value
+        if (
+            not value
+            or len(value) > _MAX_ID
+            or set(value) & set("./ \0")
+            or not value.isprintable()
+        ):
+            raise Rejected(400, f"'ContainerID.value' '{value}' is invalid")
+        parts.append(value)
+        one = one.parent
+    return ".".join(reversed(parts))
+
+
+class Containers:
+    """Starts, ends and remembers them; waits for those of the core, too."""
+
+    def __init__(self, daemon: Daemon, state: State, runs: Runs, work_dir: Path) -> None:
+        self._daemon = daemon
+        self._state = state
+        self._runs = runs
+        self._work_dir = work_dir
+        self._found: dict[str, Container] = {}
+        self._waiting: dict[str, list[asyncio.Future[int | None]]] = {}
+
+    # -- looking up ------------------------------------------------------------------------------
+
+    def get(self, container_id: str) -> Container | None:
+        """One that this agent's process started."""
+        return self._found.get(container_id)
+
+    def live(self) -> list[Container]:
+        """Those that run."""
+        return [container for container in self._found.values() if not container.ended.done()]
+
+    def is_known(self, container_id: str) -> bool:
+        """Whether it runs here at all, for a task or by a call."""
+        return container_id in self._found or container_id in self._state.runs
+
+    def owner_of(self, container_id: str) -> Run | None:
+        """The core's run that a container is, or is below."""
+        text = container_id
+        while text:
+            run = self._state.runs.get(text)
+            if run is not None and run.phase == "RUNNING":
+                return run
+            text = text.rpartition(".")[0]
+        return None
+
+    # -- starting --------------------------------------------------------------------------------
+
+    async def launch(
+        self,
+        container_id: str,
+        command: CommandInfo | None,
+        info: ContainerInfo | None,
+        resources: tuple[Resource, ...] = (),
+        *,
+        is_session: bool = False,
+    ) -> Container | None:
+        """Start a container; None if there is one of that id already. Rejected says why not."""
+        if container_id in self._found or container_id in self._state.runs:
+            return None
+        parent_id = container_id.rpartition(".")[0]
+        owner = self.owner_of(parent_id) if parent_id else None
+        if parent_id and owner is None:
+            raise Rejected(404, f"Container '{parent_id}' cannot be found (or is already killed)")
+        if is_session and owner is None:
+            raise Rejected(400, "A session needs a parent container")
+        if command is None or command.value is None:
+            raise Rejected(400, "Expecting 'command.value' to be present")
+        if info is not None and info.type == "DOCKER":
+            raise Rejected(400, "Containers of type DOCKER cannot be launched by this call")
+        loop = asyncio.get_running_loop()
+        container = Container(
+            container_id=container_id,
+            sandbox=self._sandbox_of(container_id, owner, is_session=is_session),
+            is_session=is_session,
+            ended=loop.create_future(),
+        )
+        self._found[container_id] = container
+        try:
+            await self._start(container, owner, command, info, resources)
+        except (LaunchFailed, SandboxError, CgroupError, Unavailable, OSError, KeyError) as error:
+            self._found.pop(container_id, None)
+            self._runs.others.pop(container_id, None)
+            if container.stdio is not None:
+                container.stdio.close()
+            await self._runs.destroy_cgroup(container_id)
+            raise Rejected(400, f"Failed to launch container: {error}") from error
+        return container
+
+    def _sandbox_of(self, container_id: str, owner: Run | None, *, is_session: bool) -> Path:
+        if owner is None:
+            return self._work_dir / "containers" / container_id
+        own = self._work_dir / executors.sandbox_of(self._state, owner)
+        if is_session:
+            return own
+        below = container_id.removeprefix(owner.container_id).strip(".").split(".")
+        return own.joinpath(*(part for name in below for part in ("containers", name)))
+
+    async def _start(
+        self,
+        container: Container,
+        owner: Run | None,
+        command: CommandInfo,
+        info: ContainerInfo | None,
+        resources: tuple[Resource, ...],
+    ) -> None:
+        env, user = self._environment(container, owner, command)
+        tty = info is not None and info.tty_info is not None
+        if not container.is_session:
+            await self._daemon.disk(sandbox.create, container.sandbox, user)
+        if container.is_session or tty:
+            container.stdio = Stdio.open(tty, user)
+            window = info.tty_info.window_size if tty and info and info.tty_info else None
+            if window is not None:
+                await container.stdio.resize(window.rows, window.columns)
+        spec = self._spec(container, command, env, user)
+        spec = await self._daemon.disk(self._isolated, spec, owner, resources)
+        self._runs.others[container.container_id] = lambda record: self._exited(container, record)
+        run = await self._runs.launcher.launch(spec)
+        container.task_pid = run.task_pid
+        if container.stdio is not None:
+            container.stdio.handed_over()
+            pumping = self._pump_all(container, container.stdio)
+            container.pumping = self._daemon.start(f"output {container.container_id}", pumping)
+
+    def _environment(
+        self, container: Container, owner: Run | None, command: CommandInfo
+    ) -> tuple[dict[str, str], str | None]:
+        env = {"PATH": executors.DEFAULT_PATH, **self._state.settings.base_env}
+        user: str | None = None
+        if owner is not None:
+            framework = self._state.frameworks[owner.framework_id]
+            process = executors.process_of(self._state, owner)
+            env = executors.environment(self._state, framework, owner, process)
+            user = executors.user_of(framework.info, process, self._state.settings)
+        env["MESOS_SANDBOX"] = str(container.sandbox)
+        if command.user is not None and self._state.settings.switch_user:
+            user = command.user
+        own = command.environment.variables if command.environment is not None else ()
+        env |= {v.name: v.value for v in own if v.value is not None}
+        return env, user
+
+    def _spec(
+        self, container: Container, command: CommandInfo, env: dict[str, str], user: str | None
+    ) -> LaunchSpec:
+        value = command.value if command.value is not None else ""
+        stdio = container.stdio
+        return LaunchSpec(
+            container_id=container.container_id,
+            executable="/bin/sh" if command.shell else value,
+            argv=("sh", "-c", value) if command.shell else command.arguments or (value,),
+            env=env,
+            sandbox=container.sandbox,
+            user=user,
+            stdio=stdio.paths if stdio is not None else None,
+            tty=stdio is not None and stdio.is_tty,
+        )
+
+    def _isolated(
+        self, spec: LaunchSpec, owner: Run | None, resources: tuple[Resource, ...]
+    ) -> LaunchSpec:
+        """Within the limits of the parent, or its own. Blocks."""
+        cgroups = self._runs.cgroups
+        if cgroups is None:
+            return spec
+        if owner is not None and not owner.is_default:
+            joined = cgroups.of(owner.container_id)
+            return msgspec.structs.replace(
+                spec,
+                joined_cgroups=joined.cgroups,
+                supervisor_cgroups=joined.supervisor_cgroups,
+            )
+        amounts = {r.name: r.scalar.value for r in resources if r.scalar is not None}
+        limits = Limits(
+            cpus=amounts.get("cpus", 0.1), memory_bytes=int(amounts.get("mem", 32) * 2**20)
+        )
+        own = cgroups.create(spec.container_id, limits)
+        return msgspec.structs.replace(
+            spec,
+            cgroups=own.cgroups,
+            supervisor_cgroups=own.supervisor_cgroups,
+            oom_events=own.oom_events,
+        )
+
+    # -- output ----------------------------------------------------------------------------------
+
+    async def _pump_all(self, container: Container, stdio: Stdio) -> None:
+        await asyncio.gather(*(self._pump(container, stdio, kind) for kind in stdio.kinds))
+        container.is_drained = True
+        for queue in list(container.outputs):
+            await queue.put(None)
+
+    async def _pump(self, container: Container, stdio: Stdio, kind: Kind) -> None:
+        """Hand on what a container writes, as fast as its slowest reader takes it."""
+        while data := await stdio.read(kind):
+            if not container.outputs:
+                container.backlog.append((kind, data))
+                continue
+            for queue in list(container.outputs):
+                await queue.put((kind, data))
+
+    def attach(self, container: Container) -> Output:
+        """What it writes from now on, after the last of what nobody has read; None at the end."""
+        queue: Output = asyncio.Queue(2 * BACKLOG)
+        for piece in container.backlog:
+            queue.put_nowait(piece)
+        container.backlog.clear()
+        if container.is_drained:
+            queue.put_nowait(None)
+        else:
+            container.outputs.append(queue)
+        return queue
+
+    def detach(self, container: Container, queue: Output) -> None:
+        """The reader is gone: it holds up nobody any more."""
+        with contextlib.suppress(ValueError):  # drained meanwhile
+            container.outputs.remove(queue)
+        while not queue.empty():
+            queue.get_nowait()
+
+    # -- ending ----------------------------------------------------------------------------------
+
+    def _exited(self, container: Container, record: ExitRecord) -> None:
+        container.ended.set_result(record.wait_status)
+        self._runs.launcher.forget(container.container_id)
+        self._daemon.start(f"end {container.container_id}", self._clean_up(container))
+        ended = [name for name, one in self._found.items() if one.ended.done()]
+        for name in ended[: max(0, len(ended) - MAX_ENDED)]:
+            del self._found[name]
+
+    async def _clean_up(self, container: Container) -> None:
+        await self._runs.destroy_cgroup(container.container_id)
+        if container.stdio is not None and container.pumping is not None:
+            await container.pumping
+            container.stdio.close()
+
+    def kill(self, container_id: str, number: int) -> None:
+        """Send a signal to the process group of a container; Rejected if there is none."""
+        container = self._found.get(container_id)
+        pid = 0
+        if container is not None and not container.ended.done():
+            pid = container.task_pid
+        elif container_id in self._runs.launcher.runs:
+            pid = self._runs.launcher.runs[container_id].task_pid
+        if not pid:
+            text = f"Container '{container_id}' cannot be found (or is already killed)"
+            raise Rejected(404, text)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.killpg(pid, number)
+
+    async def wait(self, container_id: str) -> int | None:
+        """The wait status once it has ended, None if nobody saw it; Rejected if there is none."""
+        container = self._found.get(container_id)
+        if container is not None:
+            return await asyncio.shield(container.ended)
+        run = self._state.runs.get(container_id)
+        if run is None or run.phase == "OVER":
+            raise Rejected(404, f"Container {container_id} cannot be found")
+        ended: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(container_id, []).append(ended)
+        try:
+            return await ended
+        finally:
+            left = self._waiting.get(container_id, [])
+            if ended in left:
+                left.remove(ended)
+
+    def parent_ended(self, event: Exited) -> None:
+        """A run of the core is over: so is what was started beside it."""
+        for waiting in self._waiting.pop(event.container_id, []):
+            if not waiting.done():
+                waiting.set_result(event.status)
+        for name, container in list(self._found.items()):
+            if not name.startswith(f"{event.container_id}."):
+                continue
+            if container.ended.done():
+                del self._found[name]
+                continue
+            with contextlib.suppress(Rejected):
+                self.kill(name, signal.SIGKILL)
+
+    async def remove(self, container_id: str) -> None:
+        """Forget an ended container and its sandbox; nothing happens where there is none."""
+        container = self._found.get(container_id)
+        run = self._state.runs.get(container_id)
+        if (container is not None and not container.ended.done()) or (
+            run is not None and run.phase != "OVER"
+        ):
+            raise Rejected(500, f"Container '{container_id}' has not terminated yet")
+        if container is not None and not container.is_session:
+            await self._daemon.disk(checkpoint.remove, container.sandbox)
+        self._found.pop(container_id, None)

@@ -1,0 +1,250 @@
+"""The operator API's calls on containers: launch, attach, wait, kill, remove (spec §4.4).
+
+::
+
+    LAUNCH_NESTED_CONTAINER_SESSION, ATTACH_CONTAINER_OUTPUT ─▶ RecordIO of ProcessIO until the end
+    ATTACH_CONTAINER_INPUT ◀─ RecordIO of calls: CONTAINER_ID, then PROCESS_IO …
+
+The connection of a session is the session: when it closes, the container is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+
+from mesostk.agent.containers import Container, Containers, Output, text_of
+from mesostk.base.http import JSON_TYPE, RECORDIO_TYPE, json_answer
+from mesostk.errors import Rejected, WireError
+from mesostk.wire import agent_operator as wire
+from mesostk.wire import json
+from mesostk.wire.mesos import DurationInfo
+from mesostk.wire.recordio import Decoder, encode_record
+
+#: Most that one record of input may hold.
+_MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
+
+#: Type of the records within a body of type RECORDIO_TYPE.
+_INNER_TYPE: Final = "Message-Content-Type"
+
+
+class ContainerCalls:
+    """Answers the calls; `heartbeat_s` apart, streams tell that they live."""
+
+    def __init__(self, containers: Containers, heartbeat_s: float) -> None:
+        self._containers = containers
+        self._heartbeat_s = heartbeat_s
+
+    async def handle(self, call: wire.Call, request: web.Request) -> web.StreamResponse:
+        """Answer a call of `CALLS`."""
+        return await CALLS[str(call.type)](self, call, request)
+
+    # -- launch ----------------------------------------------------------------------------------
+
+    async def launch_nested(self, call: wire.Call, _request: web.Request) -> web.StreamResponse:
+        asked = call.launch_nested_container
+        assert asked is not None
+        container_id = text_of(asked.container_id)
+        if asked.container_id.parent is None:
+            raise Rejected(400, "Expecting 'container_id.parent' to be present")
+        made = await self._containers.launch(container_id, asked.command, asked.container)
+        return web.Response(status=200 if made is not None else 202)
+
+    async def launch_container(self, call: wire.Call, _request: web.Request) -> web.StreamResponse:
+        asked = call.launch_container
+        assert asked is not None
+        container_id = text_of(asked.container_id)
+        if asked.limits:
+            raise Rejected(400, "'limits' are not supported; 'resources' are the limits")
+        if asked.container_id.parent is None and not asked.resources:
+            raise Rejected(400, "Expecting 'resources' of a standalone container")
+        for resource in asked.resources:
+            if resource.reservations or resource.revocable is not None or resource.disk is not None:
+                text = f"Resource '{resource.name}' must be unreserved, non-revocable and no volume"
+                raise Rejected(400, text)
+        made = await self._containers.launch(
+            container_id, asked.command, asked.container, asked.resources
+        )
+        return web.Response(status=200 if made is not None else 202)
+
+    async def launch_session(self, call: wire.Call, request: web.Request) -> web.StreamResponse:
+        asked = call.launch_nested_container_session
+        assert asked is not None
+        if asked.container_id.parent is None:
+            raise Rejected(400, "Expecting 'container_id.parent' to be present")
+        container_id = text_of(asked.container_id)
+        container = await self._containers.launch(
+            container_id, asked.command, asked.container, is_session=True
+        )
+        if container is None:
+            raise Rejected(400, f"Container '{container_id}' exists already")
+        output = self._containers.attach(container)
+        try:
+            return await self._stream(request, container, output)
+        finally:
+            with contextlib.suppress(Rejected):  # it has ended by itself
+                self._containers.kill(container_id, signal.SIGKILL)
+
+    # -- attach ----------------------------------------------------------------------------------
+
+    async def attach_output(self, call: wire.Call, request: web.Request) -> web.StreamResponse:
+        asked = call.attach_container_output
+        assert asked is not None
+        container = self._attachable(text_of(asked.container_id))
+        return await self._stream(request, container, self._containers.attach(container))
+
+    def _attachable(self, container_id: str) -> Container:
+        container = self._containers.get(container_id)
+        if container is None:
+            if self._containers.is_known(container_id):
+                text = f"Container '{container_id}' was launched without a terminal"
+                raise Rejected(400, f"{text}; use LAUNCH_NESTED_CONTAINER_SESSION beside it")
+            raise Rejected(404, f"Container '{container_id}' cannot be found")
+        if container.stdio is None:
+            raise Rejected(400, f"Container '{container_id}' was launched without a terminal")
+        return container
+
+    async def _stream(
+        self, request: web.Request, container: Container, output: Output
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers=_stream_headers(request))
+        response.enable_chunked_encoding()
+        try:
+            await response.prepare(request)
+            while True:
+                try:
+                    async with asyncio.timeout(self._heartbeat_s):
+                        piece = await output.get()
+                except TimeoutError:
+                    await response.write(_record(self._beat()))
+                    continue
+                if piece is None:
+                    break
+                data = wire.ProcessData(type=piece[0], data=piece[1])
+                await response.write(_record(wire.ProcessIO(type="DATA", data=data)))
+            await response.write_eof()
+        except ConnectionError:
+            return response
+        finally:
+            self._containers.detach(container, output)
+        return response
+
+    def _beat(self) -> wire.ProcessIO:
+        interval = DurationInfo(nanoseconds=int(self._heartbeat_s * 1e9))
+        beat = wire.StreamHeartbeat(interval=interval)
+        return wire.ProcessIO(
+            type="CONTROL", control=wire.ProcessControl(type="HEARTBEAT", heartbeat=beat)
+        )
+
+    async def attach_input(self, request: web.Request) -> web.StreamResponse:
+        """ATTACH_CONTAINER_INPUT, whose body is many calls."""
+        inner = request.headers.get(_INNER_TYPE, JSON_TYPE)
+        if inner != JSON_TYPE:
+            raise Rejected(415, f"Expecting '{_INNER_TYPE}' of {JSON_TYPE}")
+        calls = _calls_in(request)
+        first = await anext(calls, None)
+        asked = first.attach_container_input if first is not None else None
+        if asked is None or asked.type != "CONTAINER_ID" or asked.container_id is None:
+            raise Rejected(400, "Expecting 'attach_container_input.container_id' to be present")
+        container = self._attachable(text_of(asked.container_id))
+        if container.has_input:
+            raise Rejected(409, "Multiple input connections are not allowed")
+        container.has_input = True
+        try:
+            async for call in calls:
+                await _take_input(container, call)
+        finally:
+            container.has_input = False
+        return web.Response()
+
+    # -- end -------------------------------------------------------------------------------------
+
+    async def wait_nested(self, call: wire.Call, request: web.Request) -> web.StreamResponse:
+        assert call.wait_nested_container is not None
+        ended = await self._termination(call.wait_nested_container)
+        body = wire.Response(type="WAIT_NESTED_CONTAINER", wait_nested_container=ended)
+        return json_answer(body, request=request)
+
+    async def wait(self, call: wire.Call, request: web.Request) -> web.StreamResponse:
+        assert call.wait_container is not None
+        ended = await self._termination(call.wait_container)
+        return json_answer(
+            wire.Response(type="WAIT_CONTAINER", wait_container=ended), request=request
+        )
+
+    async def _termination(self, asked: wire.ContainerRef) -> wire.Termination:
+        status = await self._containers.wait(text_of(asked.container_id))
+        return wire.Termination(exit_status=status)
+
+    async def kill(self, call: wire.Call, _request: web.Request) -> web.StreamResponse:
+        asked = call.kill_nested_container
+        asked = asked if asked is not None else call.kill_container
+        assert asked is not None
+        number = asked.signal if asked.signal is not None else int(signal.SIGKILL)
+        if number not in set(signal.Signals):
+            raise Rejected(400, f"'signal' {number} is no signal")
+        self._containers.kill(text_of(asked.container_id), number)
+        return web.Response()
+
+    async def remove(self, call: wire.Call, _request: web.Request) -> web.StreamResponse:
+        asked = call.remove_nested_container
+        asked = asked if asked is not None else call.remove_container
+        assert asked is not None
+        await self._containers.remove(text_of(asked.container_id))
+        return web.Response()
+
+
+async def _take_input(container: Container, call: wire.Call) -> None:
+    asked, stdio = call.attach_container_input, container.stdio
+    io = asked.process_io if asked is not None else None
+    if io is None or stdio is None:
+        raise Rejected(400, "Expecting 'attach_container_input.process_io' to be present")
+    if container.ended.done():
+        return
+    if io.type == "DATA" and io.data is not None:
+        await stdio.write(io.data.data if io.data.data is not None else b"")
+    window = io.control.tty_info if io.control is not None else None
+    if window is not None and window.window_size is not None:
+        await stdio.resize(window.window_size.rows, window.window_size.columns)
+
+
+async def _calls_in(request: web.Request) -> AsyncIterator[wire.Call]:
+    decoder = Decoder(_MAX_RECORD_BYTES)
+    async for chunk in request.content.iter_any():
+        for record in decoder.feed(chunk):
+            try:
+                yield json.decode(record, wire.Call)
+            except WireError as error:
+                raise Rejected(400, f"Failed to parse body into Call: {error}") from error
+
+
+def _record(message: wire.ProcessIO) -> bytes:
+    return encode_record(json.encode(message))
+
+
+def _stream_headers(request: web.Request) -> dict[str, str]:
+    """RecordIO by its own name to those who ask for it so (spec §0.3)."""
+    if RECORDIO_TYPE in ",".join(request.headers.getall("Accept", [])):
+        return {"Content-Type": RECORDIO_TYPE, _INNER_TYPE: JSON_TYPE}
+    return {"Content-Type": JSON_TYPE}
+
+
+Handler = Callable[[ContainerCalls, wire.Call, web.Request], Awaitable[web.StreamResponse]]
+
+CALLS: dict[str, Handler] = {
+    "LAUNCH_NESTED_CONTAINER": ContainerCalls.launch_nested,
+    "LAUNCH_NESTED_CONTAINER_SESSION": ContainerCalls.launch_session,
+    "LAUNCH_CONTAINER": ContainerCalls.launch_container,
+    "ATTACH_CONTAINER_OUTPUT": ContainerCalls.attach_output,
+    "WAIT_NESTED_CONTAINER": ContainerCalls.wait_nested,
+    "WAIT_CONTAINER": ContainerCalls.wait,
+    "KILL_NESTED_CONTAINER": ContainerCalls.kill,
+    "KILL_CONTAINER": ContainerCalls.kill,
+    "REMOVE_NESTED_CONTAINER": ContainerCalls.remove,
+    "REMOVE_CONTAINER": ContainerCalls.remove,
+}

@@ -1,0 +1,282 @@
+"""Programs beside running tasks: `mesostk exec`, and the operator API's calls that it stands on."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from mesostk.testing.processes import LIMIT_S, Cluster, until
+from mesostk.testing.scheduler import Scheduler, scalars
+from mesostk.wire.recordio import Decoder, encode_record
+
+Exec = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("exec"), marathons=0) as cluster:
+        cluster.start()
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def parent(bare: Cluster) -> Iterator[dict[str, str]]:
+    """The container of a running command task `home`, which has a variable and a file."""
+    with Scheduler(bare.masters[0].url) as scheduler:
+        task = {
+            "name": "home",
+            "task_id": {"value": "home"},
+            "resources": scalars(cpus=0.1, mem=32),
+            "command": {
+                "value": "echo here > file; exec sleep 600",
+                "environment": {"variables": [{"name": "COLOUR", "value": "green"}]},
+            },
+        }
+        scheduler.launch(scheduler.offer(), task)
+        status = scheduler.until_state("home", "TASK_RUNNING")
+        yield status["container_status"]["container_id"]
+
+
+def call(bare: Cluster, kind: str, **body: Any) -> requests.Response:
+    message: dict[str, Any] = {"type": kind, kind.lower(): body}
+    return requests.post(f"{bare.agents[0].url}/api/v1", json=message, timeout=20)
+
+
+@pytest.fixture
+def run(bare: Cluster, parent: dict[str, str], tmp_path: Path) -> Exec:
+    assert parent
+    url = bare.masters[0].url
+    contexts = tmp_path / "contexts.json"
+    environ = {**os.environ, "MESOSTK_CONFIG": str(contexts), "TERM": "xterm"}
+    base = [sys.executable, "-m", "mesostk"]
+    subprocess.run(
+        [*base, "context", "add", "here", "--marathon", url, "--master", url],
+        env=environ, check=True, timeout=LIMIT_S,
+    )  # fmt: skip
+
+    def start(*words: str, **pipes: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*base, "exec", *words], env=environ, **pipes)
+
+    return start
+
+
+def finish(process: subprocess.Popen[bytes], data: bytes | None = None) -> tuple[bytes, bytes]:
+    out, err = process.communicate(data, timeout=LIMIT_S)
+    return out, err
+
+
+def test_a_program_sees_the_tasks_sandbox_and_environment_and_its_code_is_told(run: Exec) -> None:
+    process = run(
+        "home", "--", "sh", "-c", "cat file; echo $COLOUR; echo wrong >&2; exit 7",
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert finish(process) == (b"here\ngreen\n", b"wrong\n")
+    assert process.returncode == 7
+
+
+def test_stdin_goes_through_to_its_end(run: Exec) -> None:
+    data = os.urandom(2_000_000)
+    process = run("home", "-i", "--", "cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert finish(process, data)[0] == data
+    assert process.returncode == 0
+
+
+def test_a_terminal_is_one(run: Exec) -> None:
+    ours, theirs = os.openpty()
+    process = run("home", "-it", "--", "sh", stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+
+    def say(words: bytes, answer: bytes) -> None:
+        nonlocal seen
+        seen = b""
+        os.write(ours, words)
+        while answer not in seen:
+            ready, _, _ = select.select([ours], [], [], LIMIT_S)
+            assert ready, seen
+            seen += os.read(ours, 65536)
+
+    say(b"tty; echo $TERM; echo co''lour=$COLOUR\n", b"colour=green")
+    assert b"/dev/pts/" in seen
+    assert b"xterm" in seen
+    say(b"stty size | tr ' ' x; echo do''ne\n", b"done")
+    say(b"sleep 600\n", b"sleep 600")
+    say(b"\x03echo st''ill $?\n", b"still 130")
+    os.write(ours, b"exit 3\n")
+    assert process.wait(LIMIT_S) == 3
+    os.close(ours)
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("nobody", "--", "true"), "neither an app nor a task 'nobody'"),
+        (("home", "--", "/no/such/program"), "cannot execute '/no/such/program'"),
+        (("home", "-u", "nobodyatall", "--", "true"), ""),
+    ],
+)
+def test_what_cannot_be_run_is_told(run: Exec, words: tuple[str, ...], text: str) -> None:
+    process = run(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _, err = finish(process)
+    if text:
+        assert process.returncode == 1
+        assert text in err.decode()
+    else:
+        assert process.returncode == 0  # this agent switches no users
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_the_end_of_the_connection_ends_a_session(bare: Cluster, parent: dict[str, str]) -> None:
+    child = {"value": str(uuid.uuid4()), "parent": parent}
+    body = {
+        "type": "LAUNCH_NESTED_CONTAINER_SESSION",
+        "launch_nested_container_session": {
+            "container_id": child,
+            "command": {"value": "(sleep 600 & echo $!; wait)"},
+        },
+    }
+    url = f"{bare.agents[0].url}/api/v1"
+    with requests.post(url, json=body, stream=True, timeout=20) as stream:
+        assert stream.headers["Content-Type"] == "application/json"
+        [record] = Decoder().feed(next(stream.iter_content(None)))
+        pid = int(base64.b64decode(json.loads(record)["data"]["data"]))
+        assert not is_gone(pid)
+    until("the end of the session", lambda: is_gone(pid))
+
+
+def test_a_nested_container_runs_is_waited_for_and_removed(
+    bare: Cluster, parent: dict[str, str]
+) -> None:
+    child = {"value": "beside", "parent": parent}
+    launched = {"container_id": child, "command": {"value": "echo in; read x < wait; exit 4"}}
+    assert call(bare, "LAUNCH_NESTED_CONTAINER", **launched).status_code == 200
+    assert call(bare, "LAUNCH_NESTED_CONTAINER", **launched).status_code == 202
+    assert call(bare, "ATTACH_CONTAINER_OUTPUT", container_id=child).status_code == 400
+    until("its end", lambda: call(bare, "REMOVE_NESTED_CONTAINER", container_id=child).ok)
+    assert call(bare, "WAIT_NESTED_CONTAINER", container_id=child).status_code == 404
+
+
+def test_a_standalone_container_is_killed_by_signal(bare: Cluster) -> None:
+    alone = {"value": "alone"}
+    body = {
+        "container_id": alone,
+        "command": {"value": "trap 'exit 5' TERM; echo up > up; while :; do sleep 0.05; done"},
+        "resources": scalars(cpus=0.1, mem=32),
+    }
+    assert call(bare, "LAUNCH_CONTAINER", **body).status_code == 200
+    sandbox = bare.work_dir(1) / "containers" / "alone"
+    until("a trap", (sandbox / "up").exists)
+    answers: list[requests.Response] = []
+    waiting = threading.Thread(
+        target=lambda: answers.append(call(bare, "WAIT_CONTAINER", container_id=alone))
+    )
+    waiting.start()
+    assert call(bare, "REMOVE_CONTAINER", container_id=alone).status_code == 500
+    killed = call(bare, "KILL_CONTAINER", container_id=alone, signal=int(signal.SIGTERM))
+    assert killed.status_code == 200
+    waiting.join(LIMIT_S)
+    assert answers[0].json()["wait_container"] == {"exit_status": 5 << 8}
+    assert call(bare, "REMOVE_CONTAINER", container_id=alone).status_code == 200
+    assert not sandbox.exists()
+
+
+def test_several_may_watch_and_one_may_type(bare: Cluster, parent: dict[str, str]) -> None:
+    child = {"value": "shared", "parent": parent}
+    url = f"{bare.agents[0].url}/api/v1"
+    body = {
+        "type": "LAUNCH_CONTAINER",
+        "launch_container": {
+            "container_id": child,
+            "command": {"value": "read x; echo got $x"},
+            "container": {"type": "MESOS", "tty_info": {}},
+        },
+    }
+    assert requests.post(url, json=body, timeout=20).status_code == 200
+    attach = {"type": "ATTACH_CONTAINER_OUTPUT", "attach_container_output": {"container_id": child}}
+    recordio = {"Accept": "application/recordio", "Message-Accept": "application/json"}
+    streams = [
+        requests.post(url, json=attach, headers=recordio, stream=True, timeout=20) for _ in "ab"
+    ]
+    assert streams[0].headers["Content-Type"] == "application/recordio"
+    assert streams[0].headers["Message-Content-Type"] == "application/json"
+    release = threading.Event()
+
+    def typed() -> Iterator[bytes]:
+        for part in (
+            {"type": "CONTAINER_ID", "container_id": child},
+            {"type": "PROCESS_IO", "process_io": {"type": "DATA", "data": {
+                "type": "STDIN", "data": base64.b64encode(b"this\n").decode()}}},
+        ):  # fmt: skip
+            message = {"type": "ATTACH_CONTAINER_INPUT", "attach_container_input": part}
+            yield encode_record(json.dumps(message).encode())
+            release.wait(LIMIT_S if part["type"] == "CONTAINER_ID" else 0)
+
+    headers = {"Content-Type": "application/recordio", "Message-Content-Type": "application/json"}
+    first: list[int] = []
+    typing = threading.Thread(
+        target=lambda: first.append(
+            requests.post(url, data=typed(), headers=headers, timeout=20).status_code
+        )
+    )
+    typing.start()
+
+    def refused() -> bool:
+        part = {"type": "CONTAINER_ID", "container_id": child}
+        message = {"type": "ATTACH_CONTAINER_INPUT", "attach_container_input": part}
+        data = encode_record(json.dumps(message).encode())
+        return requests.post(url, data=data, headers=headers, timeout=20).status_code == 409
+
+    until("a second typist refused", refused)
+    release.set()
+    typing.join(LIMIT_S)
+    assert first == [200]
+    for stream in streams:
+        decoder, told = Decoder(), b""
+        for chunk in stream.iter_content(None):
+            for record in decoder.feed(chunk):
+                told += base64.b64decode(json.loads(record)["data"]["data"])
+        assert told.replace(b"\r", b"").endswith(b"got this\n")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("WAIT_CONTAINER", {"container_id": {"value": "none"}}, 404),
+        ("KILL_CONTAINER", {"container_id": {"value": "none"}}, 404),
+        ("ATTACH_CONTAINER_OUTPUT", {"container_id": {"value": "none"}}, 404),
+        ("REMOVE_CONTAINER", {"container_id": {"value": "none"}}, 200),
+        ("LAUNCH_CONTAINER", {"container_id": {"value": "a.b"}, "command": {"value": "x"}}, 400),
+        ("LAUNCH_CONTAINER", {"container_id": {"value": "../x"}, "command": {"value": "x"}}, 400),
+        ("LAUNCH_CONTAINER", {"container_id": {"value": "x"}, "command": {"value": "x"}}, 400),
+        ("LAUNCH_NESTED_CONTAINER", {"container_id": {"value": "x"}}, 400),
+        (
+            "LAUNCH_NESTED_CONTAINER",
+            {"container_id": {"value": "x", "parent": {"value": "no"}}, "command": {"value": "x"}},
+            404,
+        ),
+    ],
+)
+def test_calls_that_cannot_be_done_are_refused(
+    bare: Cluster, kind: str, body: dict[str, Any], status: int
+) -> None:
+    answer = call(bare, kind, **body)
+    assert (answer.status_code, bool(answer.text) or status == 200) == (status, True)
