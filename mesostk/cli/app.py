@@ -30,6 +30,8 @@ WORDS: dict[str, tuple[str, str, str]] = {
     "events": ("apps", "events", "Print Marathon's events as they come."),
     "destroy": ("apps", "destroy", "Kill all tasks of an app and forget it."),
     "agents": ("nodes", "agents", "List the agents."),
+    "drain": ("hosts", "drain", "Empty agents for maintenance."),
+    "undrain": ("hosts", "undrain", "Let drained agents take tasks again."),
     "explain-offers": ("nodes", "explain_offers", "Say why a framework is offered nothing."),
     "tasks": ("tasks", "tasks", "List tasks, of one app or of all."),
     "exec": ("execute", "execute", "Run a program, or a terminal, in a running task."),

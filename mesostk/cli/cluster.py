@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+import mesostk
 from mesostk.cli import contexts
 from mesostk.cli.contexts import ContextOption
 from mesostk.cli.output import (
@@ -44,9 +45,6 @@ VarsOption = Annotated[
     list[str] | None, typer.Option("--extra-var", "-e", help="NAME=VALUE for the playbook.")
 ]
 
-#: Lines of one failure that are shown; the log has all.
-_FAILURE_LINES = 40
-
 
 def failure_text(outcome: Outcome) -> str:
     """All failures of a run: equal ones of several hosts once, each with its remedy."""
@@ -55,7 +53,7 @@ def failure_text(outcome: Outcome) -> str:
         groups.setdefault((one.task, one.message, one.remedy), []).append(one.host)
     parts = []
     for (task, message, remedy), hosts in groups.items():
-        lines = message.strip().splitlines()[:_FAILURE_LINES]
+        lines = message.strip().splitlines()
         text = f"{', '.join(hosts)}: {task}:\n  " + "\n  ".join(lines)
         parts.append(text + (f"\n  remedy: {remedy}" if remedy else ""))
     return "\n".join([*parts, f"Ansible's own output: {outcome.log}"])
@@ -97,7 +95,8 @@ def run(
     return outcome
 
 
-def _inventory(given: Path | None, context: str | None) -> Path:
+def inventory_of(given: Path | None, context: str | None) -> Path:
+    """The inventory to work on: the one given, else that of the context; ConfigError without."""
     if given is not None:
         return given
     known = contexts.current(context).inventory
@@ -211,7 +210,7 @@ def deploy(
     """Turn the inventory's hosts into the cluster, or bring them back to it."""
     with errors():
         form = chosen(output, as_json)
-        hosts = _inventory(inventory, context)
+        hosts = inventory_of(inventory, context)
         options: dict[str, object] = {
             "limit": limit or (),
             "tags": tags or (),
@@ -242,11 +241,46 @@ def validate(
     """Check the inventory and the hosts before anything is touched; `deploy` begins with it."""
     with errors():
         form = chosen(output, as_json)
-        hosts = _inventory(inventory, context)
+        hosts = inventory_of(inventory, context)
         done = "Nothing stands in the way of `mesostk cluster deploy`."
         outcome = look("validate", hosts, done, form, limit=limit or ())
         if form is not Format.TABLE:
             _show(outcome, form)
+
+
+@commands.command("upgrade")
+def upgrade(
+    to: Annotated[
+        str, typer.Option("--to", help="Release, also an older one; this one if not given.")
+    ] = "",
+    inventory: InventoryOption = None,
+    limit: LimitOption = None,
+    tags: TagsOption = None,
+    check: CheckOption = False,
+    diff: DiffOption = False,
+    extra_var: VarsOption = None,
+    context: ContextOption = None,
+    output: FormatOption = Format.TABLE,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring every host to another release, one at a time, while the tasks run on."""
+    with errors():
+        form = chosen(output, as_json)
+        hosts = inventory_of(inventory, context)
+        options: dict[str, object] = {
+            "limit": limit or (),
+            "tags": tags or (),
+            "diff": diff,
+            "extra_vars": {**_extra_vars(extra_var or ()), "mesostk_version": to},
+        }
+        if check:
+            outcome = look("upgrade", hosts, "Nothing was changed.", form, check=True, **options)
+        else:
+            done = f"Every host runs {to or f'mesostk {mesostk.__version__}'}."
+            outcome = act("cluster upgrade", "upgrade", hosts, done, form, context, **options)
+        if diff or check:
+            say(outcome.output())
+        _show(outcome, form)
 
 
 @commands.command("verify")
@@ -259,6 +293,6 @@ def verify(
     """Ask the running cluster: quorum, leaders, agents, and a probe app."""
     with errors():
         form = chosen(output, as_json)
-        outcome = look("verify", _inventory(inventory, context), "The cluster is well.", form)
+        outcome = look("verify", inventory_of(inventory, context), "The cluster is well.", form)
         if form is not Format.TABLE:
             _show(outcome, form)

@@ -189,6 +189,14 @@ class Spinner:
         """What the step is at."""
         self._status.update(f"{self._step}: [dim]{text}[/dim]")
 
+    def live(self, text: str) -> None:
+        """What the step is at this moment."""
+        self.detail(text)
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(f"  {text}", markup=False)
+
     def done(self, summary: str) -> None:
         """The operation has ended well."""
         self._end_step("[green]✔[/green]")

@@ -31,6 +31,9 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 #: Runs whose output stays below the log directory.
 _RUNS_KEPT = 20
 
+#: Hosts that progress names at a time; of the rest it tells the number.
+_HOSTS_NAMED = 4
+
 
 class Failure(msgspec.Struct, frozen=True):
     """What went wrong on one host; `remedy` is empty where none is known."""
@@ -99,6 +102,30 @@ class _Listener:
         self._unreachable: list[Failure] = []
         self.hosts: dict[str, HostStats] = {}
         self.told: dict[str, Any] = {}
+        #: Hosts that are at the present task, in the order in which they began it.
+        self._busy: dict[str, None] = {}
+
+    def _host(self, kind: str, data: Mapping[str, Any]) -> None:
+        host, task = str(data.get("host", "")), str(data.get("task", ""))
+        if kind == "runner_on_start":
+            self._busy[host] = None
+        else:
+            self._busy.pop(host, None)
+            self._ended(host, task, data)
+        first = list(self._busy)[:_HOSTS_NAMED]
+        if first:
+            more = len(self._busy) - len(first)
+            others = f" and {more} more" if more else ""
+            self._progress.live(f"{task} ({', '.join(first)}{others})")
+
+    def _ended(self, host: str, task: str, data: Mapping[str, Any]) -> None:
+        result: Mapping[str, Any] = data.get("res") or {}
+        if result.get("changed"):
+            self._progress.detail(f"{host}: {task}: changed")
+        if str(data.get("task_action", "")).endswith("debug") and result.get("msg"):
+            message = result["msg"]
+            for line in message if isinstance(message, list) else str(message).splitlines():
+                self._progress.note(str(line))
 
     def __call__(self, event: Mapping[str, Any]) -> bool:
         kind = str(event.get("event", ""))
@@ -108,7 +135,10 @@ class _Listener:
             self._progress.step(self._play)
         elif kind == "playbook_on_task_start":
             self._begin_play()
+            self._busy.clear()
             self._progress.detail(str(data.get("name", "")))
+        elif kind in ("runner_on_start", "runner_on_ok", "runner_on_skipped"):
+            self._host(kind, data)
         elif kind in ("runner_on_failed", "runner_on_unreachable"):
             if not data.get("ignore_errors"):
                 self._failed(data)

@@ -11,6 +11,8 @@ from typing import Protocol, TextIO
 class Progress(Protocol):
     """Told by the operation, in order: `step`, any number of `detail`, next `step` …, `done`.
 
+    `live` and `note` may come between them at any time.
+
     A step ends when the next one begins. An operation that fails raises instead of calling
     `done`, and the last step named is the one that failed. May be called from several threads.
     """
@@ -21,6 +23,14 @@ class Progress(Protocol):
 
     def detail(self, text: str) -> None:
         """What the current step is at: "4 of 6 hosts"."""
+        ...
+
+    def live(self, text: str) -> None:
+        """The same where it changes too quickly for a log: only a terminal shows it."""
+        ...
+
+    def note(self, text: str) -> None:
+        """A line that is to stay: what was found, or what is about to be done."""
         ...
 
     def done(self, summary: str) -> None:
@@ -35,6 +45,12 @@ class Silent:
         """Nothing."""
 
     def detail(self, text: str) -> None:
+        """Nothing."""
+
+    def live(self, text: str) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
         """Nothing."""
 
     def done(self, summary: str) -> None:
@@ -61,6 +77,13 @@ class Lines:
 
     def detail(self, text: str) -> None:
         """Write the detail, indented."""
+        self._line(f"  {text}")
+
+    def live(self, text: str) -> None:
+        """Nothing: it would fill the log."""
+
+    def note(self, text: str) -> None:
+        """Write the line."""
         self._line(f"  {text}")
 
     def done(self, summary: str) -> None:

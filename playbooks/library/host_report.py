@@ -56,6 +56,10 @@ release_complete:
   description: Whether the release is installed whole.
   type: bool
   returned: always
+release_current:
+  description: Release that the host runs, empty where there is none.
+  type: str
+  returned: always
 """
 
 import json
@@ -136,6 +140,7 @@ def main():
     )
     params = module.params
     release = params["release"]
+    current = os.path.realpath("/opt/mesostk/current")
     libc, libc_version = platform.libc_ver()
     with open("/etc/os-release") as file:
         system = dict(line.rstrip("\n").split("=", 1) for line in file if "=" in line)
@@ -152,6 +157,7 @@ def main():
         system={key: system.get(key, "").strip('"') for key in ("ID", "VERSION_ID", "PRETTY_NAME")},
         release_complete=release is not None
         and os.path.exists(os.path.join("/opt/mesostk", release, ".complete")),
+        release_current=os.path.basename(current) if os.path.isdir(current) else "",
         disk_free_mib=shutil.disk_usage("/var").free >> 20,
         clock_s=time.time(),
         clock_synchronised=clock_is_synchronised(),

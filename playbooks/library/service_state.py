@@ -21,6 +21,10 @@ options:
     description: Seconds to wait until the service is healthy.
     type: int
     default: 60
+  advice:
+    description: What to do next; said at the end of a failure.
+    type: str
+    default: ""
 author: mesostk
 """
 
@@ -36,7 +40,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 services:
-  description: A record for each service with name, due (none, start or restart), why and leader.
+  description: >-
+    A record for each service with name, due (none, start or restart), why, leader, and place: where
+    it comes in a rolling restart (failing, then standby, then leader).
   type: list
   returned: always
 """
@@ -65,11 +71,13 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def http(url, timeout=5.0):
-    """Status and body of GET `url`; (0, reason) when nobody answers."""
+def http(url, timeout=5.0, call=None):
+    """Status and body of GET `url`, or of POST of `call`; (0, reason) when nobody answers."""
     opener = urllib.request.build_opener(NoRedirect, urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(url, data=None if call is None else json.dumps(call).encode())
+    request.add_header("Content-Type", "application/json")
     try:
-        with opener.open(url, timeout=timeout) as answer:
+        with opener.open(request, timeout=timeout) as answer:
             return answer.status, answer.read(1 << 20)
     except urllib.error.HTTPError as error:
         with error:
@@ -142,6 +150,17 @@ def is_leader(record):
         return False
 
 
+def agent_id(record):
+    """Id that an agent has of the master, None for other services and while it does not answer."""
+    url = record.get("agent_api")
+    if not url:
+        return None
+    status, body = http(url, call={"type": "GET_AGENT"})
+    if status != 200:
+        return None
+    return json.loads(body)["get_agent"]["agent_info"].get("id", {}).get("value")
+
+
 def run(*command):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode, (done.stdout + done.stderr).strip()
@@ -185,12 +204,16 @@ def report():
         with open(path) as file:
             record = json.load(file)
         due, why = assess(record)
+        leader = due != "start" and is_leader(record)
+        # A member that does no work is mended first: its restart costs nothing.
+        failing = due == "start" or is_healthy(record) is not None
         found.append(
             {
                 "name": record["name"],
                 "due": due,
                 "why": why,
-                "leader": due == "restart" and is_leader(record),
+                "leader": leader,
+                "place": "leader" if leader else "failing" if failing else "standby",
             }
         )
     return found
@@ -200,9 +223,12 @@ def journal(unit):
     return run("journalctl", "-u", unit, "-n", JOURNAL_LINES, "--no-pager", "-o", "cat")[1]
 
 
-def bring_up(module, record, wait_s):
+def bring_up(module, record):
+    wait_s = module.params["wait_s"]
+    advice = "\n" + module.params["advice"] if module.params["advice"] else ""
     due, why = assess(record)
     name, unit = record["name"], record["unit"]
+    id_before = agent_id(record) if due == "restart" else None
     if due == "none":
         said = is_healthy(record)
         if said is None:
@@ -217,13 +243,19 @@ def bring_up(module, record, wait_s):
     for command in commands:
         code, text = run(*command)
         if code != 0 and "reset-failed" not in command:
-            module.fail_json(msg=f"{' '.join(command)}: {text}\n{journal(unit)}")
+            module.fail_json(msg=f"{' '.join(command)}: {text}\n{journal(unit)}{advice}")
     end = time.monotonic() + wait_s
     said = "it was not asked yet"
     while time.monotonic() < end:
         if assess(record)[0] == "none":
             said = is_healthy(record)
             if said is None:
+                id_now = agent_id(record)
+                if id_before is not None and id_now != id_before:
+                    module.fail_json(
+                        msg=f"{name} came back as agent {id_now}, not as {id_before}: its tasks "
+                        f"count as lost. Its last journal lines:\n{journal(unit)}{advice}"
+                    )
                 module.exit_json(
                     changed=due != "none", services=[{"name": name, "due": due, "why": why}]
                 )
@@ -232,13 +264,17 @@ def bring_up(module, record, wait_s):
         time.sleep(0.2)
     module.fail_json(
         msg=f"{name} is not healthy after {wait_s} s: {said}. Its last journal lines:\n"
-        f"{journal(unit)}\nLook further with: journalctl -u {unit} -e"
+        f"{journal(unit)}\nLook further with: journalctl -u {unit} -e{advice}"
     )
 
 
 def main():
     module = AnsibleModule(
-        argument_spec={"name": {"type": "str"}, "wait_s": {"type": "int", "default": 60}},
+        argument_spec={
+            "name": {"type": "str"},
+            "wait_s": {"type": "int", "default": 60},
+            "advice": {"type": "str", "default": ""},
+        },
         supports_check_mode=True,
     )
     name = module.params["name"]
@@ -249,7 +285,7 @@ def main():
         if module.check_mode:
             module.exit_json(changed=True, services=[])
         module.fail_json(msg=f"{RECORDS}/{name}.json is missing; run its role first")
-    bring_up(module, json.loads(text), module.params["wait_s"])
+    bring_up(module, json.loads(text))
 
 
 if __name__ == "__main__":

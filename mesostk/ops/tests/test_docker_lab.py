@@ -38,6 +38,12 @@ class Recorded:
         """Remember it."""
         self.details.append(text)
 
+    def live(self, text: str) -> None:
+        """Not of interest."""
+
+    def note(self, text: str) -> None:
+        """Not of interest."""
+
     def done(self, summary: str) -> None:
         """Not of interest."""
 
