@@ -17,7 +17,7 @@ import mesostk
 #: Word → (module of mesostk.cli, function or Typer, help). A Typer becomes a group of words.
 WORDS: dict[str, tuple[str, str, str]] = {
     "lab": ("lab", "commands", "A whole cluster on this machine."),
-    "cluster": ("cluster", "commands", "Provision and check a cluster of hosts."),
+    "cluster": ("cluster_words", "commands", "Provision and check a cluster of hosts."),
     "runs": ("runs", "commands", "What was changed, by whom, when; go on with it."),
     "context": ("contexts", "commands", "Clusters that this command knows."),
     "status": ("status", "status", "Show masters, agents and apps."),
@@ -29,6 +29,7 @@ WORDS: dict[str, tuple[str, str, str]] = {
     "why": ("apps", "why", "Say why an app does not run as it should, and since when."),
     "events": ("apps", "events", "Print Marathon's events as they come."),
     "destroy": ("apps", "destroy", "Kill all tasks of an app and forget it."),
+    "impact": ("impact", "impact", "Say what would be lost with a host."),
     "agents": ("nodes", "agents", "List the agents."),
     "drain": ("hosts", "drain", "Empty agents for maintenance."),
     "undrain": ("hosts", "undrain", "Let drained agents take tasks again."),

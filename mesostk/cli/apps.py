@@ -279,12 +279,13 @@ def plan(
         apps = [app for source in files for app in read_apps(source)]
         marathon = Marathon(contexts.current(context))
         changes = [one for app in apps for one in marathon.plan_app(app)["apps"]]
-        _show_plan(changes, chosen(output, as_json))
+        plan_table(changes).show(chosen(output, as_json), "Nothing would change.")
         if exit_code and changes:
             raise typer.Exit(CHANGES)
 
 
-def _show_plan(changes: Sequence[Mapping[str, Any]], output: Format) -> None:
+def plan_table(changes: Sequence[Mapping[str, Any]]) -> Table:
+    """What would be done to each instance of each app."""
     table = Table(("APP", "CHANGE", "INSTANCE", "HOST", "ACTION"), "app")
     for one in changes:
         head = (str(one["app"]), f"{one['change']} {','.join(one['fields'])}".strip())
@@ -294,7 +295,7 @@ def _show_plan(changes: Sequence[Mapping[str, Any]], output: Format) -> None:
         for number, row in enumerate(rows or [("-", "-", "-")]):
             table.rows.append((*(head if number == 0 else ("", "")), *row))
         table.records.append(dict(one))
-    table.show(output, "Nothing would change.")
+    return table
 
 
 def why(

@@ -147,7 +147,8 @@ def remember_cluster(outcome: Outcome, inventory: Path, named: str | None) -> st
     return name
 
 
-def _extra_vars(pairs: Sequence[str]) -> dict[str, object]:
+def extra_vars_of(pairs: Sequence[str]) -> dict[str, object]:
+    """NAME=VALUE words as variables. Raises ConfigError, naming the word, for any other."""
     found: dict[str, object] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -215,7 +216,7 @@ def deploy(
             "limit": limit or (),
             "tags": tags or (),
             "diff": diff,
-            "extra_vars": _extra_vars(extra_var or ()),
+            "extra_vars": extra_vars_of(extra_var or ()),
         }
         if check:
             outcome = look("site", hosts, "Nothing was changed.", form, check=True, **options)

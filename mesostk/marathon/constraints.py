@@ -45,7 +45,7 @@ def of_offer(offer: Offer) -> Placement:
 def spell(attribute: Attribute) -> str:
     """An attribute's value as constraints compare it: `web`, `1.5`, `[1-3,7-9]`, `{a,b}`."""
     if attribute.scalar is not None:
-        return _number(attribute.scalar.value)
+        return spell_number(attribute.scalar.value)
     if attribute.ranges is not None:
         spans = (f"{span.begin}-{span.end}" for span in attribute.ranges.range)
         return f"[{','.join(spans)}]"
@@ -54,7 +54,8 @@ def spell(attribute: Attribute) -> str:
     return attribute.text.value if attribute.text is not None else ""
 
 
-def _number(value: float) -> str:
+def spell_number(value: float) -> str:
+    """A scalar as Mesos prints it: three digits at most, none that say nothing."""
     return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
@@ -117,7 +118,7 @@ def _is(here: str, wanted: str | None, _others: list[str], _n: int) -> bool:
     if wanted is None:
         return False
     try:
-        return _number(float(here)) == _number(float(wanted))
+        return spell_number(float(here)) == spell_number(float(wanted))
     except ValueError:
         return here == wanted
 

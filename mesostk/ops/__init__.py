@@ -8,6 +8,8 @@
     inventory.py     hosts → Ansible inventory
     ansible.py       inventory + playbook → events → progress
     ledger.py        who changed what when, and how long it took
+    restarts.py      what a run would change, and the restarts that follow
+    impact.py        what is lost with a host
     progress.py      the one way in which all of them say how far they are
     paths.py         where playbooks/, roles/ and lab/ are: the checkout, or the installed wheel
 

@@ -25,6 +25,7 @@ from mesostk.errors import ConfigError, MesostkError
 from mesostk.ops.ledger import Run
 from mesostk.ops.paths import data_root
 from mesostk.ops.progress import Progress
+from mesostk.ops.restarts import HostChange, ServiceState, read_changes, read_services
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -62,6 +63,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     log: Path
     #: What the playbook told by `set_stats`.
     told: Mapping[str, Any] = {}
+    #: What was changed or, in check mode, would be; and the services as they ran before.
+    changes: Sequence[HostChange] = ()
+    services: Sequence[ServiceState] = ()
 
     def output(self) -> str:
         """What Ansible printed, without the colours that ansible-runner asks it for."""
@@ -104,6 +108,8 @@ class _Listener:
         self.told: dict[str, Any] = {}
         #: Hosts that are at the present task, in the order in which they began it.
         self._busy: dict[str, None] = {}
+        self.changes: list[HostChange] = []
+        self.services: list[ServiceState] = []
 
     def _host(self, kind: str, data: Mapping[str, Any]) -> None:
         host, task = str(data.get("host", "")), str(data.get("task", ""))
@@ -112,6 +118,7 @@ class _Listener:
         else:
             self._busy.pop(host, None)
             self._ended(host, task, data)
+            self._ok(data)
         first = list(self._busy)[:_HOSTS_NAMED]
         if first:
             more = len(self._busy) - len(first)
@@ -142,6 +149,8 @@ class _Listener:
         elif kind in ("runner_on_failed", "runner_on_unreachable"):
             if not data.get("ignore_errors"):
                 self._failed(data)
+        elif kind == "runner_item_on_ok":
+            self._ok(data)
         elif kind == "playbook_on_stats":
             self._stats(data)
         # Events are for now; the run's output is kept whole, so that no file per event is needed.
@@ -152,6 +161,15 @@ class _Listener:
         if self._play and self._run is not None:
             self._run.step(self._play)
         self._play = ""
+
+    def _ok(self, data: Mapping[str, Any]) -> None:
+        result: Mapping[str, Any] = data.get("res") or {}
+        host = str(data.get("host", "?"))
+        if data.get("task_action") == "service_state":
+            self.services += read_services(host, result)
+        elif "results" not in result:
+            # The answer of a loop only repeats those of its items.
+            self.changes += read_changes(host, str(data.get("task", "?")), result)
 
     def _failed(self, data: Mapping[str, Any]) -> None:
         result: Mapping[str, Any] = data.get("res") or {}
@@ -256,6 +274,8 @@ def run_playbook(
         failures=listener.failures,
         log=log,
         told=listener.told,
+        changes=listener.changes,
+        services=listener.services,
     )
     if run is not None:
         if outcome.rc == 0:

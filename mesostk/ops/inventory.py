@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from mesostk.errors import ConfigError
 from mesostk.ops.lab import Host
 
 #: Parent groups of ARCHITECTURE §16; a group that no host is in is left out.
@@ -65,3 +70,38 @@ def write_inventory(
     path = directory / "hosts.yml"
     path.write_text(render_inventory(hosts, variables))
     return path
+
+
+def listed(inventory: Path) -> dict[str, Any]:
+    """The inventory as Ansible understands it, in the form of `ansible-inventory --list`.
+
+    Raises ConfigError with Ansible's words if it does not.
+    """
+    program = Path(sys.executable).with_name("ansible-inventory")
+    if not inventory.exists():
+        raise ConfigError(f"inventory {inventory} does not exist")
+    done = subprocess.run(
+        [str(program), "-i", str(inventory), "--list"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "ANSIBLE_INVENTORY_UNPARSED_FAILED": "1", "LC_ALL": "C.UTF-8"},
+    )
+    if done.returncode != 0:
+        raise ConfigError(f"inventory {inventory}: {done.stderr.strip()}")
+    return dict(json.loads(done.stdout))
+
+
+def addresses(inventory: Path) -> dict[str, str]:
+    """Address of each host by its name: common_address, else ansible_host, else the name."""
+    found = listed(inventory)
+    known: dict[str, dict[str, Any]] = found.get("_meta", {}).get("hostvars", {})
+    names = {name for group in found.values() for name in group.get("hosts", ())} | set(known)
+    return {
+        name: str(
+            known.get(name, {}).get("common_address")
+            or known.get(name, {}).get("ansible_host")
+            or name
+        )
+        for name in sorted(names)
+    }

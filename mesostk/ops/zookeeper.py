@@ -44,6 +44,22 @@ def zookeeper_missing() -> str | None:
     return None
 
 
+def mode_of(host: str, port: int) -> str | None:
+    """`leader`, `follower` or `standalone` of a server; None while it does not serve."""
+    try:
+        with socket.create_connection((host, port), timeout=1.0) as sock:
+            sock.sendall(b"srvr")
+            answer = b""
+            while chunk := sock.recv(4096):
+                answer += chunk
+    except OSError:
+        return None
+    for text in answer.decode(errors="replace").splitlines():
+        if text.startswith("Mode: "):
+            return text.removeprefix("Mode: ")
+    return None
+
+
 class Member:
     """One server's process; may be stopped, killed, paused and started again."""
 
@@ -99,18 +115,7 @@ class Member:
 
     def mode(self) -> str | None:
         """`leader`, `follower`, `standalone`, or None while it does not serve."""
-        try:
-            with socket.create_connection((self.ip, self.client_port), timeout=1.0) as sock:
-                sock.sendall(b"srvr")
-                answer = b""
-                while chunk := sock.recv(4096):
-                    answer += chunk
-        except OSError:
-            return None
-        for text in answer.decode(errors="replace").splitlines():
-            if text.startswith("Mode: "):
-                return text.removeprefix("Mode: ")
-        return None
+        return mode_of(self.ip, self.client_port)
 
     def wait_serving(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Return once it serves clients; Unavailable with the end of its log otherwise."""

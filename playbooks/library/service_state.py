@@ -41,8 +41,8 @@ EXAMPLES = r"""
 RETURN = r"""
 services:
   description: >-
-    A record for each service with name, due (none, start or restart), why, leader, and place: where
-    it comes in a rolling restart (failing, then standby, then leader).
+    A record for each service with name, due (none, start or restart), why, watch (paths), leader, and
+    place: where it comes in a rolling restart (failing, then standby, then leader).
   type: list
   returned: always
 """
@@ -214,6 +214,7 @@ def report():
                 "why": why,
                 "leader": leader,
                 "place": "leader" if leader else "failing" if failing else "standby",
+                "watch": record["watch"],
             }
         )
     return found
