@@ -272,7 +272,7 @@ def upgrade(
             "limit": limit or (),
             "tags": tags or (),
             "diff": diff,
-            "extra_vars": {**_extra_vars(extra_var or ()), "mesostk_version": to},
+            "extra_vars": {**extra_vars_of(extra_var or ()), "mesostk_version": to},
         }
         if check:
             outcome = look("upgrade", hosts, "Nothing was changed.", form, check=True, **options)

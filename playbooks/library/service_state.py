@@ -41,8 +41,8 @@ EXAMPLES = r"""
 RETURN = r"""
 services:
   description: >-
-    A record for each service with name, due (none, start or restart), why, watch (paths), leader, and
-    place: where it comes in a rolling restart (failing, then standby, then leader).
+    A record for each service with name, due (none, start or restart), why, watch (its paths),
+    leader, and place: where it comes in a rolling restart (failing, then standby, then leader).
   type: list
   returned: always
 """
