@@ -18,21 +18,24 @@ import os
 import signal
 from collections import deque
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from mesostk.agent import checkpoint, executors, sandbox
-from mesostk.agent.cgroups import CgroupError, Limits
+from mesostk.agent.cgroups import Limits
 from mesostk.agent.checkpoint import ExitRecord
 from mesostk.agent.events import Exited
 from mesostk.agent.launch import LaunchFailed, LaunchSpec
 from mesostk.agent.runs import Runs
-from mesostk.agent.sandbox import SandboxError
 from mesostk.agent.state import Run, State
 from mesostk.agent.terminals import Kind, Stdio
 from mesostk.base.daemon import Daemon
-from mesostk.errors import Rejected, Unavailable
+from mesostk.errors import MesostkError, Rejected
 from mesostk.wire.mesos import CommandInfo, ContainerID, ContainerInfo, Resource
+
+if TYPE_CHECKING:  # it brings the SDK, see runs.py
+    from mesostk.agent.docker_sessions import DockerStdio
 
 #: Ended containers that are remembered for WAIT.
 MAX_ENDED = 1000
@@ -55,7 +58,7 @@ class Container(msgspec.Struct, kw_only=True, eq=False):
     is_session: bool
     ended: asyncio.Future[int | None]
     task_pid: int = 0
-    stdio: Stdio | None = None
+    stdio: Stdio | DockerStdio | None = None
     has_input: bool = False
     is_drained: bool = False
     outputs: list[Output] = msgspec.field(default_factory=list)
@@ -151,8 +154,11 @@ class Containers:
         )
         self._found[container_id] = container
         try:
-            await self._start(container, owner, command, info, resources)
-        except (LaunchFailed, SandboxError, CgroupError, Unavailable, OSError, KeyError) as error:
+            if owner is not None and owner.is_docker:
+                await self._start_in_docker(container, owner, command, info)
+            else:
+                await self._start(container, owner, command, info, resources)
+        except (MesostkError, OSError, KeyError) as error:
             self._found.pop(container_id, None)
             self._runs.others.pop(container_id, None)
             if container.stdio is not None:
@@ -182,20 +188,55 @@ class Containers:
         tty = info is not None and info.tty_info is not None
         if not container.is_session:
             await self._daemon.disk(sandbox.create, container.sandbox, user)
+        stdio: Stdio | None = None
         if container.is_session or tty:
-            container.stdio = Stdio.open(tty, user)
+            stdio = container.stdio = Stdio.open(tty, user)
             window = info.tty_info.window_size if tty and info and info.tty_info else None
             if window is not None:
-                await container.stdio.resize(window.rows, window.columns)
-        spec = self._spec(container, command, env, user)
+                await stdio.resize(window.rows, window.columns)
+        spec = self._spec(container, command, env, user, stdio)
         spec = await self._daemon.disk(self._isolated, spec, owner, resources)
         self._runs.others[container.container_id] = lambda record: self._exited(container, record)
         run = await self._runs.launcher.launch(spec)
         container.task_pid = run.task_pid
-        if container.stdio is not None:
-            container.stdio.handed_over()
-            pumping = self._pump_all(container, container.stdio)
+        if stdio is not None:
+            stdio.handed_over()
+            pumping = self._pump(container, stdio)
             container.pumping = self._daemon.start(f"output {container.container_id}", pumping)
+
+    async def _start_in_docker(
+        self, container: Container, owner: Run, command: CommandInfo, info: ContainerInfo | None
+    ) -> None:
+        """A session in a container of the engine's, which has its own environment."""
+        docker = self._runs.docker
+        if docker is None or not container.is_session:
+            raise LaunchFailed("only sessions can be started in a Docker container")
+        value = command.value if command.value is not None else ""
+        argv = ["/bin/sh", "-c", value] if command.shell else list(command.arguments or (value,))
+        own = command.environment.variables if command.environment is not None else ()
+        env = {v.name: v.value for v in own if v.value is not None}
+        terminal = info.tty_info if info is not None else None
+        stdio = await docker.session(
+            owner.container_id, argv, env, command.user, tty=terminal is not None
+        )
+        container.stdio = stdio
+        if terminal is not None and terminal.window_size is not None:
+            await stdio.resize(terminal.window_size.rows, terminal.window_size.columns)
+        container.task_pid = await stdio.pid()
+        name = f"session {container.container_id}"
+        container.pumping = self._daemon.start(name, self._run_in_docker(container, stdio))
+
+    async def _run_in_docker(self, container: Container, stdio: DockerStdio) -> None:
+        await self._pump(container, stdio)
+        code: int | None = None
+        try:
+            code = await stdio.exit_code()
+        except MesostkError as error:
+            why = str(error)
+            self._daemon.log.warning("Exit unseen", session=container.container_id, why=why)
+        container.ended.set_result(code << 8 if code is not None else None)
+        stdio.close()
+        self._forget_oldest()
 
     def _environment(
         self, container: Container, owner: Run | None, command: CommandInfo
@@ -215,10 +256,14 @@ class Containers:
         return env, user
 
     def _spec(
-        self, container: Container, command: CommandInfo, env: dict[str, str], user: str | None
+        self,
+        container: Container,
+        command: CommandInfo,
+        env: dict[str, str],
+        user: str | None,
+        stdio: Stdio | None,
     ) -> LaunchSpec:
         value = command.value if command.value is not None else ""
-        stdio = container.stdio
         return LaunchSpec(
             container_id=container.container_id,
             executable="/bin/sh" if command.shell else value,
@@ -258,20 +303,19 @@ class Containers:
 
     # -- output ----------------------------------------------------------------------------------
 
-    async def _pump_all(self, container: Container, stdio: Stdio) -> None:
-        await asyncio.gather(*(self._pump(container, stdio, kind) for kind in stdio.kinds))
+    async def _pump(self, container: Container, stdio: Stdio | DockerStdio) -> None:
+        """Hand on what a container writes, as fast as its slowest reader takes it."""
+
+        async def take(kind: Kind, data: bytes) -> None:
+            if not container.outputs:
+                container.backlog.append((kind, data))
+            for queue in list(container.outputs):
+                await queue.put((kind, data))
+
+        await stdio.pump(take)
         container.is_drained = True
         for queue in list(container.outputs):
             await queue.put(None)
-
-    async def _pump(self, container: Container, stdio: Stdio, kind: Kind) -> None:
-        """Hand on what a container writes, as fast as its slowest reader takes it."""
-        while data := await stdio.read(kind):
-            if not container.outputs:
-                container.backlog.append((kind, data))
-                continue
-            for queue in list(container.outputs):
-                await queue.put((kind, data))
 
     def attach(self, container: Container) -> Output:
         """What it writes from now on, after the last of what nobody has read; None at the end."""
@@ -298,6 +342,9 @@ class Containers:
         container.ended.set_result(record.wait_status)
         self._runs.launcher.forget(container.container_id)
         self._daemon.start(f"end {container.container_id}", self._clean_up(container))
+        self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
         ended = [name for name, one in self._found.items() if one.ended.done()]
         for name in ended[: max(0, len(ended) - MAX_ENDED)]:
             del self._found[name]

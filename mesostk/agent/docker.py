@@ -46,6 +46,7 @@ from mesostk.agent.docker_reports import (
     run_of,
     statistics_of,
 )
+from mesostk.agent.docker_sessions import DockerStdio
 from mesostk.agent.docker_spec import DockerPlan, name_of
 from mesostk.agent.events import Exited, KillRun, Launched, LaunchFailed, RunSeen, RunSpec
 from mesostk.base.config import Values
@@ -425,6 +426,19 @@ class DockerRuns:
         """Run a program in the container; returns its exit status."""
         pairs = [f"{name}={value}" for name, value in env.items()]
         return await self._engine.execute(self.runs[container_id].name, argv, pairs)
+
+    async def session(
+        self,
+        container_id: str,
+        argv: list[str],
+        env: Mapping[str, str],
+        user: str | None,
+        *,
+        tty: bool,
+    ) -> DockerStdio:
+        """Begin a program with streams in the container; raises EngineError or EngineDown."""
+        name = self.runs[container_id].name
+        return await DockerStdio.start(self._engine, name, argv, env, user, tty=tty)
 
     async def statistics(self, container_id: str) -> dict[str, float | int]:
         """What the container uses, named as in `usage.Statistics`; nothing if it cannot be read."""

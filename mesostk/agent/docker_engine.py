@@ -88,7 +88,7 @@ class Engine:
     """One engine behind a unix socket."""
 
     def __init__(self, socket: str) -> None:
-        self._socket = socket
+        self.socket = socket
         self._pool = ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="docker")
         self._local = threading.local()
         self._http: aiohttp.ClientSession | None = None
@@ -150,14 +150,14 @@ class Engine:
             async with asyncio.timeout(2 * CALL_TIMEOUT_S):
                 return await loop.run_in_executor(self._pool, self._do, work)
         except TimeoutError:
-            raise self._down(f"no answer within {2 * CALL_TIMEOUT_S:g} s") from None
+            raise self.down(f"no answer within {2 * CALL_TIMEOUT_S:g} s") from None
 
     def _do(self, work: Callable[[docker.APIClient], T]) -> T:
         try:
             client: docker.APIClient | None = getattr(self._local, "client", None)
             if client is None:
                 client = docker.APIClient(
-                    base_url=f"unix://{self._socket}", version="auto", timeout=int(CALL_TIMEOUT_S)
+                    base_url=f"unix://{self.socket}", version="auto", timeout=int(CALL_TIMEOUT_S)
                 )
                 self._local.client = client
             return work(client)
@@ -165,13 +165,13 @@ class Engine:
             text = error.explanation or str(error)
             raise EngineError(error.status_code or 500, explain(str(text))) from error
         except requests.exceptions.Timeout:
-            raise self._down(f"no answer within {CALL_TIMEOUT_S:g} s") from None
+            raise self.down(f"no answer within {CALL_TIMEOUT_S:g} s") from None
         except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
-            raise self._down(_innermost(error)) from error
+            raise self.down(_innermost(error)) from error
 
-    def _down(self, why: str) -> EngineDown:
+    def down(self, why: str) -> EngineDown:
         return EngineDown(
-            f"the Docker engine at {self._socket} does not answer: {why}; "
+            f"the Docker engine at {self.socket} does not answer: {why}; "
             "see 'systemctl status docker'"
         )
 
@@ -229,22 +229,37 @@ class Engine:
     async def execute(self, name: str, argv: list[str], env: list[str]) -> int:
         """Run a program inside of a container; returns its exit status."""
         body = {"Cmd": argv, "Env": env, "AttachStdout": True, "AttachStderr": True}
-        async with self._open("POST", f"/containers/{name}/exec", {}, 60, body=body) as answer:
-            number = str((await answer.json())["Id"])
+        number = await self.new_execution(name, body)
         started = {"Detach": False, "Tty": False}
         try:
             async with self._open("POST", f"/exec/{number}/start", {}, body=started) as answer:
                 async for _ in answer.content.iter_any():
                     continue
         finally:
-            async with self._open("GET", f"/exec/{number}/json", {}, 60) as answer:
-                ended: dict[str, Any] = await answer.json()
+            ended = await self.execution(number)
             if ended.get("Running") and ended.get("Pid"):
                 # Given up on; the engine has no call that ends it.
                 with contextlib.suppress(OSError):
                     os.kill(int(ended["Pid"]), signal.SIGKILL)
         code = ended.get("ExitCode")
         return int(code) if code is not None else 1
+
+    async def new_execution(self, name: str, body: Mapping[str, Any]) -> str:
+        """Prepare a program in a running container; returns its id."""
+        async with self._open("POST", f"/containers/{name}/exec", {}, 60, body=body) as answer:
+            return str((await answer.json())["Id"])
+
+    async def execution(self, number: str) -> dict[str, Any]:
+        """`Running`, `Pid` and `ExitCode` of a program in a container."""
+        async with self._open("GET", f"/exec/{number}/json", {}, 60) as answer:
+            told: dict[str, Any] = await answer.json()
+            return told
+
+    async def resize_execution(self, number: str, rows: int, columns: int) -> None:
+        """Change the size of a program's terminal."""
+        size = {"h": str(rows), "w": str(columns)}
+        async with self._open("POST", f"/exec/{number}/resize", size, 60):
+            return
 
     @contextlib.asynccontextmanager
     async def _open(
@@ -259,7 +274,7 @@ class Engine:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         if self._http is None:
             self._http = aiohttp.ClientSession(
-                connector=aiohttp.UnixConnector(self._socket, limit=0),
+                connector=aiohttp.UnixConnector(self.socket, limit=0),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
                 read_bufsize=1 << 20,
             )
@@ -273,11 +288,11 @@ class Engine:
                     raise EngineError(answer.status, explain(_message_of(await answer.text())))
                 yield answer
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise self._down(str(error)) from error
+            raise self.down(str(error)) from error
         except TimeoutError:
             if limit_s is None:
                 raise  # the caller's own limit
-            raise self._down(f"no answer within {limit_s:g} s") from None
+            raise self.down(f"no answer within {limit_s:g} s") from None
 
 
 def _create(client: docker.APIClient, name: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,13 @@ import os
 import pwd
 import struct
 import termios
+from collections.abc import Awaitable, Callable
 from typing import Literal, Self
 
 Kind = Literal["STDOUT", "STDERR"]
+
+#: Takes a piece of output; the next is read when it returns.
+Sink = Callable[[Kind, bytes], Awaitable[None]]
 
 _PIECE_BYTES = 64 * 1024
 
@@ -61,19 +65,21 @@ class Stdio:
         own = f"/proc/{os.getpid()}/fd"
         self.paths = (f"{own}/{taken}", f"{own}/{given_out}", f"{own}/{given_err}")
 
-    @property
-    def kinds(self) -> tuple[Kind, ...]:
-        """The streams that can be read."""
-        return tuple(self._outputs)
-
     def handed_over(self) -> None:
         """The process has its ends: close ours of them, so that its end is seen."""
         for fd in self._theirs:
             os.close(fd)
         self._theirs.clear()
 
-    async def read(self, kind: Kind) -> bytes:
-        """What the process wrote next; nothing at the end."""
+    async def pump(self, sink: Sink) -> None:
+        """Give `sink` what the process writes, until its end."""
+        await asyncio.gather(*(self._pump(kind, sink) for kind in self._outputs))
+
+    async def _pump(self, kind: Kind, sink: Sink) -> None:
+        while data := await self._read(kind):
+            await sink(kind, data)
+
+    async def _read(self, kind: Kind) -> bytes:
         loop = asyncio.get_running_loop()
         fd = self._outputs[kind]
         while True:
