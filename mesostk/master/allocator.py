@@ -14,11 +14,13 @@ others are asked at once. Source for the rules: spec/mesos.md §2.6 and §7.3.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from mesostk.master import offers
+from mesostk.master.quotas import Quota, Quotas, top
 from mesostk.master.sorter import Sorter
 from mesostk.master.state import Agent, Config, Framework
 from mesostk.resources.resources import Resources
@@ -61,6 +63,11 @@ class Allocator:
         for role, weight in config.weights.items():
             self.roles.set_weight(role, weight)
         self.by_role: dict[str, Sorter] = {}
+        self.quotas = Quotas()
+        #: Quotas are set and most agents are not back yet: what roles consume is not known.
+        self.is_recovering = False
+        #: Under quota, what is given back on one agent may be had on all others.
+        self.has_room_anew = False
         self.refusals: dict[_Want, Refusals] = {}
         self.dirty: dict[str, None] = {}
         #: When the next slice is to be served; None if nothing changed.
@@ -83,6 +90,8 @@ class Allocator:
         amounts = resources.quantities()
         self.roles.allocate(role, amounts)
         self.by_role[role].allocate(framework_id, amounts)
+        if self.quotas.by_role:
+            self.quotas.count_held(role, resources)
 
     def give_back(
         self, agent: Agent, framework_id: str, role: str, resources: Resources, now: float
@@ -107,12 +116,16 @@ class Allocator:
 
     def forget_held(self, framework_id: str, role: str, resources: Resources) -> None:
         """As `give_back`, for an agent that is gone."""
+        if self.quotas.by_role:
+            self.quotas.count_held(role, resources, -1)
+            self.has_room_anew = True
         amounts = resources.quantities()
         self.roles.release(role, amounts)
         self.by_role[role].release(framework_id, amounts)
 
     def change_total(self, before: Resources, after: Resources) -> None:
         """An agent came, went or changed: `before` and `after` are its totals."""
+        self.count_change(before, after)
         for name, amount in before.quantities().items():
             self.total[name] = self.total.get(name, 0) - amount
         for name, amount in after.quantities().items():
@@ -120,6 +133,22 @@ class Allocator:
         self.roles.set_total(self.total)
         for sorter in self.by_role.values():
             sorter.set_total(self.total)
+
+    def count_change(self, before: Resources, after: Resources) -> None:
+        """What is reserved of an agent changed, perhaps nothing else."""
+        if self.quotas.by_role:
+            self.quotas.count_total(before, -1)
+            self.quotas.count_total(after)
+            self.has_room_anew = True
+
+    def set_quotas(self, master: Master, now: float, quotas: Mapping[str, Quota]) -> None:
+        """Go by `quotas`; their books are made anew."""
+        had = bool(self.quotas.by_role)
+        self.quotas.restart(quotas)
+        if quotas:
+            fill_books(master, self.quotas)
+            if not had:
+                _look_again(master, now)
 
     # -- who wants ------------------------------------------------------------------------------
 
@@ -212,6 +241,12 @@ class Allocator:
         if self.dirty and not paused:
             self.due_at = now
 
+    def recovered(self, now: float) -> None:
+        """Enough agents are back, or nobody waits for them any longer."""
+        self.is_recovering = False
+        if self.dirty:
+            self.due_at = now
+
     def mark(self, agent_id: str, now: float) -> None:
         self.dirty[agent_id] = None
         self.due_at = now
@@ -225,7 +260,7 @@ class Allocator:
         """Serve up to `SLICE` changed agents, in random order; the rest at the next tick."""
         if self.due_at is None or self.due_at > now:
             return
-        if self.is_paused:
+        if self.is_paused or self.is_recovering:
             self.due_at = None
             return
         self.runs += 1
@@ -253,19 +288,28 @@ class Allocator:
             return
         free = agent.free
         grants: list[tuple[str, offers.Grant]] = []
-        for role in self.roles.in_order():
+        for role in self._in_order():
             for framework_id in self.by_role[role].in_order():
                 framework = master.frameworks[framework_id]
                 resources, _ = self.offerable(framework, role, agent, free, now)
                 if resources is not None:
                     grants.append((framework_id, offers.Grant(agent, role, resources)))
                     free -= resources.non_shared()
+                    if self.quotas.by_role:
+                        self.quotas.count_held(role, resources)
             if not free:
                 break
         # The sorters may not move while they are walked through.
         for framework_id, grant in grants:
+            if self.quotas.by_role:
+                self.quotas.count_held(grant.role, grant.resources, -1)  # `hold` counts it
             self.hold(agent, framework_id, grant.role, grant.resources.allocate(grant.role))
             granted.setdefault(framework_id, []).append(grant)
+
+    def _in_order(self) -> Iterable[str]:
+        """Roles, poorest first; with quotas those that are owed something before all others."""
+        roles = self.roles.in_order()
+        return self.quotas.in_order(roles) if self.quotas.by_role else roles
 
     def why_not_served(self, agent: Agent) -> str | None:
         """Why nobody is offered anything of the agent; None if somebody may be."""
@@ -292,6 +336,13 @@ class Allocator:
         if why is not None:
             return None, why
         resources = offers.usable_by(framework, free.allocatable_to(role))
+        if self.quotas.by_role:
+            capped = self.quotas.cap(role, resources)
+            if self._is_worth_it(framework, role, resources) and not self._is_worth_it(
+                framework, role, capped
+            ):
+                return None, f"the quota of '{top(role)}' or of others leaves less than can be used"
+            resources = capped
         if not self._is_worth_it(framework, role, resources):
             return None, "less than min_allocatable_resources is free"
         refusals = self.refusals.get((framework.id, role))
@@ -335,11 +386,39 @@ class Allocator:
             sorter.check(ours)
         for framework_id, role in held:
             assert framework_id in self.by_role[role]
+        if self.quotas.by_role:
+            anew = Quotas()
+            fill_books(master, anew)
+            assert anew.books() == self.quotas.books()
+
+
+def fill_books(master: Master, quotas: Quotas) -> None:
+    """Count all that agents have and that is held of it."""
+    for agent in master.agents.values():
+        quotas.count_total(agent.total)
+        for task in agent.tasks.values():
+            if not task.is_terminal:
+                quotas.count_held(task.role, task.held)
+        for executor in agent.executors.values():
+            quotas.count_held(executor.role, executor.held)
+    for offer in master.offers.values():
+        quotas.count_held(offer.role, offer.resources)
 
 
 def _add(amounts: dict[str, int], resources: Resources) -> None:
     for name, amount in resources.quantities().items():
         amounts[name] = amounts.get(name, 0) + amount
+
+
+def _look_again(master: Master, now: float) -> None:
+    """Timer: each allocation interval while quotas are set."""
+    allocator = master.allocator
+    if not allocator.quotas.by_role:
+        return
+    if allocator.has_room_anew:
+        allocator.has_room_anew = False
+        allocator.mark_all(master, now)
+    master.timers.at(now + master.config.allocation_interval_s, _look_again)
 
 
 def _refusals_expire(master: Master, now: float, want: _Want, armed_for: float) -> None:

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from mesostk.master import converting, draining, frameworks, offers, registry, tasks, views
+from mesostk.master import (
+    converting,
+    departure,
+    draining,
+    frameworks,
+    offers,
+    registry,
+    tasks,
+    views,
+)
 from mesostk.master.events import CloseAgentStream
 from mesostk.master.state import Agent, Executor, Framework, TaskRecord
 from mesostk.resources import conversions
@@ -56,6 +65,7 @@ def register(
     _take_executors(master, now, agent, message)
     master.allocator.recompute(agent)
     master.allocator.mark(agent.id, now)
+    departure.count_back(master, now)
     if stream is not None:
         _greet(master, agent, message, lost, [*shutdowns, *doubles])
     master.note(

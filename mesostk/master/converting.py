@@ -125,11 +125,13 @@ def book(
 
 def convert(master: Master, agent: Agent, conversion: Conversion) -> None:
     """Change total and free; quantities by name stay what they were."""
+    before = agent.total
     agent.total = agent.total - conversion.consumed + conversion.converted
     if agent.is_overcommitted:
         master.allocator.recompute(agent)
     else:
         agent.free = agent.free - conversion.consumed + conversion.converted
+    master.allocator.count_change(before, agent.total)
 
 
 def rebooked(agent: Agent, total: Resources) -> Resources:

@@ -20,6 +20,7 @@ from mesostk.master import (
     draining,
     frameworks,
     operators,
+    quota_calls,
     registry,
     weights,
 )
@@ -46,6 +47,7 @@ from mesostk.master.timers import Call, Timers
 from mesostk.resources.resources import Resources
 from mesostk.wire import link, operator, scheduler
 from mesostk.wire.mesos import Address, MasterCapability, MasterInfo
+from mesostk.wire.quota import QuotaConfig
 
 
 class Master:
@@ -64,6 +66,8 @@ class Master:
         self.registry = registry.Registry()
         #: Admitted agents that have not come back since this master was elected.
         self.recovered: dict[str, registry.AgentRecord] = {}
+        #: How many there were.
+        self.members_at_election = 0
         self.agents: dict[str, Agent] = {}
         self.agent_at: dict[tuple[str, int], str] = {}
         #: Open links, and the agent each belongs to; None while its admission is being saved.
@@ -84,6 +88,8 @@ class Master:
         self.allocator = Allocator(config)
         #: Weights that operators have set, those included that are being saved.
         self.weights_asked: dict[str, float] = {}
+        #: Quotas that operators have set, those included that are being saved.
+        self.quotas_asked: dict[str, QuotaConfig] = {}
         #: Operators' event streams, oldest first.
         self.subscribers: dict[str, None] = {}
 
@@ -175,6 +181,8 @@ class Master:
             self.note("Setting aside an unreadable record", level="ERROR", path=where, why=why)
         self.weights_asked = dict(self.registry.weights)
         weights.apply(self)
+        self.quotas_asked = dict(self.registry.quotas)
+        quota_calls.apply(self, now)
         departure.recover(self, now)
 
     def on_doubt(self, now: float, event: LeadershipInDoubt) -> None:

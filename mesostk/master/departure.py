@@ -97,12 +97,28 @@ def recover(master: Master, now: float) -> None:
         gone=len(master.registry.gone),
     )
     config = master.config
+    if master.recovered and master.registry.quotas:
+        master.allocator.is_recovering = True
+        master.timers.at(now + config.allocator_recovery_timeout_s, _waited_enough)
+    master.members_at_election = len(master.recovered)
     if master.recovered:
         master.timers.at(
             now + config.agent_reregister_timeout_s, _reregister_timed_out, len(master.recovered)
         )
     master.timers.at(now + config.agent_ping_timeout_s / _SLOTS, _heartbeats)
     master.timers.at(now + config.registry_gc_interval_s, _prune_registry)
+
+
+def _waited_enough(master: Master, now: float) -> None:
+    """Timer: `--allocator_recovery_timeout` after an election with quotas set."""
+    master.allocator.recovered(now)
+
+
+def count_back(master: Master, now: float) -> None:
+    """An agent is back after a failover; enough of them let offers be made again."""
+    wanted = master.config.allocator_agent_recovery_factor * master.members_at_election
+    if master.allocator.is_recovering and len(master.agents) >= wanted:
+        master.allocator.recovered(now)
 
 
 def _reregister_timed_out(master: Master, now: float, expected: int) -> None:

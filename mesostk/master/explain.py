@@ -49,6 +49,8 @@ def _of_role(master: Master, framework: Framework, role: str) -> str | None:
         return f"the framework has suppressed offers of the role {role}; it must REVIVE them"
     if master.allocator.is_paused:
         return "this master waits to know whether it still leads"
+    if master.allocator.is_recovering:
+        return "this master waits for agents to come back, because quotas are set"
     return None
 
 

@@ -49,7 +49,6 @@ _ACCEPTED_SWITCHES: dict[str, bool] = {
 }
 
 _ACCEPTED_DURATIONS: dict[str, str] = {
-    "allocator_recovery_timeout": "10mins",
     "authentication_v0_timeout": "15secs",
     "registry_fetch_timeout": "1mins",
     "registry_store_timeout": "20secs",
@@ -198,7 +197,10 @@ def _allocation() -> list[Flag]:
     return [
         _flag("allocation_interval", duration, "1secs", "Least time for which a refusal of an "
               "offer holds; changes are offered at once.", minimum=0.01),
-        _flag("allocator_agent_recovery_factor", float, 0.8, _UNUSED),
+        _flag("allocator_agent_recovery_factor", float, 0.8, "With quotas set, nothing is offered "
+              "after a failover until this part of the agents is back.", minimum=0),
+        _flag("allocator_recovery_timeout", duration, "10mins",
+              "… or this time has gone by.", minimum=0),
         _flag("roles", _names, None, "The only roles that frameworks may use, comma separated."),
         _flag("weights", _weights, None, "role=weight,role=weight: shares of roles."),
         _flag("whitelist", _lines, None, "file:///path with the hostnames of the only agents that "
@@ -320,6 +322,8 @@ def config_of(values: Values, *, ip: str, port: int, hostname: str) -> Config:
         registry_max_agent_age_s=values.registry_max_agent_age,
         registry_max_agent_count=values.registry_max_agent_count,
         allocation_interval_s=values.allocation_interval,
+        allocator_agent_recovery_factor=values.allocator_agent_recovery_factor,
+        allocator_recovery_timeout_s=values.allocator_recovery_timeout,
         offer_timeout_s=values.offer_timeout,
         min_allocatable=values.min_allocatable_resources,
         filter_gpu_resources=values.filter_gpu_resources,

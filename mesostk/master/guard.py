@@ -29,7 +29,15 @@ _READONLY, _READWRITE, _SCHEDULER = (
 
 _OPEN = frozenset({"", "/health", "/redirect", "/version", "/api/link"})
 
-_CHANGING = frozenset({"/api/v1", "/maintenance/schedule", "/quota", "/teardown", "/weights"})
+#: Everything that is not named here or above may change something.
+_DOCUMENTS = frozenset(
+    {
+        "/state", "/state-summary", "/slaves", "/frameworks", "/tasks", "/roles", "/flags",
+        "/metrics", "/metrics/snapshot", "/system/stats", "/explain-offers", "/maintenance/status",
+        "/files/browse", "/files/read", "/files/download", "/files/debug",
+        "/registrar(1)/registry",
+    }
+)  # fmt: skip
 
 _FLAGS = {
     _READONLY: "authenticate_http_readonly",
@@ -48,7 +56,7 @@ def realm_of(path: str) -> str | None:
         return None
     if plain == "/api/v1/scheduler":
         return _SCHEDULER
-    return _READWRITE if plain in _CHANGING else _READONLY
+    return _READONLY if plain in _DOCUMENTS else _READWRITE
 
 
 def refusal(values: Values) -> str | None:

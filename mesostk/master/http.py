@@ -110,7 +110,6 @@ class Routes:
             "/metrics": self.prometheus,
             "/redirect": self.redirect,
             **self._posts.table(),
-            "/quota": self.nothing_set,
             "/maintenance/schedule": self.nothing_set,
             "/maintenance/status": self.nothing_set,
             "/ui/{name}": self.page_file,

@@ -205,7 +205,7 @@ def counts(states: Counter[str]) -> View:
 
 def roles(master: Master) -> View:
     """/roles: those in use, reserved to or weighted, and their ancestors."""
-    names = {*master.allocator.by_role, *weights.current(master)}
+    names = {*master.allocator.by_role, *weights.current(master), *master.registry.quotas}
     for item in master.agents.values():
         names.update(item.total.reservations())
     names.update(parent for name in list(names) for parent in ancestors(name))
@@ -221,15 +221,29 @@ def _role(master: Master, name: str) -> View:
     used = allocated_to(views.used_by(item) for item in members)
     offered = allocated_to(views.offered_to(master, item) for item in members)
     reserved = Resources.sum(item.total.reserved(name) for item in master.agents.values())
+    # What is reserved counts once, whether it is in use or not.
+    consumed = used.unreserved() + reserved
     return {
         "name": name,
         "weight": weights.current(master).get(name, 1.0),
-        "quota": {"role": name, "guarantee": {}, "limit": {}, "consumed": _plain(used + reserved)},
+        "quota": _quota(master, name, consumed),
         "resources": (used + offered).legacy_object(),
         "allocated": _plain(used),
         "offered": _plain(offered),
         "reserved": _plain(reserved),
         "frameworks": [item.id for item in members],
+    }
+
+
+def _quota(master: Master, name: str, consumed: Resources) -> View:
+    config = master.registry.quotas.get(name)
+    guarantees = {} if config is None else config.guarantees
+    limits = {} if config is None else config.limits
+    return {
+        "role": name,
+        "guarantee": {key: amount.value for key, amount in guarantees.items()},
+        "limit": {key: amount.value for key, amount in limits.items()},
+        "consumed": _plain(consumed),
     }
 
 

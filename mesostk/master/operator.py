@@ -16,7 +16,7 @@ from mesostk.base.http import JSON_TYPE, PROTOBUF_TYPE, accepted_type_of, json_a
 from mesostk.base.metrics import Metrics
 from mesostk.base.stream import OPERATOR_LIMIT_BYTES, Stream
 from mesostk.errors import Rejected
-from mesostk.master import documents, operator_resources, operators, views
+from mesostk.master import documents, operator_resources, operators, quota_calls, views
 from mesostk.master.bodies import Bodies
 from mesostk.master.core import Master
 from mesostk.master.entry import (
@@ -39,7 +39,6 @@ from mesostk.master.events import (
 from mesostk.master.fragments import Fragments
 from mesostk.wire import json, maintenance, operator
 from mesostk.wire.mesos import Flag, Metric, VersionInfo
-from mesostk.wire.quota import QuotaStatus
 from mesostk.wire.recordio import encode_record
 
 _NOT_IMPLEMENTED = "501 Not Implemented."
@@ -180,8 +179,8 @@ class OperatorApi:
         return self._answer(get_weights=views.get_weights(self._node.master))
 
     def quota(self) -> operator.Response:
-        """None: it cannot be set here, so that no role has any."""
-        return self._answer(get_quota=operator.GetQuota(status=QuotaStatus()))
+        status = quota_calls.status(self._node.master)
+        return self._answer(get_quota=operator.GetQuota(status=status))
 
     def maintenance_schedule(self) -> operator.Response:
         """Empty: nothing can be scheduled here."""

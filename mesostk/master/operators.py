@@ -17,6 +17,7 @@ from mesostk.master import (
     frameworks,
     offers,
     operator_resources,
+    quota_calls,
     registry,
     views,
     weights,
@@ -175,4 +176,7 @@ CALLS: dict[str, Callable[[Master, float, int, Any], None]] = {
     "REACTIVATE_AGENT": _reactivate,
     "DRAIN_AGENT": draining.drain,
     "UPDATE_WEIGHTS": weights.update,
+    "UPDATE_QUOTA": quota_calls.update,
+    "SET_QUOTA": quota_calls.set_one,
+    "REMOVE_QUOTA": quota_calls.remove,
 }

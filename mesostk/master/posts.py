@@ -13,11 +13,12 @@ from aiohttp import web
 
 from mesostk.base.http import json_answer
 from mesostk.errors import Rejected, WireError
-from mesostk.master import views
+from mesostk.master import quota_calls, views
 from mesostk.master.entry import Node, require_leader, require_recovered, wrong_method
 from mesostk.master.operator import OperatorApi
 from mesostk.wire import json, operator
 from mesostk.wire.mesos import AgentID, FrameworkID, Resource
+from mesostk.wire.quota import QuotaRequest
 
 T = TypeVar("T")
 
@@ -34,6 +35,8 @@ class Posts:
         return {
             "/teardown": self.teardown,
             "/weights": self.weights,
+            "/quota": self.quota,
+            "/quota/{role:.+}": self.quota,
             "/reserve": self.reserve,
             "/unreserve": self.unreserve,
             "/create-volumes": self.create_volumes,
@@ -65,11 +68,7 @@ class Posts:
             shown = views.get_weights(self._node.master).weight_infos
             return json_answer(shown, request=request)
         if request.method != "PUT":
-            text = (
-                "405 Method Not Allowed. Expecting one of { 'GET', 'PUT' },"
-                f" but received '{request.method}'."
-            )
-            return web.Response(status=405, text=text, headers={"Allow": "GET, PUT"})
+            raise _wrong_method(request, "GET", "PUT")
         try:
             infos = json.decode(await request.read(), tuple[operator.WeightInfo, ...])
         except WireError as error:
@@ -77,6 +76,28 @@ class Posts:
             raise Rejected(400, text) from error
         body = operator.Weights(weight_infos=infos)
         call = operator.Call(type="UPDATE_WEIGHTS", update_weights=body)
+        return await self._operator.change(call)
+
+    async def quota(self, request: web.Request) -> web.StreamResponse:
+        """GET all quotas, POST `{role, guarantee, force}`, DELETE /quota/ROLE."""
+        require_leader(self._node, request)
+        require_recovered(self._node)
+        if request.method == "GET":
+            return json_answer(quota_calls.status(self._node.master), request=request)
+        if request.method == "DELETE":
+            removal = operator.RemoveQuota(role=request.match_info.get("role", ""))
+            call = operator.Call(type="REMOVE_QUOTA", remove_quota=removal)
+            return await self._operator.change(call)
+        if request.method != "POST":
+            raise _wrong_method(request, "GET", "POST", "DELETE")
+        body = await request.read()
+        try:
+            asked = json.decode(body, QuotaRequest)
+        except WireError as error:
+            shown = body.decode(errors="replace")[:200]
+            text = f"Failed to parse set quota request JSON '{shown}': {error}"
+            raise Rejected(400, text) from error
+        call = operator.Call(type="SET_QUOTA", set_quota=operator.SetQuota(quota_request=asked))
         return await self._operator.change(call)
 
     # -- resources ------------------------------------------------------------------------------
@@ -116,6 +137,14 @@ class Posts:
         return await self._operator.change(
             operator.Call(type="DESTROY_VOLUMES", destroy_volumes=body)
         )
+
+
+def _wrong_method(request: web.Request, *allowed: str) -> web.HTTPMethodNotAllowed:
+    names = ", ".join(f"'{name}'" for name in allowed)
+    text = (
+        f"405 Method Not Allowed. Expecting one of {{ {names} }}, but received '{request.method}'."
+    )
+    return web.HTTPMethodNotAllowed(request.method, allowed, text=text)
 
 
 def _field(form: Mapping[str, str], name: str) -> str:

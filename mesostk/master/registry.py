@@ -5,6 +5,7 @@
     agents/<xx>/<agent id>        AgentRecord        admitted
     unreachable/<xx>/<agent id>   UnreachableRecord  did not answer; may come back
     gone/<xx>/<agent id>          GoneRecord         never comes back
+    quotas                        QuotasRecord       guarantees and limits of roles
     weights                       WeightsRecord      shares of roles, as operators set them
 
 `<xx>` is one of 256 buckets by hash, so that no directory of 10,000 children has to be listed.
@@ -22,9 +23,11 @@ from mesostk.base.core import Delete, Op, Put
 from mesostk.errors import WireError
 from mesostk.wire import json
 from mesostk.wire.mesos import AgentID, AgentInfo, DrainInfo, Message, TimeInfo
+from mesostk.wire.quota import QuotaConfig
 
 AGENTS, UNREACHABLE, GONE = "agents", "unreachable", "gone"
 WEIGHTS = "weights"
+QUOTAS = "quotas"
 
 
 class AgentRecord(Message, frozen=True, kw_only=True):
@@ -56,6 +59,12 @@ class WeightsRecord(Message, frozen=True, kw_only=True):
     weights: dict[str, float]
 
 
+class QuotasRecord(Message, frozen=True, kw_only=True):
+    """Quota of each role that has any."""
+
+    quotas: tuple[QuotaConfig, ...] = ()
+
+
 class Registry(msgspec.Struct):
     """What the store holds, by agent id; `unreadable` lists paths that were set aside."""
 
@@ -63,6 +72,7 @@ class Registry(msgspec.Struct):
     unreachable: dict[str, UnreachableRecord] = msgspec.field(default_factory=dict)
     gone: dict[str, GoneRecord] = msgspec.field(default_factory=dict)
     weights: dict[str, float] = msgspec.field(default_factory=dict)
+    quotas: dict[str, QuotaConfig] = msgspec.field(default_factory=dict)
     unreadable: list[tuple[str, str]] = msgspec.field(default_factory=list)
 
 
@@ -86,6 +96,9 @@ def load(records: Mapping[str, bytes]) -> Registry:
                 registry.gone[agent_id] = json.decode(data, GoneRecord)
             elif kind == WEIGHTS:
                 registry.weights = json.decode(data, WeightsRecord).weights
+            elif kind == QUOTAS:
+                quotas = json.decode(data, QuotasRecord).quotas
+                registry.quotas = {config.role: config for config in quotas}
         except WireError as exc:
             registry.unreadable.append((where, str(exc)))
     return registry
@@ -129,6 +142,11 @@ def remove(agent_id: str) -> tuple[Op, ...]:
 def set_weights(weights: Mapping[str, float]) -> tuple[Op, ...]:
     """All weights that operators have set."""
     return (Put(WEIGHTS, json.encode(WeightsRecord(weights=dict(weights)))),)
+
+
+def set_quotas(quotas: tuple[QuotaConfig, ...]) -> tuple[Op, ...]:
+    """All quotas."""
+    return (Put(QUOTAS, json.encode(QuotasRecord(quotas=quotas))),)
 
 
 def expired(times: Iterable[tuple[str, float]], oldest_at: float, max_count: int) -> list[str]:

@@ -55,6 +55,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     heartbeat_s: float = 15.0
     allocation_interval_s: float = 1.0
+    #: With quotas set: offers are made again when so many agents are back, or after that time.
+    allocator_agent_recovery_factor: float = 0.8
+    allocator_recovery_timeout_s: float = 600.0
     offer_timeout_s: float | None = None
     #: An offer passes if it holds any of these sets of thousandths; none = everything passes.
     min_allocatable: tuple[Mapping[str, int], ...] = ({"cpus": 10}, {"mem": 32000})

@@ -334,15 +334,13 @@ async def test_a_refused_subscription_is_an_error_on_a_200_stream(
     assert await stream.ended()
 
 
-async def test_quota_and_maintenance_are_empty_and_cannot_be_set(
+async def test_quota_and_maintenance_are_empty_at_first(
     master: Process, http: aiohttp.ClientSession
 ) -> None:
     await master.wait(http)
     for path in ("/quota", "/master/maintenance/schedule", "/maintenance/status"):
         async with http.get(master.url + path) as answer:
             assert (answer.status, await answer.json()) == (200, {})
-        async with http.post(master.url + path, json={}) as answer:
-            assert answer.status == 501
     expected: dict[str, Any] = {
         "GET_QUOTA": {"status": {}},
         "GET_MAINTENANCE_SCHEDULE": {"schedule": {}},
@@ -351,6 +349,32 @@ async def test_quota_and_maintenance_are_empty_and_cannot_be_set(
     for kind, body in expected.items():
         async with http.post(f"{master.url}/api/v1", json={"type": kind}) as answer:
             assert await answer.json() == {"type": kind, kind.lower(): body}
+
+
+async def test_quota_is_posted_got_and_deleted(
+    master: Process, http: aiohttp.ClientSession
+) -> None:
+    await master.wait(http)
+    url = f"{master.url}/quota"
+    guarantee = [{"name": "cpus", "type": "SCALAR", "scalar": {"value": 2.0}}]
+    body = {"role": "web", "guarantee": guarantee}
+    async with http.post(url, json=body) as answer:
+        assert answer.status == 409
+        assert "overcommit the cluster (use 'force'" in await answer.text()
+    async with http.post(url, json={**body, "force": True}) as answer:
+        assert (answer.status, await answer.text()) == (200, "")
+    async with http.get(url) as answer:
+        shown = await answer.json()
+    amounts = {"cpus": {"value": 2.0}}
+    assert shown["configs"] == [{"role": "web", "guarantees": amounts, "limits": amounts}]
+    assert [item["role"] for item in shown["infos"]] == ["web"]
+    for path, status in (("/web", 200), ("/web", 400), ("", 400)):
+        async with http.delete(url + path) as answer:
+            assert answer.status == status
+    async with http.post(url, data="{") as answer:
+        assert (await answer.text()).startswith("Failed to parse set quota request JSON '{': ")
+    async with http.put(url, json=body) as answer:
+        assert answer.status == 405
 
 
 async def test_weights_are_put_and_got(master: Process, http: aiohttp.ClientSession) -> None:
@@ -368,7 +392,7 @@ async def test_weights_are_put_and_got(master: Process, http: aiohttp.ClientSess
             assert answer.status == 400
             assert text in await answer.text()
     async with http.post(url) as answer:
-        assert (answer.status, answer.headers["Allow"]) == (405, "GET, PUT")
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET,PUT")
 
 
 async def test_a_scheduler_may_speak_protobuf_in_one_direction_or_both(

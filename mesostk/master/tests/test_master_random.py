@@ -17,14 +17,22 @@ from mesostk.master import events as ev
 from mesostk.resources import text
 from mesostk.wire import link, operator, scheduler
 from mesostk.wire.mesos import (
+    UUID,
     AgentID,
     CommandInfo,
     ExecutorID,
     ExecutorInfo,
     FrameworkID,
+    OfferOperation,
+    OperationID,
+    ReservationInfo,
+    Reserve,
+    Scalar,
     TaskID,
     TaskInfo,
+    Unreserve,
 )
+from mesostk.wire.quota import QuotaConfig
 
 HOSTS = ("a1", "a2", "a3", "a4")
 STATES = ("TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED", "TASK_FAILED", "TASK_LOST")
@@ -39,6 +47,7 @@ class Chaos:
         self.agent_ids: dict[str, str] = {}
         self.links: list[str] = []
         self.tasks = 0
+        self.converted = 0
         self.launched = 0
         self.done: set[str] = set()
 
@@ -46,10 +55,11 @@ class Chaos:
         actions = (
             self.agent_comes, self.agent_comes, self.agent_comes, self.link_breaks,
             self.scheduler_comes,
-            self.scheduler_leaves, self.accept, self.accept, self.accept, self.decline,
+            self.scheduler_leaves, self.accept, self.accept, self.accept, self.accept, self.decline,
             self.update, self.update, self.update, self.acknowledge, self.acknowledge, self.ask,
             self.time, self.time, self.time, self.long_time, self.saves, self.operate,
-            self.totals, self.executor_exits,
+            self.totals, self.executor_exits, self.quota, self.convert, self.convert,
+            self.operations_end,
         )  # fmt: skip
         action = self.rng.choice(actions)
         self.done.add(action.__name__)
@@ -229,6 +239,58 @@ class Chaos:
         body: dict[str, Any] = {kind.lower(): ref}
         self.bench.operate(operator.Call(type=kind, **body))
 
+    def quota(self) -> None:
+        role = self.rng.choice(("eng", "ops", "none"))
+        guarantees, limits = self.rng.choice(((None, None), (1.0, 3.0), (2.0, 2.0), (0.0, 0.5)))
+        body = operator.UpdateQuota(
+            force=True,
+            quota_configs=(
+                QuotaConfig(
+                    role=role,
+                    guarantees={} if guarantees is None else {"cpus": Scalar(guarantees)},
+                    limits={} if limits is None else {"cpus": Scalar(limits)},
+                ),
+            ),
+        )
+        self.bench.operate(operator.Call(type="UPDATE_QUOTA", update_quota=body))
+
+    def convert(self) -> None:
+        """Reserve, or give back, something of an offer; some of it with feedback."""
+        offers = list(self.master.offers.values())
+        if not offers:
+            return
+        offer = self.rng.choice(offers)
+        id = OperationID(f"o{self.rng.randrange(20)}") if self.rng.random() < 0.5 else None
+        reserved = offer.resources.reserved(offer.role).unallocate()
+        if reserved and self.rng.random() < 0.5:
+            body = Unreserve(resources=reserved.to_wire())
+            operation = OfferOperation(type="UNRESERVE", unreserve=body, id=id)
+        else:
+            more = ReservationInfo(type="DYNAMIC", role=offer.role)
+            what = text.parse(self.rng.choice(("cpus:0.5", "mem:10", "cpus:99")))
+            taken = Reserve(resources=what.push_reservation(more).to_wire())
+            operation = OfferOperation(type="RESERVE", reserve=taken, id=id)
+        self.bench.accept(offer.framework_id, [offer.wire], operations=(operation,))
+        self.converted += sum(
+            isinstance(effect.message, link.ApplyOperation)
+            for effect in self.bench.of(ev.SendToAgent)
+        )
+
+    def operations_end(self) -> None:
+        """Agents answer what they were asked, or refuse it with their total of before."""
+        for agent in list(self.master.agents.values()):
+            for record in list(agent.operations.values())[: self.rng.randrange(4)]:
+                if agent.stream is None:
+                    continue
+                wire = record.wire
+                state: Any = self.rng.choice(("OPERATION_FINISHED", "OPERATION_FAILED"))
+                uuid = None if wire.info.id is None else UUID(b"o" * 16)
+                status = replace(wire.latest_status, state=state, uuid=uuid)
+                update = link.OperationUpdate(
+                    framework_id=wire.framework_id, operation_uuid=wire.uuid, status=status
+                )
+                self.bench.up(agent.stream, update)
+
     def totals(self) -> None:
         connected = [agent for agent in self.master.agents.values() if agent.stream is not None]
         if connected and self.rng.random() < 0.3:
@@ -239,7 +301,7 @@ class Chaos:
 
 @pytest.mark.parametrize("tens", range(4))
 def test_no_sequence_of_events_breaks_the_invariants(make_bench: Any, tens: int) -> None:
-    launched = 0
+    launched = converted = 0
     for seed in range(10 * tens, 10 * tens + 10):
         bench = make_bench()
         chaos = Chaos(bench, Random(seed))
@@ -247,8 +309,10 @@ def test_no_sequence_of_events_breaks_the_invariants(make_bench: Any, tens: int)
         for _ in range(250):
             chaos.step()
         launched += chaos.launched
-        assert len(chaos.done) == 15, f"seed {seed} left something out"
+        converted += chaos.converted
+        assert len(chaos.done) == 18, f"seed {seed} left something out"
         bench.holding = False
         bench.release()
         assert bench.master.saves_pending() == 0
+    assert converted > 5, "runs in which little was reserved show little"
     assert launched > 30, "runs in which little was launched show little"
