@@ -20,7 +20,7 @@ from aiohttp import web
 from mesostk.base.core import Event
 from mesostk.marathon import explaining, groups, paths, planviews, views
 from mesostk.marathon.asking import Asker, flag, json_body, json_object
-from mesostk.marathon.commands import group_at, no_app
+from mesostk.marathon.commands import group_at, known_app
 from mesostk.marathon.edge import json_response
 from mesostk.marathon.events import (
     ChangeGroup,
@@ -39,6 +39,7 @@ from mesostk.marathon.events import (
 from mesostk.marathon.groups import Group
 from mesostk.marathon.history import History
 from mesostk.marathon.pieces import encode_group, encode_list
+from mesostk.marathon.podapi import PodApi
 from mesostk.marathon.refusal import INVALID_JSON, Refused, malformed
 from mesostk.marathon.state import State
 from mesostk.wire.marathon import AppDefinition, TaskKillRequest
@@ -87,6 +88,7 @@ class Api:
         add("POST", "/v2/agents/{id}/evacuate", self._evacuate)
         add("DELETE", "/v2/agents/{id}/evacuate", self._evacuate)
         History(self._state, self.asker).add_to(app)
+        PodApi(self._state, self.asker).add_to(app)
         get("/v2/groups", self._get_group)
         get("/v2/groups/{tail:.*}", self._get_group)
         for method in ("POST", "PUT"):
@@ -156,7 +158,7 @@ class Api:
         embedded = views.embeds(request.query.getall("embed", []))
         if app_id == "/*" or app_id.endswith("/*"):
             group = groups.find(state.root, app_id.removesuffix("*").rstrip("/") or "/")
-            found = [] if group is None else list(groups.apps(group))
+            found = [] if group is None else groups.only_apps(group)
             parts = embedded | views.LISTED
             shown = await encode_list("*", found, lambda app: views.app_info(state, app, parts))
             return json_response(shown)
@@ -207,10 +209,7 @@ class Api:
         return json_response(explaining.why(self._state(), app_id))
 
     def _app(self, app_id: str) -> AppDefinition:
-        app = self._state().apps.get(app_id)
-        if app is None:
-            raise no_app(app_id)
-        return app
+        return known_app(self._state(), app_id)
 
     # -- tasks ----------------------------------------------------------------------------------
 
@@ -220,13 +219,14 @@ class Api:
         state = self._state()
         if app_id == "/*" or app_id.endswith("/*"):
             group = groups.find(state.root, app_id.removesuffix("*").rstrip("/") or "/")
-            ids = [] if group is None else [app.id for app in groups.apps(group)]
+            ids = [] if group is None else [app.id for app in groups.only_apps(group)]
         else:
             ids = [self._app(app_id).id]
         return await self._tasks(request, ids)
 
     async def _get_tasks(self, request: web.Request) -> web.StreamResponse:
-        return await self._tasks(request, sorted(self._state().apps))
+        apps = self._state().apps
+        return await self._tasks(request, sorted(id for id in apps if apps[id].pod is None))
 
     async def _tasks(self, request: web.Request, app_ids: list[str]) -> web.Response:
         state = self._state()
@@ -318,7 +318,7 @@ class Api:
         app_parts = views.embeds(embed)
         if last == "apps":
             listed = app_parts | views.LISTED
-            found = groups.apps(group)
+            found = groups.only_apps(group)
             body = await encode_list(None, found, lambda app: views.app_info(state, app, listed))
             return json_response(body)
         if last == "versions":

@@ -19,6 +19,7 @@ from mesostk.marathon import (
     groups,
     paths,
     plan,
+    podcommands,
     ports,
     repository,
     validation,
@@ -31,12 +32,16 @@ from mesostk.marathon.events import (
     ChangeGroup,
     Command,
     CreateApp,
+    CreatePod,
     DeleteApp,
     DeleteDeployment,
     DeleteGroup,
+    DeletePod,
     Evacuate,
+    KillInstances,
     KillTasks,
     PutApps,
+    PutPod,
     RemoveCallback,
     ResetDelay,
     RestartApp,
@@ -58,6 +63,14 @@ from mesostk.wire.marathon import ApiPostEvent, AppDefinition, DeploymentResult,
 def no_app(id: str) -> Refused:
     """404 for an app."""
     return Refused(404, f"App '{id}' does not exist")
+
+
+def known_app(state: State, id: str) -> AppDefinition:
+    """The app `id`; Refused (404) where there is none, or a pod of that name."""
+    app = state.apps.get(id)
+    if app is None or app.pod is not None:
+        raise no_app(id)
+    return app
 
 
 def run(state: State, turn: Turn, command: Command) -> None:
@@ -162,6 +175,8 @@ def _merged(
             raise malformed("/id", "is required and missing")
         id = paths.absolute(given)
     before = state.apps.get(id)
+    if before is not None and before.pod is not None:
+        raise Refused(409, f"A pod with id [{id}] already exists.")
     if before is None and not command.may_create:
         raise no_app(id)
     rollback = apps.rollback_version(body)
@@ -193,6 +208,8 @@ def _stamped(
     if limit is not None and new and len(state.apps) + new > limit:
         raise Refused(422, f"There are {len(state.apps)} apps; --max_apps allows {limit}")
     for before, app in pairs:
+        if app.pod is not None:
+            continue  # read and checked by `pods`, or kept as it is
         validation.refuse_invalid(app, state.app_settings, before)
     settings = state.settings
     numbered = ports.assign_service_ports(
@@ -222,17 +239,14 @@ def _posts(
 
 
 def _delete_app(state: State, turn: Turn, command: DeleteApp) -> None:
-    if command.app_id not in state.apps:
-        raise no_app(command.app_id)
+    known_app(state, command.app_id)
     version = _next_version(state, turn)
     root = groups.delete_app(state.root, command.app_id, version)
     _answer(turn, command, _deploy(state, turn, command, root, version))
 
 
 def _restart_app(state: State, turn: Turn, command: RestartApp) -> None:
-    app = state.apps.get(command.app_id)
-    if app is None:
-        raise no_app(command.app_id)
+    app = known_app(state, command.app_id)
     version = _next_version(state, turn)
     root = groups.put_app(state.root, versions.restarted(app, version), version)
     _answer(turn, command, _deploy(state, turn, command, root, version))
@@ -269,7 +283,8 @@ def _change_group(state: State, turn: Turn, command: ChangeGroup) -> None:
         groups.refuse_invalid(root)
         turn.reply(command.request, 200, DryRun(steps=plan.steps(state.root, root)))
         return
-    posts = _posts(turn, command, [app for old, app in pairs if old != stamped[app.id]])
+    changed = [app for old, app in pairs if old != stamped[app.id] and app.pod is None]
+    posts = _posts(turn, command, changed)
     deployment = _deploy(state, turn, command, root, version, posts)
     location = f"{command.caller.base_url}/v2/groups{id}" if command.create else ""
     _answer(turn, command, deployment, 201 if command.create else 200, location)
@@ -319,8 +334,8 @@ def _killed(found: Sequence[Instance]) -> str:
 
 def _matching(state: State, command: KillTasks) -> list[Instance]:
     """The instances that the command means; Refused (404) for an app or single task unknown."""
-    if command.app_id is not None and command.app_id not in state.apps:
-        raise no_app(command.app_id)
+    if command.app_id is not None:
+        known_app(state, command.app_id)
     if command.task_ids is None:
         assert command.app_id is not None
         return [
@@ -454,4 +469,8 @@ HANDLERS: dict[type[Command], Callable[[State, Turn, Any], None]] = {
     Evacuate: _evacuate,
     AddCallback: callbacks.add,
     RemoveCallback: callbacks.remove,
+    CreatePod: podcommands.create,
+    PutPod: podcommands.put,
+    DeletePod: podcommands.delete,
+    KillInstances: podcommands.kill,
 }

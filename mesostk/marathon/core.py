@@ -34,16 +34,20 @@ from mesostk.marathon.events import (
     Command,
     Connected,
     CreateApp,
+    CreatePod,
     DeleteApp,
     DeleteDeployment,
     DeleteGroup,
+    DeletePod,
     Disconnected,
     Evacuate,
     FromMaster,
+    KillInstances,
     KillTasks,
     Loaded,
     ProbeResult,
     PutApps,
+    PutPod,
     RemoveCallback,
     ResetDelay,
     RestartApp,
@@ -122,7 +126,7 @@ class Marathon:
         indexed = {id for of_app in state.by_app.values() for id in of_app}
         assert indexed == state.instances.keys() == state.entered.keys()
         assert set(state.by_task.values()) == state.instances.keys()
-        assert len(state.by_task) == len(state.instances)
+        assert len(state.by_task) == sum(len(i.task_ids) for i in state.instances.values())
         for instance in state.instances.values():
             assert instance.id in state.by_app[instance.app_id]
             assert not instance.is_terminal, "an ended instance is forgotten at once"
@@ -303,6 +307,10 @@ HANDLERS: dict[type[Event], Callable[[Marathon, Turn, Any], None]] = {
     Evacuate: _on_command,
     AddCallback: _on_command,
     RemoveCallback: _on_command,
+    CreatePod: _on_command,
+    PutPod: _on_command,
+    DeletePod: _on_command,
+    KillInstances: _on_command,
 }
 
 #: Events that are not here (heartbeats, rescinded offers, failures of agents and executors) change

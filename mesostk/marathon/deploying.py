@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from mesostk.base.core import Put
-from mesostk.marathon import collecting, grouprecords, groups, plan, repository, rollout
+from mesostk.marathon import collecting, grouprecords, groups, plan, pods, repository, rollout
 from mesostk.marathon.groups import Group
 from mesostk.marathon.instances import TERMINAL, Condition, Goal, Instance
 from mesostk.marathon.paths import safe
@@ -31,6 +31,7 @@ from mesostk.marathon.tracking import decommission
 from mesostk.marathon.versions import config_version
 from mesostk.wire.marathon import (
     Action,
+    ActionName,
     AppDefinition,
     AppTerminated,
     DeploymentFailed,
@@ -100,6 +101,11 @@ def change_root(
         reverts=reverts,
         original=state.root.version,
         timeout_s=timeout_s,
+        pods=tuple(
+            id
+            for id, change in changed.items()
+            if any(side is not None and side.pod for side in (change.before, change.after))
+        ),
     )
     if root is not state.root:
         _store_root(state, turn, root, [c.after for c in changed.values() if c.after is not None])
@@ -350,7 +356,7 @@ def _member(
     state: State, instance: Instance, launched_as: AppDefinition | None, current: str | None
 ) -> Member:
     condition = instance.condition
-    is_checked = launched_as is not None and bool(launched_as.health_checks)
+    is_checked = launched_as is not None and _has_checks(launched_as)
     waits_ready = launched_as is not None and bool(launched_as.readiness_checks)
     return Member(
         id=instance.id,
@@ -362,6 +368,10 @@ def _member(
         staged_at=instance.provisioned_at,
         placement=instance.placement,
     )
+
+
+def _has_checks(spec: AppDefinition) -> bool:
+    return bool(spec.health_checks) if spec.pod is None else pods.has_checks(spec)
 
 
 _LIVES: dict[Condition, rollout.Life] = {
@@ -386,7 +396,8 @@ def _advance(state: State, turn: Turn, deployment: Deployment) -> None:
     if any(action.app in state.waiting or action.app in state.dirty for action in step.actions):
         return
     view = plan_view(deployment)
-    turn.emit(DeploymentStepSuccess(timestamp=turn.at, plan=view, current_step=step))
+    shown = shown_step(deployment, step)
+    turn.emit(DeploymentStepSuccess(timestamp=turn.at, plan=view, current_step=shown))
     for action in step.actions:
         if action.action == "StopApplication" and action.app is not None:
             _app_is_gone(state, turn, action.app)
@@ -402,13 +413,14 @@ def _advance(state: State, turn: Turn, deployment: Deployment) -> None:
 
 def _app_is_gone(state: State, turn: Turn, app_id: str) -> None:
     state.delays.clear_app(app_id)
+    state.terminations.pop(app_id, None)
     if state.failures.pop(app_id, None) is not None:
         turn.delete(repository.failure_path(app_id))
     turn.emit(AppTerminated(timestamp=turn.at, app_id=app_id))
 
 
 def _tell_step(state: State, turn: Turn, deployment: Deployment) -> None:
-    step = deployment.steps[state.position[deployment.id]]
+    step = shown_step(deployment, deployment.steps[state.position[deployment.id]])
     turn.emit(DeploymentInfoEvent(timestamp=turn.at, plan=plan_view(deployment), current_step=step))
 
 
@@ -419,7 +431,38 @@ def plan_view(deployment: Deployment) -> DeploymentPlanView:
         version=deployment.version,
         original=PlanGroup(version=deployment.original),
         target=PlanGroup(version=deployment.version),
-        steps=deployment.steps,
+        steps=shown_steps(deployment),
+    )
+
+
+#: What the actions on pods are called.
+_POD_ACTIONS: dict[ActionName, ActionName] = {
+    "StartApplication": "StartPod",
+    "StopApplication": "StopPod",
+    "ScaleApplication": "ScalePod",
+    "RestartApplication": "RestartPod",
+}
+
+
+def shown_steps(deployment: Deployment) -> tuple[Step, ...]:
+    """The steps with the names that actions on pods have in answers and events."""
+    if not deployment.pods:
+        return deployment.steps
+    return tuple(shown_step(deployment, step) for step in deployment.steps)
+
+
+def shown_step(deployment: Deployment, step: Step) -> Step:
+    """One step, likewise."""
+    held = frozenset(deployment.pods)
+    if not held:
+        return step
+    return Step(
+        actions=tuple(
+            Action(action=_POD_ACTIONS[action.action], pod=action.app)
+            if action.app in held
+            else action
+            for action in step.actions
+        )
     )
 
 

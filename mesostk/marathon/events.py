@@ -167,6 +167,33 @@ class ResetDelay(Command, frozen=True, kw_only=True):
     app_id: str
 
 
+class CreatePod(Command, frozen=True, kw_only=True):
+    """`POST /v2/pods`."""
+
+    body: Mapping[str, object]
+
+
+class PutPod(Command, frozen=True, kw_only=True):
+    """`PUT /v2/pods/{id}`."""
+
+    pod_id: str
+    body: Mapping[str, object]
+
+
+class DeletePod(Command, frozen=True, kw_only=True):
+    """`DELETE /v2/pods/{id}`."""
+
+    pod_id: str
+
+
+class KillInstances(Command, frozen=True, kw_only=True):
+    """`DELETE /v2/pods/{id}::instances`; `one` asks for the answer of a single instance."""
+
+    pod_id: str
+    instance_ids: tuple[str, ...]
+    one: bool = False
+
+
 class AddCallback(Command, frozen=True, kw_only=True):
     """`POST /v2/eventSubscriptions`: send every event to `url`, too."""
 

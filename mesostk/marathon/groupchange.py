@@ -18,14 +18,11 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from mesostk.marathon import apps, groups, paths
+from mesostk.marathon import apps, groups, paths, pods
 from mesostk.marathon.appinput import read_as
 from mesostk.marathon.groups import Group
-from mesostk.marathon.refusal import Refused, invalid, malformed
+from mesostk.marathon.refusal import Refused, inside, invalid, malformed
 from mesostk.wire.marathon import AppDefinition
-
-#: Keys of a group that answers carry and that are not read.
-READ_ONLY = frozenset({"pods"})
 
 
 class GroupInput(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -33,6 +30,7 @@ class GroupInput(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     id: str | None = None
     apps: tuple[dict[str, object], ...] | None = None
+    pods: tuple[dict[str, object], ...] | None = None
     groups: tuple[dict[str, object], ...] | None = None
     dependencies: tuple[str, ...] | None = None
     scale_by: float | None = None
@@ -49,10 +47,9 @@ def read(raw: Mapping[str, object]) -> GroupInput:
 
     An answer of the API carries `version` beside content; sent back, it does not count.
     """
-    given = {key: value for key, value in raw.items() if key not in READ_ONLY}
-    update = read_as(given, GroupInput)
+    update = read_as(raw, GroupInput)
     has_content = any(
-        part is not None for part in (update.apps, update.groups, update.dependencies)
+        part is not None for part in (update.apps, update.pods, update.groups, update.dependencies)
     )
     if update.scale_by is not None:
         if has_content:
@@ -105,8 +102,11 @@ def _scaled(group: Group, factor: float) -> Group:
 
 def _merged(root: Group, group: Group, update: GroupInput, settings: apps.Settings) -> Group:
     changes: dict[str, object] = {}
-    if update.apps is not None:
-        changes["apps"] = _apps(root, group.id, update.apps, settings)
+    if update.apps is not None or update.pods is not None:
+        changes["apps"] = {
+            **_kept_or_read(group, update.apps, is_pod=False, settings=settings),
+            **_kept_or_read(group, update.pods, is_pod=True, settings=settings),
+        }
     if update.groups is not None:
         children: dict[str, Group] = {}
         for raw in update.groups:
@@ -127,24 +127,34 @@ def _merged(root: Group, group: Group, update: GroupInput, settings: apps.Settin
     return msgspec.structs.replace(group, **changes)
 
 
-def _apps(
-    root: Group,
-    group_id: str,
-    raws: tuple[dict[str, object], ...],
+def _kept_or_read(
+    group: Group,
+    raws: tuple[dict[str, object], ...] | None,
+    *,
+    is_pod: bool,
     settings: apps.Settings,
 ) -> dict[str, AppDefinition]:
+    """The group's apps, or its pods: those that are listed; all that are there without a list."""
+    there = {id: app for id, app in group.apps.items() if (app.pod is not None) == is_pod}
+    if raws is None:
+        return there
+    key = "pods" if is_pod else "apps"
     found: dict[str, AppDefinition] = {}
-    for raw in raws:
+    for index, raw in enumerate(raws):
         given = raw.get("id")
         if not isinstance(given, str):
-            raise malformed("/apps/id", "is required and missing")
-        id = paths.absolute(given, group_id)
-        if paths.parent(id) != group_id:
-            raise invalid("/apps", f"'{id}' is no direct child of '{group_id}'")
-        if id in found:
-            raise invalid("/apps", f"'{id}' is named twice")
-        before = groups.app(root, id)
-        found[id] = apps.normalise(raw, before, group=group_id, settings=settings)
+            raise malformed(f"/{key}({index})/id", "is required and missing")
+        id = paths.absolute(given, group.id)
+        if paths.parent(id) != group.id:
+            raise invalid(f"/{key}({index})/id", f"'{id}' is no direct child of '{group.id}'")
+        if id in found or (id in group.apps and id not in there):
+            raise invalid(f"/{key}({index})/id", f"'{id}' is named twice")
+        with inside(f"/{key}({index})"):
+            if is_pod:
+                found[id] = pods.normalise(raw, group.id)
+            else:
+                before = there.get(id)
+                found[id] = apps.normalise(raw, before, group=group.id, settings=settings)
     return found
 
 

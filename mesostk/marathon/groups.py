@@ -61,6 +61,11 @@ def apps(group: Group) -> Iterator[AppDefinition]:
         yield from apps(child)
 
 
+def only_apps(group: Group) -> list[AppDefinition]:
+    """Every app in and below `group` that is no pod."""
+    return [each for each in apps(group) if each.pod is None]
+
+
 def walk(group: Group) -> Iterator[Group]:
     """`group` and every group below it, parents first."""
     yield group

@@ -109,6 +109,19 @@ _RANK = {
 }
 
 
+class PodTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One container of a pod's instance; times are wall seconds."""
+
+    name: str
+    task_id: str
+    condition: Condition = Condition.PROVISIONED
+    state: str | None = None
+    since: float
+    started_at: float | None = None
+    healthy: bool | None = None
+    message: str | None = None
+
+
 class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One launched task and what was decided about it; times are wall seconds.
 
@@ -142,6 +155,20 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str | None = None
     kill_reason: str | None = None
     is_leaving: bool = False
+    #: Of a pod its containers; none of an app, whose one task `task_id` names.
+    tasks: tuple[PodTask, ...] = ()
+
+    @property
+    def task_ids(self) -> tuple[str, ...]:
+        """The ids of all its tasks."""
+        return tuple(task.task_id for task in self.tasks) if self.tasks else (self.task_id,)
+
+    @property
+    def live_task_ids(self) -> tuple[str, ...]:
+        """The ids of the tasks that have not ended, as far as is known."""
+        if not self.tasks:
+            return (self.task_id,)
+        return tuple(task.task_id for task in self.tasks if task.condition not in TERMINAL)
 
     @property
     def is_terminal(self) -> bool:
@@ -185,7 +212,7 @@ def updated(instance: Instance, status: TaskStatus, wall_s: float) -> Instance:
     Unreachable brings it back.
     """
     condition = condition_of(status)
-    if _is_stale(instance.condition, condition):
+    if is_stale(instance.condition, condition):
         return instance
     running = condition is Condition.RUNNING
     started_at = wall_s if running and instance.started_at is None else instance.started_at
@@ -195,7 +222,7 @@ def updated(instance: Instance, status: TaskStatus, wall_s: float) -> Instance:
         condition=condition,
         state=status.state,
         started_at=started_at,
-        ip_addresses=_addresses(status) or instance.ip_addresses,
+        ip_addresses=addresses_of(status) or instance.ip_addresses,
         agent_health=instance.agent_health if status.healthy is None else status.healthy,
         message=instance.message if message is None else message,
         since=wall_s if condition is not instance.condition else instance.since,
@@ -203,11 +230,13 @@ def updated(instance: Instance, status: TaskStatus, wall_s: float) -> Instance:
     return instance if changed == instance else changed
 
 
-def _is_stale(old: Condition, new: Condition) -> bool:
+def is_stale(old: Condition, new: Condition) -> bool:
+    """Whether `new` was told before `old`."""
     return old in _RANK and new in _RANK and _RANK[new] < _RANK[old]
 
 
-def _addresses(status: TaskStatus) -> tuple[IPAddress, ...]:
+def addresses_of(status: TaskStatus) -> tuple[IPAddress, ...]:
+    """The container's addresses in a status."""
     if status.container_status is None:
         return ()
     return tuple(

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mesostk.marathon import groups, matcher, paths, taskinfo
+from mesostk.marathon import groups, matcher, paths, podinfo, taskinfo
 from mesostk.marathon.constraints import Placement
-from mesostk.marathon.instances import Goal, Instance, InstanceId
+from mesostk.marathon.instances import Goal, Instance, InstanceId, PodTask
 from mesostk.marathon.matcher import Match, NoMatch, Rules
 from mesostk.marathon.queue import REVIVE_BURST, Hunger, Reasons
 from mesostk.marathon.state import State, Turn, Want
@@ -67,9 +67,9 @@ def on_offers(state: State, turn: Turn, offers: Sequence[Offer]) -> None:
             _refuse_evacuated(state, turn, offer)
             declined.append(offer.id)
             continue
-        tasks = _launches(state, turn, offer)
-        if tasks:
-            _accept(state, turn, offer, tasks)
+        launches = _launches(state, turn, offer)
+        if launches:
+            _accept(state, turn, offer, launches)
         else:
             declined.append(offer.id)
     if declined:
@@ -90,27 +90,34 @@ def _refuse_evacuated(state: State, turn: Turn, offer: Offer) -> None:
         reasons_of(state, app_id).refused(offer, why, turn.at)
 
 
-def _accept(state: State, turn: Turn, offer: Offer, tasks: Sequence[TaskInfo]) -> None:
+#: An app's task, or the operation that launches a pod.
+Launchable = TaskInfo | OfferOperation
+
+
+def _accept(state: State, turn: Turn, offer: Offer, launches: Sequence[Launchable]) -> None:
     still_wanted = bool(hungry(state, turn.now))
     seconds = AT_ONCE_S if still_wanted else state.settings.decline_offer_duration_s
-    launch = OfferOperation(type="LAUNCH", launch=Launch(task_infos=tuple(tasks)))
+    tasks = tuple(each for each in launches if isinstance(each, TaskInfo))
+    operations = [each for each in launches if isinstance(each, OfferOperation)]
+    if tasks:
+        operations.insert(0, OfferOperation(type="LAUNCH", launch=Launch(task_infos=tasks)))
     turn.send(
         scheduler.Call(
             type="ACCEPT",
             accept=scheduler.Accept(
                 offer_ids=(OfferID(offer.id.value),),
-                operations=(launch,),
+                operations=tuple(operations),
                 filters=Filters(refuse_seconds=seconds),
             ),
         )
     )
 
 
-def _launches(state: State, turn: Turn, offer: Offer) -> list[TaskInfo]:
+def _launches(state: State, turn: Turn, offer: Offer) -> list[Launchable]:
     """What is launched on one offer: pass after pass over the wanted apps, in random order."""
     left = Resources.of(offer.resources)
     rules = rules_of(state)
-    tasks: list[TaskInfo] = []
+    tasks: list[Launchable] = []
     candidates = list(hungry(state, turn.now))
     state.rng.shuffle(candidates)
     del candidates[MATCHES_PER_OFFER:]
@@ -163,11 +170,19 @@ def _placed(state: State, want: Want) -> list[Placement]:
     ]
 
 
-def _launch(state: State, turn: Turn, want: Want, offer: Offer, match: Match) -> TaskInfo:
+def _launch(state: State, turn: Turn, want: Want, offer: Offer, match: Match) -> Launchable:
     app = want.app
     assert app.version is not None  # apps in the root are stamped
     id = InstanceId(taskinfo.instance_id(app.id, state.new_uuid()))
-    task_id = taskinfo.task_id(id)
+    containers = (
+        ()
+        if app.pod is None
+        else tuple(
+            PodTask(name=each.name, task_id=podinfo.task_id(id, each.name), since=turn.wall_s)
+            for each in app.pod.containers
+        )
+    )
+    task_id = containers[0].task_id if containers else taskinfo.task_id(id)
     instance = Instance(
         id=id,
         app_id=app.id,
@@ -185,12 +200,15 @@ def _launch(state: State, turn: Turn, want: Want, offer: Offer, match: Match) ->
         gpus=scalar.to_float(match.resources.scalar("gpus")),
         provisioned_at=turn.wall_s,
         since=turn.wall_s,
+        tasks=containers,
     )
     turn.note("Launching", task=task_id, agent=instance.agent_id, host=instance.host)
     state.put_instance(turn, instance)
     state.unconfirmed.add(id)
     state.tokens.take(turn.now)
     want.count -= 1
+    if app.pod is not None:
+        return podinfo.build(app, match, offer.agent_id, id)
     options = taskinfo.Options(
         executor=state.settings.executor,
         env_vars_prefix=state.settings.env_vars_prefix,

@@ -119,7 +119,7 @@ def match(
         return refused
     taken: dict[Kind, Quantity] = {}
     for name, amount, reason in _needs(app):
-        found = _take(usable, name, amount)
+        found = take(usable, name, amount)
         if found is None:
             has = scalar.to_text(usable.scalar(name))
             detail = f"needs {scalar.to_text(amount)} {name}, offer has {has}"
@@ -130,7 +130,7 @@ def match(
     chosen = ports.choose(wanted, [part for _, part in parts], rng)
     if isinstance(chosen, str):
         return NoMatch(reason="InsufficientPorts", detail=chosen)
-    taken |= _take_ports(parts, chosen)
+    taken |= _of_parts(parts, chosen)
     if rules.gpus_are_scarce and _wastes_gpus(app, usable):
         detail = f"offer has GPUs and the app wants none; label {GPU_LABEL}=unrestricted lifts this"
         return NoMatch(reason="DeclinedScarceResources", detail=detail)
@@ -214,7 +214,7 @@ def _reserved_first(usable: Resources, name: str) -> list[tuple[Kind, Quantity]]
     return sorted(found, key=lambda item: (not item[0].is_reserved, item[0].role))
 
 
-def _take(usable: Resources, name: str, amount: int) -> dict[Kind, Quantity] | None:
+def take(usable: Resources, name: str, amount: int) -> dict[Kind, Quantity] | None:
     """`amount` thousandths of scalar `name`; None if there is not that much."""
     taken: dict[Kind, Quantity] = {}
     for kind, quantity in _reserved_first(usable, name):
@@ -226,6 +226,11 @@ def _take(usable: Resources, name: str, amount: int) -> dict[Kind, Quantity] | N
     return taken if amount <= 0 else None
 
 
+def take_ports(usable: Resources, chosen: Sequence[int | None]) -> Resources:
+    """The part of `usable` that holds these ports; None is no port."""
+    return Resources(_of_parts(_port_parts(usable), chosen))
+
+
 def _port_parts(usable: Resources) -> list[tuple[Kind, Ranges]]:
     return [
         (kind, quantity)
@@ -234,7 +239,7 @@ def _port_parts(usable: Resources) -> list[tuple[Kind, Ranges]]:
     ]
 
 
-def _take_ports(
+def _of_parts(
     parts: Sequence[tuple[Kind, Ranges]], chosen: Sequence[int | None]
 ) -> dict[Kind, Quantity]:
     left = ranges.of_values(port for port in chosen if port is not None)
@@ -253,6 +258,8 @@ def _wastes_gpus(app: AppDefinition, usable: Resources) -> bool:
 
 
 def _seen(app: AppDefinition, chosen: Sequence[int | None], rng: random.Random) -> tuple[int, ...]:
+    if app.pod is not None:
+        return tuple(port for port in chosen if port is not None)
     mappings = app.container.port_mappings if app.container is not None else ()
     seen = []
     for index, port in enumerate(chosen):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 from mesostk.marathon.groups import Group
+from mesostk.marathon.podviews import pod_view
 from mesostk.wire import json
 from mesostk.wire.marathon import AppDefinition
 
@@ -76,9 +77,10 @@ async def _add_group(
     pieces.out += b'{"id":' + json.encode_shown(group.id)
     if "apps" in parts:
         pieces.out += b',"apps":'
-        await pieces.add_list(group.apps.values(), show)
+        await pieces.add_list((app for app in group.apps.values() if app.pod is None), show)
     if "pods" in parts:
-        pieces.out += b',"pods":[]'
+        pieces.out += b',"pods":'
+        await pieces.add_list((app for app in group.apps.values() if app.pod), pod_view)
     if "groups" in parts:
         separator = b',"groups":['
         for child in group.groups.values():

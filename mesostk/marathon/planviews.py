@@ -11,6 +11,7 @@ import msgspec
 
 from mesostk.marathon import deploying, explaining
 from mesostk.marathon.matcher import REASONS
+from mesostk.marathon.podviews import pod_view
 from mesostk.marathon.queue import Reasons
 from mesostk.marathon.repository import Deployment
 from mesostk.marathon.state import State, Want
@@ -50,15 +51,17 @@ def deployment(state: State, running: Deployment, *, with_waiting: bool = False)
     return DeploymentInfo(
         id=running.id,
         version=running.version,
-        affected_apps=tuple(sorted(running.after)),
-        steps=running.steps,
+        affected_apps=tuple(sorted(running.after.keys() - set(running.pods))),
+        affected_pods=tuple(sorted(running.pods)),
+        steps=deploying.shown_steps(running),
         current_actions=tuple(
             CurrentAction(
                 action=action.action,
                 app=action.app,
+                pod=action.pod,
                 readiness_check_results=tuple(readiness(state, action.app or "")),
             )
-            for action in step.actions
+            for action in deploying.shown_step(running, step).actions
         ),
         current_step=state.position[running.id] + 1,
         total_steps=len(running.steps),
@@ -81,7 +84,8 @@ def _item(state: State, want: Want, *, with_offers: bool) -> QueueItem:
     left_s = state.delays.until((app.id, config_version(app)), now) - now
     reasons = state.reasons.get(app.id, Reasons())
     return QueueItem(
-        app=app_info(state, app, frozenset()),
+        app=None if app.pod is not None else app_info(state, app, frozenset()),
+        pod=None if app.pod is None else pod_view(app),
         count=want.count,
         delay=QueueDelay(time_left_seconds=math.ceil(left_s), overdue=left_s <= 0),
         since=iso(want.since_at),

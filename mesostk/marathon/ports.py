@@ -93,7 +93,12 @@ def _numbered(
 
 
 def wanted_host_ports(app: AppDefinition) -> tuple[int | None, ...]:
-    """For each definition or mapping its host port: a number, 0 = any, None = not published."""
+    """For each definition or mapping its host port: a number, 0 = any, None = not published.
+
+    Of a pod for each endpoint.
+    """
+    if app.pod is not None:
+        return tuple(each.host_port for part in app.pod.containers for each in part.endpoints)
     if is_host(app.networks):
         return tuple(d.port if app.require_ports else 0 for d in app.port_definitions)
     mappings = app.container.port_mappings if app.container is not None else ()

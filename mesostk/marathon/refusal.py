@@ -5,7 +5,8 @@ Source of statuses and texts: spec/marathon §1.2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from mesostk.errors import Rejected
 from mesostk.wire.marathon import DeploymentId, ErrorBody, Violation
@@ -59,6 +60,19 @@ def invalid(path: str, *errors: str) -> Refused:
 def malformed(path: str, *errors: str) -> Refused:
     """400 for one value of the wrong type, or a missing one."""
     return Refused(400, INVALID_JSON, [violation(path, *errors)])
+
+
+@contextmanager
+def inside(at: str) -> Iterator[None]:
+    """Refusals from within carry `at` before their paths."""
+    try:
+        yield
+    except Refused as refused:
+        details = refused.details
+        if details is None or isinstance(details, str):
+            raise
+        moved = [violation(at + each.path.rstrip("/"), *each.errors) for each in details]
+        raise Refused(refused.status, refused.message, moved) from None
 
 
 def locked(deployments: Iterable[str]) -> Refused:

@@ -73,6 +73,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     `before` and `after` are the versions of the affected apps on both sides, None where there is no
     app; `original` is the version that the root had. `reverts` names the deployment that this one
     takes back; `created_at` is in wall seconds. Not done after `timeout_s`, it is rolled back.
+    `pods` are those of the affected run specs that are pods.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     reverts: str | None = None
     original: str | None = None
     timeout_s: float | None = None
+    pods: tuple[str, ...] = ()
 
 
 class Records(msgspec.Struct, kw_only=True):

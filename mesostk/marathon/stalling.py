@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from mesostk.marathon import explaining
-from mesostk.marathon.deploying import current_step, plan_view
+from mesostk.marathon.deploying import current_step, plan_view, shown_step
 from mesostk.marathon.state import State, Turn
 from mesostk.wire.marathon import DeploymentInfoEvent
 
@@ -32,6 +32,9 @@ def tell(state: State, turn: Turn) -> None:
             turn.note("Waiting", "WARNING", id=id, app=each.app, reason="; ".join(each.reasons))
         turn.emit(
             DeploymentInfoEvent(
-                timestamp=turn.at, plan=plan_view(deployment), current_step=step, waiting=waits
+                timestamp=turn.at,
+                plan=plan_view(deployment),
+                current_step=shown_step(deployment, step),
+                waiting=waits,
             )
         )

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import random
 import uuid
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from mesostk.base.core import Delete, Effect, Note, Op, Put, Save, note
-from mesostk.marathon import apps, repository
+from mesostk.marathon import apps, pods, repository
 from mesostk.marathon.events import Emit, Reply, Send
 from mesostk.marathon.grouprecords import ShardKey
 from mesostk.marathon.groups import EMPTY
@@ -37,6 +38,7 @@ from mesostk.wire.marathon import (
     TaskFailure,
 )
 from mesostk.wire.mesos import FrameworkId
+from mesostk.wire.pods import TerminationHistory
 
 #: Below the 500 operations that the store puts in one atomic write.
 OPS_PER_SAVE = 400
@@ -231,6 +233,8 @@ class State:
         self.ready: set[InstanceId] = set()
         self.readiness: dict[InstanceId, ReadinessCheckResult] = {}
         self.failures: dict[str, TaskFailure] = {}
+        #: The last instances of each pod that ended, for people to read.
+        self.terminations: dict[str, deque[TerminationHistory]] = {}
         #: Who changed what, by time, oldest first.
         self.audit: dict[str, AuditEntry] = {}
         #: Where every event is sent, by wish of clients.
@@ -250,7 +254,8 @@ class State:
         """Take an instance in without writing it: it was just read."""
         self.instances[instance.id] = instance
         self.by_app.setdefault(instance.app_id, {})[instance.id] = None
-        self.by_task[instance.task_id] = instance.id
+        for task_id in instance.task_ids:
+            self.by_task[task_id] = instance.id
 
     def drop_instance(self, turn: Turn, instance: Instance) -> None:
         """Forget an instance; if its task turns up again it is unknown, and killed."""
@@ -261,7 +266,8 @@ class State:
         if not of_app:
             del self.by_app[instance.app_id]
             self.settled_at.pop(instance.app_id, None)
-        del self.by_task[instance.task_id]
+        for task_id in instance.task_ids:
+            del self.by_task[task_id]
         for memory in (self.kills, self.health, self.readiness):
             memory.pop(instance.id, None)
         self.unconfirmed.discard(instance.id)
@@ -293,6 +299,8 @@ class State:
     def health_of(self, instance: Instance) -> bool | None:
         """Healthy, unhealthy, or not known; the agent's own checks count as the leader's do."""
         app = self.app_of(instance)
+        if app is not None and app.pod is not None:
+            return pods.health(app, instance)
         if app is None or not app.health_checks:
             return None
         known = list(self.health.get(instance.id, ()))

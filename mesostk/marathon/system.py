@@ -16,6 +16,7 @@ from mesostk import __version__
 from mesostk.base.config import Values, mask_secrets
 from mesostk.base.metrics import Metrics
 from mesostk.errors import Rejected
+from mesostk.marathon import groups
 from mesostk.marathon.edge import Edge, json_response
 from mesostk.marathon.state import State
 from mesostk.marathon.stream import EventHub
@@ -172,7 +173,9 @@ def model_gauges(state: State) -> Mapping[str, float]:
     """Gauges of spec/marathon §6 that are derived from the state each time."""
     instances = state.instances.values()
     return {
-        "marathon.apps.active.gauge": len(state.apps),
+        "marathon.apps.active.gauge": sum(1 for app in state.apps.values() if app.pod is None),
+        "marathon.pods.active.gauge": sum(1 for app in state.apps.values() if app.pod),
+        "marathon.groups.active.gauge": sum(1 for _ in groups.walk(state.root)),
         "marathon.deployments.active.gauge": len(state.deployments),
         "marathon.instances.running.gauge": sum(1 for i in instances if i.is_running),
         "marathon.instances.staged.gauge": sum(1 for i in instances if i.is_staged),

@@ -106,19 +106,21 @@ def build(
         kill_policy=None
         if grace_s is None
         else mesos.KillPolicy(grace_period=mesos.DurationInfo(nanoseconds=grace_s * NS_PER_S)),
-        labels=_labels(app.labels),
+        labels=labels_of(app.labels),
         discovery=_discovery(app, match, name),
-        limits=_limits(app.resource_limits),
+        limits=limits_of(app.resource_limits),
     )
 
 
-def _labels(labels: Mapping[str, str]) -> mesos.Labels | None:
+def labels_of(labels: Mapping[str, str]) -> mesos.Labels | None:
+    """Labels as Mesos writes them; None where there are none."""
     if not labels:
         return None
     return mesos.Labels(labels=tuple(mesos.Label(key=k, value=v) for k, v in labels.items()))
 
 
-def _limits(limits: ResourceLimits | None) -> dict[str, mesos.Scalar]:
+def limits_of(limits: ResourceLimits | None) -> dict[str, mesos.Scalar]:
+    """Limits above what is requested, `unlimited` as infinity."""
     if limits is None:
         return {}
     given = {"cpus": limits.cpus, "mem": limits.mem}
@@ -166,10 +168,11 @@ def _command(app: AppDefinition, match: Match, task: str, options: Options) -> m
 def _variable(app: AppDefinition, name: str, value: str | EnvSecret) -> mesos.Variable:
     if isinstance(value, str):
         return mesos.Variable(name=name, value=value)
-    return mesos.Variable(name=name, type="SECRET", secret=_secret(app, value.secret))
+    return mesos.Variable(name=name, type="SECRET", secret=secret_of(app, value.secret))
 
 
-def _secret(app: AppDefinition, name: str) -> mesos.Secret:
+def secret_of(app: AppDefinition, name: str) -> mesos.Secret:
+    """A reference to where the secret `name` of the app comes from."""
     reference = mesos.SecretReference(name=app.secrets[name].source)
     return mesos.Secret(type="REFERENCE", reference=reference)
 
@@ -219,7 +222,7 @@ def _container(
         docker = container.docker
         config = None
         if docker.pull_config is not None:
-            config = _secret(app, docker.pull_config.secret)
+            config = secret_of(app, docker.pull_config.secret)
         image = mesos.Image(
             type="DOCKER",
             docker=mesos.ImageDocker(name=docker.image, config=config),
@@ -273,7 +276,7 @@ def _published(
 
 def _named_networks(networks: Sequence[Network]) -> tuple[mesos.NetworkInfo, ...]:
     return tuple(
-        mesos.NetworkInfo(name=network.name, labels=_labels(network.labels))
+        mesos.NetworkInfo(name=network.name, labels=labels_of(network.labels))
         for network in networks
         if network.mode == "container"
     )
@@ -288,7 +291,7 @@ def _mesos_networks(
     return tuple(
         mesos.NetworkInfo(
             name=options.bridge_name if network.mode == "container/bridge" else network.name,
-            labels=_labels(network.labels),
+            labels=labels_of(network.labels),
             port_mappings=_published(
                 container.port_mappings, match, network.name if several else None
             ),
@@ -301,7 +304,7 @@ def _volume(app: AppDefinition, volume: Volume) -> mesos.Volume:
     mode = volume.mode if volume.mode is not None else "RW"
     source = None
     if volume.secret is not None:
-        source = mesos.VolumeSource(type="SECRET", secret=_secret(app, volume.secret))
+        source = mesos.VolumeSource(type="SECRET", secret=secret_of(app, volume.secret))
     elif volume.external is not None:
         options = volume.external.options
         driver = options.get("dvdi/driver")
@@ -349,7 +352,7 @@ def _discovery(app: AppDefinition, match: Match, name: str) -> mesos.DiscoveryIn
             number=seen,
             name=definition.name,
             protocol=protocol,
-            labels=_labels(definition.labels | _scope(app, definition, published)),
+            labels=labels_of(definition.labels | _scope(app, definition, published)),
         )
         for definition, seen, published in zip(definitions, match.seen, match.ports, strict=True)
         for protocol in definition.protocol.split(",")

@@ -6,9 +6,11 @@ then subscribers hear of it. A task that no instance stands for is killed.
 
 from __future__ import annotations
 
+from collections import deque
+
 import msgspec
 
-from mesostk.marathon import draining, probing, repository, taskinfo
+from mesostk.marathon import draining, podstate, podviews, probing, repository, taskinfo
 from mesostk.marathon.instances import (
     RAISES_BACK_OFF,
     TERMINAL,
@@ -34,6 +36,9 @@ from mesostk.wire.mesos import TERMINAL_STATES, AgentID, TaskID, TaskStatus
 
 #: A launch that nothing was heard of for this long is asked about: the ACCEPT may never have left.
 ASK_AFTER_S = 10.0
+
+#: Of each pod.
+TERMINATIONS_KEPT = 5
 
 _FAILURE_STATES = frozenset(
     {
@@ -91,22 +96,28 @@ def _unknown_task(turn: Turn, status: TaskStatus) -> None:
 
 
 def _known_task(state: State, turn: Turn, old: Instance, status: TaskStatus) -> None:
-    new = updated(old, status, turn.wall_s)
+    change = podstate.updated if old.tasks else updated
+    new = change(old, status, turn.wall_s)
     if new is old:
         return
     if new.condition is not old.condition or new.state != old.state:
         turn.note(
-            "Updating", task=new.task_id, state=status.state, reason=status.reason, was=old.state
+            "Updating",
+            task=status.task_id.value,
+            state=status.state,
+            reason=status.reason,
+            was=old.state,
         )
         _remember_failure(state, turn, new, status)
+    if new.condition is not old.condition:
         _book_progress(state, turn, new)
     if new.is_terminal or _is_given_up(state, new, _age(state, turn, old, new)):
         finish(state, turn, new)
     else:
         state.put_instance(turn, new)
         probing.follow(state, turn, new)
-    if new.condition is not old.condition or new.state != old.state:
-        _tell(turn, new)
+    if new.tasks or new.condition is not old.condition or new.state != old.state:
+        _tell(turn, new, status)
 
 
 def finish(state: State, turn: Turn, instance: Instance) -> None:
@@ -114,6 +125,9 @@ def finish(state: State, turn: Turn, instance: Instance) -> None:
     probing.stop(state, turn, instance)
     condition = "expunged" if instance.is_unreachable else instance.condition
     turn.note("Forgetting instance", id=instance.id, condition=condition)
+    if instance.tasks:
+        kept = state.terminations.setdefault(instance.app_id, deque(maxlen=TERMINATIONS_KEPT))
+        kept.append(podviews.terminated(state, instance))
     state.drop_instance(turn, instance)
 
 
@@ -148,7 +162,7 @@ def _remember_failure(state: State, turn: Turn, instance: Instance, status: Task
         host=instance.host,
         message="" if instance.message is None else instance.message,
         state=status.state,
-        task_id=instance.task_id,
+        task_id=status.task_id.value,
         timestamp=turn.at,
         version=instance.version,
         slave_id=instance.agent_id,
@@ -157,12 +171,14 @@ def _remember_failure(state: State, turn: Turn, instance: Instance, status: Task
     turn.put(repository.failure_path(instance.app_id), repository.write(failure))
 
 
-def _tell(turn: Turn, instance: Instance) -> None:
+def _tell(turn: Turn, instance: Instance, status: TaskStatus | None = None) -> None:
+    """Tell of an instance, by the status of one of its tasks if that is why."""
+    task_id = instance.task_id if status is None else status.task_id.value
     turn.emit(
         StatusUpdateEvent(
             timestamp=turn.at,
             slave_id=instance.agent_id,
-            task_id=instance.task_id,
+            task_id=task_id,
             task_status="TASK_STAGING" if instance.state is None else instance.state,
             message="" if instance.message is None else instance.message,
             app_id=instance.app_id,
@@ -307,7 +323,8 @@ def send_kills(state: State, turn: Turn) -> None:
             continue
         instance = state.instances[id]
         kill.sent = turn.now
-        turn.send(_kill_call(instance.task_id, instance.agent_id))
+        for task_id in instance.live_task_ids:
+            turn.send(_kill_call(task_id, instance.agent_id))
 
 
 def _kill_call(task_id: str, agent_id: str | None) -> scheduler.Call:
@@ -324,7 +341,7 @@ def _kill_call(task_id: str, agent_id: str | None) -> scheduler.Call:
 
 def reconcile_all(state: State, turn: Turn) -> None:
     """Ask for the state of every task we know, then for every task the master knows."""
-    known = tuple(_reconcile_task(i) for i in state.instances.values())
+    known = tuple(task for i in state.instances.values() for task in _reconcile_tasks(i))
     if known:
         turn.send(scheduler.Call(type="RECONCILE", reconcile=scheduler.Reconcile(tasks=known)))
     turn.send(scheduler.Call(type="RECONCILE", reconcile=scheduler.Reconcile()))
@@ -333,18 +350,21 @@ def reconcile_all(state: State, turn: Turn) -> None:
 def ask_about_silent_launches(state: State, turn: Turn) -> None:
     """Reconcile launches without any update: either the master answers, or they never left."""
     silent = tuple(
-        _reconcile_task(i)
+        task
         for i in state.instances.values()
         if i.state is None and turn.now - state.entered[i.id] >= ASK_AFTER_S
+        for task in _reconcile_tasks(i)
     )
     if silent:
         turn.send(scheduler.Call(type="RECONCILE", reconcile=scheduler.Reconcile(tasks=silent)))
 
 
-def _reconcile_task(instance: Instance) -> scheduler.ReconcileTask:
-    return scheduler.ReconcileTask(
-        task_id=TaskID(instance.task_id), agent_id=AgentID(instance.agent_id)
-    )
+def _reconcile_tasks(instance: Instance) -> list[scheduler.ReconcileTask]:
+    agent_id = AgentID(instance.agent_id)
+    return [
+        scheduler.ReconcileTask(task_id=TaskID(task_id), agent_id=agent_id)
+        for task_id in instance.live_task_ids
+    ]
 
 
 def kill_overdue(state: State, turn: Turn) -> None:

@@ -190,6 +190,8 @@ def matching_apps(
     found = []
     for app_id in sorted(state.apps):
         app = state.apps[app_id]
+        if app.pod is not None:
+            continue
         if cmd is not None and (app.cmd is None or cmd.lower() not in app.cmd.lower()):
             continue
         if id is not None and id.lower() not in app_id.lower():

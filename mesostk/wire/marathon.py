@@ -249,8 +249,165 @@ class VersionInfo(Json, frozen=True, kw_only=True):
     last_config_change_at: str
 
 
+# -- parts of a pod --------------------------------------------------------------------------
+
+
+class PodCommand(Json, frozen=True, kw_only=True):
+    """Exactly one of both."""
+
+    shell: str | None = None
+    argv: tuple[str, ...] | None = None
+
+
+class PodExec(Json, frozen=True, kw_only=True):
+    command: PodCommand
+    override_entrypoint: bool | None = None
+
+
+class PodResources(Json, frozen=True, kw_only=True):
+    """Mem and disk in MiB."""
+
+    cpus: float = shown(0.1)
+    mem: float = shown(32.0)
+    disk: float = shown(0.0)
+    gpus: int = shown(0)
+
+
+class Endpoint(Json, frozen=True, kw_only=True):
+    """`host_port` 0 = any, None = not published; `container_port` outside host networking."""
+
+    name: str
+    container_port: int | None = None
+    host_port: int | None = None
+    protocol: tuple[Literal["tcp", "udp"], ...] = shown(("tcp",))
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    network_names: tuple[str, ...] = ()
+
+
+class PodImage(Json, frozen=True, kw_only=True):
+    kind: Literal["DOCKER"] = shown("DOCKER")
+    id: str
+    force_pull: bool | None = None
+    pull_config: PullConfig | None = None
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class HttpHealth(Json, frozen=True, kw_only=True):
+    endpoint: str
+    path: str = shown("/")
+    scheme: Literal["HTTP", "HTTPS"] = shown("HTTP")
+
+
+class TcpHealth(Json, frozen=True, kw_only=True):
+    endpoint: str
+
+
+class ExecHealth(Json, frozen=True, kw_only=True):
+    command: PodCommand
+
+
+class PodHealthCheck(Json, frozen=True, kw_only=True):
+    """Exactly one kind; times in seconds. The agent runs it."""
+
+    http: HttpHealth | None = None
+    tcp: TcpHealth | None = None
+    exec: ExecHealth | None = None
+    grace_period_seconds: int = shown(300)
+    interval_seconds: int = shown(60)
+    max_consecutive_failures: int = shown(3)
+    timeout_seconds: int = shown(20)
+    delay_seconds: int = shown(15)
+
+
+class VolumeMount(Json, frozen=True, kw_only=True):
+    name: str
+    mount_path: str
+    read_only: bool = shown(False)
+
+
+class Lifecycle(Json, frozen=True, kw_only=True):
+    kill_grace_period_seconds: float | None = None
+
+
+class PodContainer(Json, frozen=True, kw_only=True):
+    name: str
+    exec: PodExec | None = None
+    resources: PodResources = shown(PodResources())
+    resource_limits: ResourceLimits | None = None
+    endpoints: tuple[Endpoint, ...] = ()
+    image: PodImage | None = None
+    environment: dict[str, str | EnvSecret] = msgspec.field(default_factory=dict)
+    user: str | None = None
+    health_check: PodHealthCheck | None = None
+    volume_mounts: tuple[VolumeMount, ...] = ()
+    artifacts: tuple[Fetch, ...] = ()
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    lifecycle: Lifecycle | None = None
+    linux_info: LinuxInfo | None = None
+    tty: bool | None = None
+
+
+class PodVolume(Json, frozen=True, kw_only=True):
+    """Without `host` it lives in the pod's sandbox and is shared by its containers."""
+
+    name: str
+    host: str | None = None
+    persistent: PersistentVolume | None = None
+    secret: str | None = None
+
+
+class PodBackoff(Json, frozen=True, kw_only=True):
+    """In seconds."""
+
+    backoff: float = shown(1.0)
+    backoff_factor: float = shown(1.15)
+    max_launch_delay: float = shown(300.0)
+
+
+class PodConstraint(Json, frozen=True, kw_only=True):
+    field_name: str
+    operator: str
+    value: str | None = None
+
+
+class Placement(Json, frozen=True, kw_only=True):
+    constraints: tuple[PodConstraint, ...] = shown(())
+    accepted_resource_roles: tuple[str, ...] = shown(())
+
+
+class Scheduling(Json, frozen=True, kw_only=True):
+    backoff: PodBackoff = shown(PodBackoff())
+    upgrade: UpgradeStrategy = shown(UpgradeStrategy())
+    placement: Placement = shown(Placement())
+    kill_selection: KillSelection = shown("YOUNGEST_FIRST")
+    unreachable_strategy: UnreachableStrategy | Literal["disabled"] = shown(UnreachableStrategy())
+
+
+class PodDefinition(Json, frozen=True, kw_only=True):
+    """What the containers and the executor of a pod are launched by, defaults filled in.
+
+    Its id, labels and number are those of the run spec that holds it.
+    """
+
+    user: str | None = None
+    environment: dict[str, str | EnvSecret] = msgspec.field(default_factory=dict)
+    containers: tuple[PodContainer, ...] = shown(())
+    secrets: dict[str, SecretSource] = msgspec.field(default_factory=dict)
+    volumes: tuple[PodVolume, ...] = ()
+    networks: tuple[Network, ...] = shown(())
+    scheduling: Scheduling = shown(Scheduling())
+    executor_resources: ExecutorResources = shown(ExecutorResources())
+    linux_info: LinuxInfo | None = None
+    legacy_shared_cgroups: bool | None = None
+
+
+# -- the run spec -----------------------------------------------------------------------------
+
+
 class AppDefinition(Json, frozen=True, kw_only=True, omit_defaults=False):
-    """An app, normalised: absolute id, canonical keys, defaults filled in.
+    """An app, normalised: absolute id, canonical keys, defaults filled in; or a pod, with `pod`.
+
+    Of a pod the fields hold what plans and roll-outs look at, resources summed over containers.
 
     `version` and `version_info` are empty until the app enters the root group. All defaults are
     stored, so that a later change of a default changes no running app.
@@ -292,6 +449,7 @@ class AppDefinition(Json, frozen=True, kw_only=True, omit_defaults=False):
     unreachable_strategy: UnreachableStrategy | Literal["disabled"] = UnreachableStrategy()
     secrets: dict[str, SecretSource] = msgspec.field(default_factory=dict)
     tty: bool = False
+    pod: PodDefinition | None = None
     version: str | None = None
     version_info: VersionInfo | None = None
 
@@ -690,6 +848,21 @@ class ApiPostEvent(StreamEvent, frozen=True, kw_only=True, tag="api_post_event")
     client_ip: str
     uri: str
     app_definition: dict[str, object]
+
+
+class PodCreated(StreamEvent, frozen=True, kw_only=True, tag="pod_created_event"):
+    client_ip: str
+    uri: str
+
+
+class PodUpdated(StreamEvent, frozen=True, kw_only=True, tag="pod_updated_event"):
+    client_ip: str
+    uri: str
+
+
+class PodDeleted(StreamEvent, frozen=True, kw_only=True, tag="pod_deleted_event"):
+    client_ip: str
+    uri: str
 
 
 class SchedulerRegistered(StreamEvent, frozen=True, kw_only=True, tag="scheduler_registered_event"):

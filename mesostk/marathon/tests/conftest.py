@@ -39,6 +39,7 @@ from mesostk.wire.mesos import (
     FrameworkID,
     Offer,
     OfferID,
+    OfferOperation,
     TaskID,
     TaskInfo,
     TaskState,
@@ -55,6 +56,14 @@ class Crash(Exception):
     """The process dies here."""
 
 
+def launched(operation: OfferOperation) -> tuple[TaskInfo, ...]:
+    """The tasks of a LAUNCH or LAUNCH_GROUP."""
+    if operation.launch_group is not None:
+        return operation.launch_group.task_group.tasks
+    assert operation.launch is not None
+    return operation.launch.task_infos
+
+
 class World:
     """One Marathon and all around it; `now` moves only when a test says so."""
 
@@ -68,6 +77,7 @@ class World:
         self.agents = {f"S{n}": f"agent{n}" for n in range(3)}
         self.offered: dict[str, str] = {}
         self.launched_ever: list[str] = []
+        self.accepted: list[OfferOperation] = []
         self.killed_ever: list[str] = []
         self.offers = 0
         self.uuids = 0
@@ -206,9 +216,9 @@ class World:
 
     def _accept(self, accept: scheduler.Accept) -> None:
         known = all(self.offered.pop(id.value, None) is not None for id in accept.offer_ids)
+        self.accepted.extend(accept.operations)
         for operation in accept.operations:
-            assert operation.launch is not None
-            for task in operation.launch.task_infos:
+            for task in launched(operation):
                 id = task.task_id.value
                 assert id not in self.tasks, "a task id was used twice"
                 if not known:

@@ -1,0 +1,318 @@
+"""Pods through the core: definition, LAUNCH_GROUP, status, updates, groups (spec/marathon §1.7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from mesostk.marathon import podviews
+from mesostk.marathon.events import (
+    ChangeGroup,
+    CreateApp,
+    CreatePod,
+    DeleteApp,
+    DeleteDeployment,
+    DeletePod,
+    KillInstances,
+    PutApps,
+    PutPod,
+    Reply,
+)
+from mesostk.marathon.tests.conftest import World
+from mesostk.resources.resources import Resources
+from mesostk.wire.mesos import LaunchGroup
+from mesostk.wire.pods import PodStatus
+
+WEB: dict[str, Any] = {
+    "id": "/shop/web",
+    "labels": {"team": "a"},
+    "environment": {"WHERE": "here"},
+    "containers": [
+        {
+            "name": "front",
+            "exec": {"command": {"shell": "serve $ENDPOINT_HTTP"}},
+            "resources": {"cpus": 0.2, "mem": 64},
+            "endpoints": [{"name": "http", "hostPort": 0}, {"name": "admin", "hostPort": 31005}],
+            "healthCheck": {"http": {"endpoint": "http", "path": "/health"}, "timeoutSeconds": 5},
+            "volumeMounts": [{"name": "data", "mountPath": "shared"}],
+        },
+        {
+            "name": "log",
+            "exec": {"command": {"argv": ["tail", "-f", "shared/log"]}},
+            "resources": {"cpus": 0.1, "mem": 32},
+            "volumeMounts": [{"name": "data", "mountPath": "shared", "readOnly": True}],
+            "lifecycle": {"killGracePeriodSeconds": 1.5},
+        },
+    ],
+    "volumes": [{"name": "data"}],
+    "networks": [{"mode": "host"}],
+    "scaling": {"kind": "fixed", "instances": 2},
+}
+
+
+def create(world: World, **changes: Any) -> Reply:
+    return world.ask(CreatePod, body={**WEB, **changes})
+
+
+def status(world: World, id: str = "/shop/web") -> PodStatus:
+    found = podviews.pod_status(world.core.state, id)
+    assert found is not None
+    return found
+
+
+def healthy(world: World) -> None:
+    for id in list(world.tasks):
+        if ".front." in id:
+            world.update(id, "TASK_RUNNING", healthy=True)
+    world.feed()
+
+
+def groups_launched(world: World) -> list[LaunchGroup]:
+    return [each.launch_group for each in world.accepted if each.launch_group is not None]
+
+
+def test_a_pod_is_created_launched_as_a_group_and_shown(world: World) -> None:
+    reply = create(world)
+    assert reply.status == 201
+    assert reply.headers["Location"] == "/v2/pods/shop/web"
+    world.settle(3)
+    assert len(world.tasks) == 4
+    assert {id.split(".")[2] for id in world.tasks} == {"front", "log"}
+    assert len(world.core.state.deployments) == 1, "not healthy yet"
+    assert status(world).status == "DEGRADED"
+    healthy(world)
+    assert not world.core.state.deployments
+    shown = status(world)
+    assert (shown.status, [each.status for each in shown.instances]) == ("STABLE", ["STABLE"] * 2)
+    [front, log] = shown.instances[0].containers
+    assert (front.name, front.status, log.status) == ("front", "TASK_RUNNING", "TASK_RUNNING")
+    assert [each.name for each in front.endpoints] == ["http", "admin"]
+    assert front.endpoints[1].allocated_host_port == 31005
+    assert front.endpoints[0].healthy is True
+    assert world.events().count("pod_created_event") == 1
+    assert "api_post_event" not in world.events()
+
+
+def test_the_group_has_an_executor_and_a_task_for_each_container(world: World) -> None:
+    create(world, scaling={"instances": 1})
+    world.settle(2)
+    [group] = groups_launched(world)
+    instance = next(iter(world.core.state.instances.values()))
+    unique = instance.id.rpartition("instance-")[2]
+    assert group.executor.executor_id.value == f"instance-shop_web.{unique}"
+    assert group.executor.type == "DEFAULT"
+    assert Resources.of(group.executor.resources).scalar("cpus") == 100
+    [front, log] = group.task_group.tasks
+    assert (front.name, log.name) == ("front", "log")
+    assert Resources.of(front.resources).scalar("mem") == 64_000
+    assert Resources.of(log.resources).scalar("mem") == 32_000
+    assert front.command is not None
+    assert log.command is not None
+    assert (log.command.shell, log.command.arguments) == (False, ("tail", "-f", "shared/log"))
+    assert front.command.environment is not None
+    env = {each.name: each.value for each in front.command.environment.variables}
+    assert env["WHERE"] == "here"
+    assert env["EP_HOST_ADMIN"] == "31005"
+    assert env["ENDPOINT_HTTP"] == str(instance.ports[0])
+    assert env["MARATHON_CONTAINER_ID"] == "front"
+    assert front.health_check is not None
+    assert front.health_check.http is not None
+    assert front.health_check.http.port == instance.ports[0]
+    assert front.container is not None
+    [volume] = front.container.volumes
+    assert volume.source is not None
+    assert volume.source.sandbox_path is not None
+    assert (volume.source.sandbox_path.type, volume.source.sandbox_path.path) == ("PARENT", "data")
+    assert log.kill_policy is not None
+    assert log.kill_policy.grace_period is not None
+    assert log.kill_policy.grace_period.nanoseconds == 1_500_000_000
+
+
+def test_a_pod_whose_container_fails_is_replaced_as_a_whole_with_back_off(world: World) -> None:
+    create(world, scaling={"instances": 1})
+    world.settle(3)
+    healthy(world)
+    [old] = world.core.state.instances
+    front, log = sorted(world.tasks)
+    world.end(front)
+    assert status(world).instances[0].status == "TERMINAL"
+    world.end(log, "TASK_KILLED")
+    assert old not in world.core.state.instances
+    shown = status(world)
+    [ended] = shown.termination_history
+    assert ended.instance_id == old
+    assert ended.containers[0].last_known_state == "TASK_FAILED"
+    assert world.core.state.failures["/shop/web"].task_id == front
+    world.offer()
+    assert not world.tasks, "in back-off"
+    world.settle(5)
+    healthy(world)
+    assert status(world).status == "STABLE"
+
+
+def test_a_container_that_is_done_leaves_the_others_running(world: World) -> None:
+    create(world, scaling={"instances": 1})
+    world.settle(3)
+    healthy(world)
+    log = next(id for id in world.tasks if ".log." in id)
+    world.end(log, "TASK_FINISHED")
+    [instance] = status(world).instances
+    assert instance.status == "STABLE"
+    assert [each.status for each in instance.containers] == ["TASK_RUNNING", "TASK_FINISHED"]
+    assert len(world.core.state.instances) == 1
+
+
+def test_a_pod_is_updated_rolled_back_and_deleted(world: World) -> None:
+    create(world)
+    world.settle(3)
+    healthy(world)
+    before = set(world.core.state.instances)
+    changed = {**WEB, "environment": {"WHERE": "there"}}
+    assert world.ask(PutPod, pod_id="/shop/web", body=changed).status == 200
+    [deployment] = world.core.state.deployments.values()
+    assert deployment.pods == ("/shop/web",)
+    for _ in range(8):
+        world.settle(2)
+        healthy(world)
+    assert not world.core.state.deployments
+    assert not before & set(world.core.state.instances)
+    assert status(world).status == "STABLE"
+    world.ask(PutPod, pod_id="/shop/web", body={**WEB, "containers": WEB["containers"][:1],
+                                                "volumes": []})  # fmt: skip
+    world.ask(PutPod, pod_id="/shop/web", body=changed, force=True)
+    reply = world.ask(DeletePod, pod_id="/shop/web", force=True)
+    assert (reply.status, reply.body) == (202, None)
+    world.settle(4)
+    assert not world.tasks
+    assert podviews.pod_status(world.core.state, "/shop/web") is None
+    assert not [path for path in world.store if path.startswith("apps/")]
+    kinds = world.events()
+    assert {"pod_updated_event", "pod_deleted_event"} <= set(kinds)
+
+
+def test_scaling_restarts_nothing_and_a_cancelled_update_is_taken_back(world: World) -> None:
+    create(world)
+    world.settle(3)
+    healthy(world)
+    before = set(world.core.state.instances)
+    world.ask(PutPod, pod_id="/shop/web", body={**WEB, "scaling": {"instances": 3}})
+    world.settle(3)
+    healthy(world)
+    assert before < set(world.core.state.instances)
+    body = {**WEB, "scaling": {"instances": 3}, "executorResources": {"cpus": 1000}}
+    world.ask(PutPod, pod_id="/shop/web", body=body)
+    [id] = world.core.state.deployments
+    world.ask(DeleteDeployment, deployment_id=id)
+    world.settle(3)
+    assert len(world.core.state.instances) == 3
+    assert before < set(world.core.state.instances)
+
+
+def test_instances_are_killed_by_name_and_replaced(world: World) -> None:
+    create(world)
+    world.settle(3)
+    healthy(world)
+    first, second = sorted(world.core.state.instances)
+    reply = world.ask(KillInstances, pod_id="/shop/web", instance_ids=(first,), one=True)
+    assert reply.status == 200
+    world.settle(3)
+    healthy(world)
+    now = set(world.core.state.instances)
+    assert first not in now
+    assert second in now
+    assert len(now) == 2
+    missing = world.ask(KillInstances, pod_id="/shop/web", instance_ids=("no",), one=True)
+    assert missing.status == 404
+
+
+def test_a_new_leader_goes_on_with_pods(world: World) -> None:
+    create(world)
+    world.settle(3)
+    healthy(world)
+    before = dict(world.core.state.instances)
+    world.start()
+    world.connect()
+    world.settle(3)
+    assert world.core.state.instances.keys() == before.keys()
+    assert status(world).status == "STABLE"
+    assert len(world.tasks) == 4
+
+
+def test_pods_and_apps_share_ids_but_not_endpoints(world: World) -> None:
+    create(world)
+    app = {"id": "/shop/web", "cmd": "x"}
+    assert world.ask(CreateApp, body=app).status == 409
+    assert world.ask(PutApps, app_id="/shop/web", bodies=(app,)).status == 409
+    assert world.ask(DeleteApp, app_id="/shop/web").status == 404
+    assert create(world).status == 409
+    world.ask(CreateApp, body={"id": "/shop/app", "cmd": "x"})
+    assert create(world, id="/shop/app").status == 409
+    assert world.ask(DeletePod, pod_id="/shop/app").status == 404
+    assert world.ask(PutPod, pod_id="/shop/none", body={**WEB, "id": "/shop/none"}).status == 404
+    assert world.ask(PutPod, pod_id="/shop/web", body={**WEB, "id": "/other"}).status == 400
+
+
+def test_a_group_update_keeps_pods_and_can_bring_them(world: World) -> None:
+    create(world, scaling={"instances": 0})
+    world.ask(ChangeGroup, group_id="/shop", body={"apps": [{"id": "a", "cmd": "x"}]}, force=True)
+    assert set(world.core.state.apps) == {"/shop/a", "/shop/web"}
+    pod = {**WEB, "id": "other", "scaling": {"instances": 0}}
+    world.ask(ChangeGroup, group_id="/shop", body={"pods": [pod]}, force=True)
+    assert set(world.core.state.apps) == {"/shop/a", "/shop/other"}
+    world.ask(ChangeGroup, group_id="/shop", body={"scaleBy": 2}, force=True)
+    assert world.core.state.apps["/shop/other"].pod is not None
+    reply = world.ask(ChangeGroup, group_id="/shop", body={"pods": [{**pod, "containers": []}]})
+    assert reply.status == 422
+    assert "/pods(0)/containers" in msgspec.json.encode(reply.body).decode()
+
+
+def _container(**changes: Any) -> dict[str, Any]:
+    return {"name": "c", "exec": {"command": {"shell": "x"}}, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"id": "/Shop"}, "/id"),
+        ({"containers": []}, "/containers"),
+        ({"containers": [_container(), _container()], "volumes": []}, "/containers"),
+        ({"containers": [_container(name="C!")], "volumes": []}, "/containers(0)/name"),
+        ({"containers": [{"name": "c"}], "volumes": []}, "/containers(0)/exec"),
+        ({"containers": [_container(exec={"command": {}})], "volumes": []},
+         "/containers(0)/exec/command"),
+        ({"containers": [_container(resources={"cpus": 0, "mem": 1})], "volumes": []},
+         "/containers(0)/resources/cpus"),
+        ({"containers": [_container(endpoints=[{"name": "a", "containerPort": 80}])],
+          "volumes": []}, "/containers(0)/endpoints(0)/containerPort"),
+        ({"containers": [_container(endpoints=[{"name": "a"}])], "volumes": [],
+          "networks": [{"mode": "container/bridge"}]}, "/containers(0)/endpoints(0)/containerPort"),
+        ({"containers": [_container(endpoints=[{"name": "a", "hostPort": 70000}])],
+          "volumes": []}, "/containers(0)/endpoints(0)/hostPort"),
+        ({"containers": [_container(healthCheck={"tcp": {"endpoint": "no"}})], "volumes": []},
+         "/containers(0)/healthCheck/tcp/endpoint"),
+        ({"containers": [_container(healthCheck={})], "volumes": []}, "/containers(0)/healthCheck"),
+        ({"containers": [_container(volumeMounts=[{"name": "no", "mountPath": "x"}])],
+          "volumes": []}, "/containers(0)/volumeMounts(0)/name"),
+        ({"volumes": [{"name": "data"}, {"name": "more"}]}, "/volumes(1)/name"),
+        ({"volumes": [{"name": "data", "persistent": {"size": 1}}]}, "/volumes(0)/persistent"),
+        ({"environment": {"1A": "x"}}, "/environment(1A)"),
+        ({"environment": {"A": {"secret": "no"}}}, "/environment/A"),
+        ({"scaling": {"instances": -1}}, "/scaling/instances"),
+        ({"scheduling": {"upgrade": {"minimumHealthCapacity": 2}}},
+         "/scheduling/upgrade/minimumHealthCapacity"),
+        ({"scheduling": {"placement": {"constraints": [{"fieldName": "a", "operator": "LIKE"}]}}},
+         "/scheduling/placement/constraints(0)"),
+        ({"networks": [{"mode": "host"}, {"mode": "container", "name": "n"}]}, "/networks"),
+        ({"colour": "red"}, "/colour"),
+    ],
+)  # fmt: skip
+def test_what_is_no_pod_is_refused_with_the_path(
+    world: World, changes: dict[str, Any], path: str
+) -> None:
+    reply = create(world, **changes)
+    assert reply.status in {400, 422}
+    body = msgspec.json.decode(msgspec.json.encode(reply.body))
+    assert path in [each["path"] for each in body["details"]], body
+    assert not world.core.state.apps

@@ -1,0 +1,126 @@
+"""Pods on real processes: created, healthy, sharing a volume, scaled, updated, killed, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from mesostk.testing.processes import Cluster, until
+
+SERVER = "exec python3 -S -E -m http.server $ENDPOINT_HTTP --directory shared"
+
+POD: dict[str, Any] = {
+    "id": "/pair",
+    "containers": [
+        {
+            "name": "server",
+            "exec": {"command": {"shell": SERVER}},
+            "resources": {"cpus": 0.1, "mem": 32},
+            "endpoints": [{"name": "http", "hostPort": 0}],
+            "healthCheck": {
+                "http": {"endpoint": "http", "path": "/hello"},
+                "intervalSeconds": 2,
+                "timeoutSeconds": 1,
+                "delaySeconds": 0,
+            },
+            "volumeMounts": [{"name": "data", "mountPath": "shared"}],
+        },
+        {
+            "name": "writer",
+            "exec": {"command": {"shell": "echo $WORDS > shared/hello; exec sleep 1000"}},
+            "resources": {"cpus": 0.1, "mem": 32},
+            "environment": {"WORDS": "from the other"},
+            "volumeMounts": [{"name": "data", "mountPath": "shared"}],
+        },
+    ],
+    "volumes": [{"name": "data"}],
+    "networks": [{"mode": "host"}],
+}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    flags = ["--min_revive_offers_interval=200"]  # ms
+    with Cluster(tmp_path_factory.mktemp("pods"), marathon_flags=flags) as made:
+        made.start()
+        yield made
+
+
+def status(cluster: Cluster) -> dict[str, Any]:
+    answer = cluster.call("GET", "/v2/pods/pair::status")
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def stable(cluster: Cluster, instances: int) -> dict[str, Any]:
+    def found() -> dict[str, Any] | None:
+        now = status(cluster)
+        states = [each["status"] for each in now.get("instances", [])]
+        return now if states == ["STABLE"] * instances and now["status"] == "STABLE" else None
+
+    return until(f"{instances} stable instances", found, 60.0)
+
+
+def said(cluster: Cluster, instance: dict[str, Any]) -> str:
+    [endpoint] = next(c for c in instance["containers"] if c["name"] == "server")["endpoints"]
+    url = f"http://{instance['agentHostname']}:{endpoint['allocatedHostPort']}/hello"
+    return requests.get(url, timeout=5).text.strip()
+
+
+def test_a_pods_life_from_creation_to_deletion(cluster: Cluster, tmp_path: Path) -> None:
+    assert cluster.call("HEAD", "/v2/pods").status_code == 200
+    created = cluster.call("POST", "/v2/pods", json=POD)
+    assert created.status_code == 201, created.text
+    assert created.headers["Marathon-Deployment-Id"]
+    first = stable(cluster, 1)
+    assert said(cluster, first["instances"][0]) == "from the other"
+    scaled = {**POD, "scaling": {"kind": "fixed", "instances": 2}}
+    assert cluster.call("PUT", "/v2/pods/pair", json=scaled).ok
+    two = stable(cluster, 2)
+    ids = {each["id"] for each in two["instances"]}
+    assert first["instances"][0]["id"] in ids
+    writer = {**POD["containers"][1], "environment": {"WORDS": "changed"}}
+    changed = {**scaled, "containers": [POD["containers"][0], writer]}
+    assert cluster.call("PUT", "/v2/pods/pair", json=changed).ok
+    cluster.wait_deployed()
+    new = stable(cluster, 2)
+    assert not ids & {each["id"] for each in new["instances"]}
+    assert {said(cluster, each) for each in new["instances"]} == {"changed"}
+    versions = cluster.call("GET", "/v2/pods/pair::versions").json()
+    assert len(versions) == 3
+    killed = new["instances"][0]["id"]
+    assert cluster.call("DELETE", f"/v2/pods/pair::instances/{killed}").json()["id"] == killed
+    until("its end", lambda: killed not in {i["id"] for i in status(cluster)["instances"]})
+    stable(cluster, 2)
+    deleted = cluster.call("DELETE", "/v2/pods/pair")
+    assert deleted.status_code == 202
+    cluster.wait_deployed()
+    assert cluster.call("GET", "/v2/pods").json() == []
+    assert cluster.call("GET", "/v2/pods/pair::status").status_code == 404
+    until("no process of it", lambda: not cluster.live_tasks("/pair"))
+
+
+def test_a_container_that_fails_takes_the_pod_with_it_and_both_come_back(
+    cluster: Cluster,
+) -> None:
+    failing = {**POD["containers"][1], "exec": {"command": {"shell": "sleep 1; exit 3"}}}
+    pod = {
+        **POD,
+        "containers": [{**POD["containers"][0], "healthCheck": None}, failing],
+        "scheduling": {"backoff": {"backoff": 1, "maxLaunchDelay": 2}},
+    }
+    assert cluster.call("POST", "/v2/pods", json=pod).status_code == 201
+
+    def twice() -> list[dict[str, Any]] | None:
+        found = status(cluster)["terminationHistory"]
+        return found if len(found) >= 2 else None
+
+    for ended in until("two ends", twice, 60.0):
+        states = {c["containerId"].split(".")[2]: c["lastKnownState"] for c in ended["containers"]}
+        assert states == {"server": "TASK_KILLED", "writer": "TASK_FAILED"}
+    cluster.call("DELETE", "/v2/pods/pair", params={"force": "true"})
+    cluster.wait_deployed()
