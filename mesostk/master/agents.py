@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from mesostk.errors import Rejected
-from mesostk.master import arrival, converting, departure, registry, tasks, validation, views
+from mesostk.master import (
+    arrival,
+    converting,
+    departure,
+    maintenance,
+    registry,
+    tasks,
+    validation,
+    views,
+)
 from mesostk.master.events import (
     AgentCalled,
     AgentSubscribed,
@@ -51,6 +60,10 @@ def subscribed(master: Master, now: float, event: AgentSubscribed) -> None:
     why = validation.agent_error(message, master.config)
     if why is not None:
         _turn_away(master, stream, why)
+        return
+    down = maintenance.why_down(master, info.hostname, message.ip)
+    if down is not None:
+        _turn_away(master, stream, down, shutdown=True)
         return
     if info.id is None:
         _admit(master, now, stream, message)

@@ -19,6 +19,7 @@ from mesostk.master import (
     departure,
     draining,
     frameworks,
+    maintenance,
     operators,
     quota_calls,
     registry,
@@ -46,7 +47,7 @@ from mesostk.master.state import Agent, Config, Framework, OfferRecord
 from mesostk.master.timers import Call, Timers
 from mesostk.resources.resources import Resources
 from mesostk.wire import link, operator, scheduler
-from mesostk.wire.mesos import Address, MasterCapability, MasterInfo
+from mesostk.wire.mesos import Address, MasterCapability, MasterInfo, Unavailability
 from mesostk.wire.quota import QuotaConfig
 
 
@@ -90,6 +91,9 @@ class Master:
         self.weights_asked: dict[str, float] = {}
         #: Quotas that operators have set, those included that are being saved.
         self.quotas_asked: dict[str, QuotaConfig] = {}
+        #: The record of maintenance, or the one that is being saved.
+        self.maintenance_asked = self.registry.maintenance
+        self.inverse = maintenance.Inverse()
         #: Operators' event streams, oldest first.
         self.subscribers: dict[str, None] = {}
 
@@ -152,6 +156,14 @@ class Master:
     def send_agent(self, stream: str, message: link.DownMessage) -> None:
         self._out.append(SendToAgent(stream, message))
 
+    def forget_inverse_offers(self, agent_id: str) -> None:
+        """The agent leaves: nobody is asked about it any more."""
+        maintenance.forget_agent(self, agent_id)
+
+    def unavailability_of(self, agent: Agent) -> Unavailability | None:
+        """When the agent's machine will be away, if it is scheduled to."""
+        return maintenance.unavailability_of(self, agent)
+
     def new_number(self, kind: str) -> int:
         """0, 1, 2 …; one row of numbers for each kind."""
         number = self._ids[kind]
@@ -183,6 +195,8 @@ class Master:
         weights.apply(self)
         self.quotas_asked = dict(self.registry.quotas)
         quota_calls.apply(self, now)
+        self.maintenance_asked = self.registry.maintenance
+        maintenance.arm(self, now)
         departure.recover(self, now)
 
     def on_doubt(self, now: float, event: LeadershipInDoubt) -> None:
@@ -231,6 +245,10 @@ class Master:
         assert kept == {
             (agent_id, *key) for agent_id, keys in self.unreachable_on.items() for key in keys
         }
+        for asked in self.inverse.offers.values():
+            assert asked.agent_id is not None
+            assert asked.agent_id.value in self.agents
+            assert self.frameworks[asked.framework_id.value].stream is not None
         assert not self.agents.keys() & self.recovered.keys()
         assert not self.agents.keys() & self.registry.unreachable.keys()
         assert not self.agents.keys() & self.registry.gone.keys()

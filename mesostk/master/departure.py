@@ -270,6 +270,7 @@ def _detach(master: Master, agent: Agent) -> None:
         del master.links[agent.stream]
         master.emit(CloseAgentStream(agent.stream))
     master.heartbeats.discard(agent.id)
+    master.forget_inverse_offers(agent.id)
     master.allocator.change_total(agent.total, Resources())
     master.allocator.clear_refusals_of_agent(agent.id)
     if master.agent_at.get(agent.address) == agent.id:

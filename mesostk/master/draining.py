@@ -50,6 +50,8 @@ def _why_not(master: Master, agent_id: str) -> str | None:
     agent = master.agents.get(agent_id)
     if agent is not None and "AGENT_DRAINING" not in agent.capabilities:
         return f"Agent '{agent_id}' is not capable of AGENT_DRAINING"
+    if agent is not None and master.unavailability_of(agent) is not None:
+        return f"Agent '{agent_id}' has a maintenance schedule; take it out of that first"
     return None
 
 

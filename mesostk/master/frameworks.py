@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from mesostk.errors import Rejected
-from mesostk.master import constraints, converting, offers, tasks, validation, views
+from mesostk.master import constraints, converting, maintenance, offers, tasks, validation, views
 from mesostk.master.events import (
     CloseSchedulerStream,
     SchedulerCalled,
@@ -215,6 +215,7 @@ def stream_closed(master: Master, now: float, event: SchedulerStreamClosed) -> N
 def _drop_stream(master: Master, framework: Framework, *, close: bool) -> None:
     assert framework.stream is not None
     del master.schedulers[framework.stream]
+    maintenance.forget_stream(master, framework)
     if close:
         master.emit(CloseSchedulerStream(framework.stream))
     framework.stream = None
@@ -240,6 +241,7 @@ def remove(master: Master, now: float, framework: Framework) -> None:
     for agent_id in sorted({*_agents_of(framework), *converting.agents_of(master, framework)}):
         tasks.agents_send(master, master.agents[agent_id], shutdown)
     converting.forget_framework(master, framework)
+    maintenance.forget_framework(master, framework)
     for task in list(framework.tasks.values()):
         tasks.end_by_master(
             master,
@@ -347,6 +349,7 @@ def _revive(master: Master, now: float, framework: Framework, call: scheduler.Ro
         return
     for role in roles:
         master.allocator.clear_refusals(framework.id, role)
+    maintenance.revive(master, framework)
     framework.suppressed -= roles
     master.allocator.set_wants(framework)
     master.allocator.mark_all(master, now)
@@ -372,19 +375,6 @@ def _request(
 ) -> None:
     """REQUEST is counted and otherwise without effect, as in the original."""
     master.counters["messages_resource_request"] += 1
-
-
-def _inverse_offers(
-    master: Master, _now: float, framework: Framework, call: scheduler.InverseOfferAnswer
-) -> None:
-    """No inverse offer was ever made, so none is valid; the original drops those one by one."""
-    for item in call.inverse_offer_ids:
-        master.note(
-            "Ignoring answer to an unknown inverse offer",
-            level="WARNING",
-            framework=framework.id,
-            offer=item.value,
-        )
 
 
 def _update(
@@ -419,6 +409,6 @@ CALLS: dict[str, Callable[[Master, float, Framework, Any], None]] = {
     "MESSAGE": tasks.framework_message,
     "REQUEST": _request,
     "UPDATE_FRAMEWORK": _update,
-    "ACCEPT_INVERSE_OFFERS": _inverse_offers,
-    "DECLINE_INVERSE_OFFERS": _inverse_offers,
+    "ACCEPT_INVERSE_OFFERS": maintenance.accept,
+    "DECLINE_INVERSE_OFFERS": maintenance.decline,
 }

@@ -110,8 +110,6 @@ class Routes:
             "/metrics": self.prometheus,
             "/redirect": self.redirect,
             **self._posts.table(),
-            "/maintenance/schedule": self.nothing_set,
-            "/maintenance/status": self.nothing_set,
             "/ui/{name}": self.page_file,
         }
         table = {**documents, **aliases, **others}
@@ -191,15 +189,6 @@ class Routes:
             raise Rejected(400, f"Several frameworks are called '{wanted}'; name one by id: {ids}")
         role, now = request.query.get("role"), time.monotonic()
         return json_answer(explain.offers(master, found[0], role, now), request=request)
-
-    async def nothing_set(self, request: web.Request) -> web.Response:
-        """Quota and maintenance: what cannot be set here is told to be empty, and not set."""
-        require_leader(self._node, request)
-        require_recovered(self._node)
-        if request.method != "GET":
-            text = f"501 Not Implemented. This master cannot change {request.path}"
-            return web.Response(status=501, text=text)
-        return json_answer({}, request=request)
 
     # -- about this process ---------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from mesostk.wire.mesos import (
     Offer,
     OfferID,
     Resource,
+    Unavailability,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def make(master: Master, now: float, framework: Framework, grants: Sequence[Gran
     for grant in grants:
         offer_id = f"{master.id}-O{master.new_number('offer')}"
         resources = grant.resources.allocate(grant.role)
-        wire = _wire_offer(offer_id, framework, grant, resources)
+        away = master.unavailability_of(grant.agent)
+        wire = _wire_offer(offer_id, framework, grant, resources, away)
         master.offers[offer_id] = OfferRecord(
             offer_id, framework.id, grant.agent.id, grant.role, resources, wire
         )
@@ -69,7 +71,13 @@ def make(master: Master, now: float, framework: Framework, grants: Sequence[Gran
     )
 
 
-def _wire_offer(offer_id: str, framework: Framework, grant: Grant, resources: Resources) -> Offer:
+def _wire_offer(
+    offer_id: str,
+    framework: Framework,
+    grant: Grant,
+    resources: Resources,
+    away: Unavailability | None,
+) -> Offer:
     agent = grant.agent
     address = Address(hostname=agent.info.hostname, ip=agent.ip, port=agent.info.port)
     return Offer(
@@ -86,6 +94,7 @@ def _wire_offer(offer_id: str, framework: Framework, grant: Grant, resources: Re
             for framework_id, executor_id in agent.executors
             if framework_id == framework.id
         ),
+        unavailability=away,
         allocation_info=AllocationInfo(role=grant.role) if framework.is_multi_role else None,
     )
 

@@ -16,7 +16,14 @@ from mesostk.base.http import JSON_TYPE, PROTOBUF_TYPE, accepted_type_of, json_a
 from mesostk.base.metrics import Metrics
 from mesostk.base.stream import OPERATOR_LIMIT_BYTES, Stream
 from mesostk.errors import Rejected
-from mesostk.master import documents, operator_resources, operators, quota_calls, views
+from mesostk.master import (
+    documents,
+    maintenance,
+    operator_resources,
+    operators,
+    quota_calls,
+    views,
+)
 from mesostk.master.bodies import Bodies
 from mesostk.master.core import Master
 from mesostk.master.entry import (
@@ -37,7 +44,8 @@ from mesostk.master.events import (
     SendToOperator,
 )
 from mesostk.master.fragments import Fragments
-from mesostk.wire import json, maintenance, operator
+from mesostk.master.guard import principal_of
+from mesostk.wire import json, operator
 from mesostk.wire.mesos import Flag, Metric, VersionInfo
 from mesostk.wire.recordio import encode_record
 
@@ -106,7 +114,7 @@ class OperatorApi:
         if call.type == "SUBSCRIBE":
             return await self._subscribe(request)
         if call.type in operators.CALLS or call.type in operator_resources.OPERATIONS:
-            return await self.change(call)
+            return await self.change(call, request)
         pieces = _DOCUMENTS.get(call.type or "")
         if pieces is not None:
             node = self._node
@@ -118,12 +126,12 @@ class OperatorApi:
             return web.Response(status=501, text=_NOT_IMPLEMENTED)
         return json_answer(read(self))
 
-    async def change(self, call: operator.Call) -> web.Response:
+    async def change(self, call: operator.Call, asked: web.Request) -> web.Response:
         """Have the core do it; its `Reply` is the answer."""
         request = next(self._requests)
         future: asyncio.Future[web.Response] = asyncio.get_running_loop().create_future()
         self._waiting[request] = future
-        self._node.feed(OperatorCalled(request, call))
+        self._node.feed(OperatorCalled(request, call, principal_of(asked)))
         try:
             return await future
         finally:
@@ -183,14 +191,12 @@ class OperatorApi:
         return self._answer(get_quota=operator.GetQuota(status=status))
 
     def maintenance_schedule(self) -> operator.Response:
-        """Empty: nothing can be scheduled here."""
-        schedule = operator.Schedule(schedule=maintenance.Schedule())
+        schedule = operator.Schedule(schedule=self._node.master.registry.maintenance.schedule)
         return self._answer(get_maintenance_schedule=schedule)
 
     def maintenance_status(self) -> operator.Response:
-        """All machines are up: none can be scheduled for maintenance here."""
-        status = operator.GetMaintenanceStatus(status=maintenance.Status())
-        return self._answer(get_maintenance_status=status)
+        status = maintenance.status(self._node.master)
+        return self._answer(get_maintenance_status=operator.GetMaintenanceStatus(status=status))
 
     def the_master(self) -> operator.Response:
         return self._answer(get_master=views.the_master(self._node.master))

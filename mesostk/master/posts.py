@@ -13,11 +13,12 @@ from aiohttp import web
 
 from mesostk.base.http import json_answer
 from mesostk.errors import Rejected, WireError
-from mesostk.master import quota_calls, views
+from mesostk.master import maintenance, quota_calls, views
 from mesostk.master.entry import Node, require_leader, require_recovered, wrong_method
 from mesostk.master.operator import OperatorApi
 from mesostk.wire import json, operator
-from mesostk.wire.mesos import AgentID, FrameworkID, Resource
+from mesostk.wire.maintenance import Schedule
+from mesostk.wire.mesos import AgentID, FrameworkID, MachineID, Resource
 from mesostk.wire.quota import QuotaRequest
 
 T = TypeVar("T")
@@ -37,6 +38,10 @@ class Posts:
             "/weights": self.weights,
             "/quota": self.quota,
             "/quota/{role:.+}": self.quota,
+            "/maintenance/schedule": self.schedule,
+            "/maintenance/status": self.maintenance_status,
+            "/machine/down": self.machine_down,
+            "/machine/up": self.machine_up,
             "/reserve": self.reserve,
             "/unreserve": self.unreserve,
             "/create-volumes": self.create_volumes,
@@ -58,7 +63,7 @@ class Posts:
         """POST with `frameworkId=…` as a form."""
         framework_id = _field(await self._form(request), "frameworkId")
         body = operator.Teardown(framework_id=FrameworkID(framework_id))
-        return await self._operator.change(operator.Call(type="TEARDOWN", teardown=body))
+        return await self._operator.change(operator.Call(type="TEARDOWN", teardown=body), request)
 
     async def weights(self, request: web.Request) -> web.StreamResponse:
         """GET the weights, or PUT `[{"role", "weight"}]` to change some."""
@@ -76,7 +81,7 @@ class Posts:
             raise Rejected(400, text) from error
         body = operator.Weights(weight_infos=infos)
         call = operator.Call(type="UPDATE_WEIGHTS", update_weights=body)
-        return await self._operator.change(call)
+        return await self._operator.change(call, request)
 
     async def quota(self, request: web.Request) -> web.StreamResponse:
         """GET all quotas, POST `{role, guarantee, force}`, DELETE /quota/ROLE."""
@@ -87,7 +92,7 @@ class Posts:
         if request.method == "DELETE":
             removal = operator.RemoveQuota(role=request.match_info.get("role", ""))
             call = operator.Call(type="REMOVE_QUOTA", remove_quota=removal)
-            return await self._operator.change(call)
+            return await self._operator.change(call, request)
         if request.method != "POST":
             raise _wrong_method(request, "GET", "POST", "DELETE")
         body = await request.read()
@@ -98,7 +103,54 @@ class Posts:
             text = f"Failed to parse set quota request JSON '{shown}': {error}"
             raise Rejected(400, text) from error
         call = operator.Call(type="SET_QUOTA", set_quota=operator.SetQuota(quota_request=asked))
-        return await self._operator.change(call)
+        return await self._operator.change(call, request)
+
+    # -- maintenance ----------------------------------------------------------------------------
+
+    async def schedule(self, request: web.Request) -> web.StreamResponse:
+        """GET the maintenance schedule, or POST another."""
+        require_leader(self._node, request)
+        require_recovered(self._node)
+        if request.method == "GET":
+            schedule = self._node.master.registry.maintenance.schedule
+            return json_answer(schedule, request=request)
+        if request.method != "POST":
+            raise _wrong_method(request, "GET", "POST")
+        asked = await _body(request, Schedule)
+        return await self._operator.change(
+            operator.Call(
+                type="UPDATE_MAINTENANCE_SCHEDULE",
+                update_maintenance_schedule=operator.Schedule(schedule=asked),
+            ),
+            request,
+        )
+
+    async def maintenance_status(self, request: web.Request) -> web.Response:
+        """GET who agreed to what is scheduled, and what is down."""
+        require_leader(self._node, request)
+        require_recovered(self._node)
+        if request.method != "GET":
+            raise _wrong_method(request, "GET")
+        return json_answer(maintenance.status(self._node.master), request=request)
+
+    async def machine_down(self, request: web.Request) -> web.StreamResponse:
+        """POST machines whose maintenance begins."""
+        machines = operator.Machines(machines=await self._machines(request))
+        call = operator.Call(type="START_MAINTENANCE", start_maintenance=machines)
+        return await self._operator.change(call, request)
+
+    async def machine_up(self, request: web.Request) -> web.StreamResponse:
+        """POST machines that are back."""
+        machines = operator.Machines(machines=await self._machines(request))
+        call = operator.Call(type="STOP_MAINTENANCE", stop_maintenance=machines)
+        return await self._operator.change(call, request)
+
+    async def _machines(self, request: web.Request) -> tuple[MachineID, ...]:
+        require_leader(self._node, request)
+        require_recovered(self._node)
+        if request.method != "POST":
+            raise _wrong_method(request, "POST")
+        return await _body(request, tuple[MachineID, ...])
 
     # -- resources ------------------------------------------------------------------------------
 
@@ -111,7 +163,7 @@ class Posts:
             resources=_resources(form, "resources"),
         )
         return await self._operator.change(
-            operator.Call(type="RESERVE_RESOURCES", reserve_resources=body)
+            operator.Call(type="RESERVE_RESOURCES", reserve_resources=body), request
         )
 
     async def unreserve(self, request: web.Request) -> web.StreamResponse:
@@ -121,21 +173,21 @@ class Posts:
             agent_id=AgentID(_field(form, "slaveId")), resources=_resources(form, "resources")
         )
         return await self._operator.change(
-            operator.Call(type="UNRESERVE_RESOURCES", unreserve_resources=body)
+            operator.Call(type="UNRESERVE_RESOURCES", unreserve_resources=body), request
         )
 
     async def create_volumes(self, request: web.Request) -> web.StreamResponse:
         """POST `slaveId` and `volumes`."""
         body = _volumes(await self._form(request))
         return await self._operator.change(
-            operator.Call(type="CREATE_VOLUMES", create_volumes=body)
+            operator.Call(type="CREATE_VOLUMES", create_volumes=body), request
         )
 
     async def destroy_volumes(self, request: web.Request) -> web.StreamResponse:
         """POST `slaveId` and `volumes`."""
         body = _volumes(await self._form(request))
         return await self._operator.change(
-            operator.Call(type="DESTROY_VOLUMES", destroy_volumes=body)
+            operator.Call(type="DESTROY_VOLUMES", destroy_volumes=body), request
         )
 
 
@@ -145,6 +197,14 @@ def _wrong_method(request: web.Request, *allowed: str) -> web.HTTPMethodNotAllow
         f"405 Method Not Allowed. Expecting one of {{ {names} }}, but received '{request.method}'."
     )
     return web.HTTPMethodNotAllowed(request.method, allowed, text=text)
+
+
+async def _body(request: web.Request, type: type[T]) -> T:
+    """The JSON of a body. Rejected (400) says what is wrong with it."""
+    try:
+        return json.decode(await request.read(), type)
+    except WireError as error:
+        raise Rejected(400, f"Failed to parse body: {error}") from error
 
 
 def _field(form: Mapping[str, str], name: str) -> str:

@@ -5,6 +5,7 @@
     agents/<xx>/<agent id>        AgentRecord        admitted
     unreachable/<xx>/<agent id>   UnreachableRecord  did not answer; may come back
     gone/<xx>/<agent id>          GoneRecord         never comes back
+    maintenance                   MaintenanceRecord  what is scheduled, and which machines are down
     quotas                        QuotasRecord       guarantees and limits of roles
     weights                       WeightsRecord      shares of roles, as operators set them
 
@@ -22,12 +23,14 @@ import msgspec
 from mesostk.base.core import Delete, Op, Put
 from mesostk.errors import WireError
 from mesostk.wire import json
-from mesostk.wire.mesos import AgentID, AgentInfo, DrainInfo, Message, TimeInfo
+from mesostk.wire.maintenance import Schedule
+from mesostk.wire.mesos import AgentID, AgentInfo, DrainInfo, MachineID, Message, TimeInfo
 from mesostk.wire.quota import QuotaConfig
 
 AGENTS, UNREACHABLE, GONE = "agents", "unreachable", "gone"
 WEIGHTS = "weights"
 QUOTAS = "quotas"
+MAINTENANCE = "maintenance"
 
 
 class AgentRecord(Message, frozen=True, kw_only=True):
@@ -65,6 +68,13 @@ class QuotasRecord(Message, frozen=True, kw_only=True):
     quotas: tuple[QuotaConfig, ...] = ()
 
 
+class MaintenanceRecord(Message, frozen=True, kw_only=True):
+    """The schedule, and those of its machines that are down."""
+
+    schedule: Schedule = Schedule()
+    down: tuple[MachineID, ...] = ()
+
+
 class Registry(msgspec.Struct):
     """What the store holds, by agent id; `unreadable` lists paths that were set aside."""
 
@@ -73,6 +83,7 @@ class Registry(msgspec.Struct):
     gone: dict[str, GoneRecord] = msgspec.field(default_factory=dict)
     weights: dict[str, float] = msgspec.field(default_factory=dict)
     quotas: dict[str, QuotaConfig] = msgspec.field(default_factory=dict)
+    maintenance: MaintenanceRecord = MaintenanceRecord()
     unreadable: list[tuple[str, str]] = msgspec.field(default_factory=list)
 
 
@@ -96,6 +107,8 @@ def load(records: Mapping[str, bytes]) -> Registry:
                 registry.gone[agent_id] = json.decode(data, GoneRecord)
             elif kind == WEIGHTS:
                 registry.weights = json.decode(data, WeightsRecord).weights
+            elif kind == MAINTENANCE:
+                registry.maintenance = json.decode(data, MaintenanceRecord)
             elif kind == QUOTAS:
                 quotas = json.decode(data, QuotasRecord).quotas
                 registry.quotas = {config.role: config for config in quotas}
@@ -147,6 +160,11 @@ def set_weights(weights: Mapping[str, float]) -> tuple[Op, ...]:
 def set_quotas(quotas: tuple[QuotaConfig, ...]) -> tuple[Op, ...]:
     """All quotas."""
     return (Put(QUOTAS, json.encode(QuotasRecord(quotas=quotas))),)
+
+
+def set_maintenance(record: MaintenanceRecord) -> tuple[Op, ...]:
+    """Schedule and machines that are down."""
+    return (Put(MAINTENANCE, json.encode(record)),)
 
 
 def expired(times: Iterable[tuple[str, float]], oldest_at: float, max_count: int) -> list[str]:

@@ -108,6 +108,7 @@ def framework(
         if with_offers
         else ()
     )
+    inverse_offers = tuple(master.inverse.of_framework(framework.id)) if with_offers else ()
     return operator.Framework(
         framework_info=framework.info,
         active=framework.active,
@@ -117,6 +118,7 @@ def framework(
         reregistered_time=_time(framework.reregistered_at),
         unregistered_time=_time(framework.unregistered_at),
         offers=offers,
+        inverse_offers=inverse_offers,
         allocated_resources=(used_by(framework) if used is None else used).to_wire("ENDPOINT"),
         offered_resources=offered_to(master, framework).to_wire("ENDPOINT"),
         offer_constraints=framework.offer_constraints,

@@ -351,6 +351,31 @@ async def test_quota_and_maintenance_are_empty_at_first(
             assert await answer.json() == {"type": kind, kind.lower(): body}
 
 
+async def test_maintenance_is_posted_and_got(master: Process, http: aiohttp.ClientSession) -> None:
+    await master.wait(http)
+    url = master.url
+    machine = {"hostname": "a1", "ip": "10.0.0.1"}
+    window = {"machine_ids": [machine], "unavailability": {"start": {"nanoseconds": 5}}}
+    async with http.post(f"{url}/maintenance/schedule", json={"windows": [window]}) as answer:
+        assert (answer.status, await answer.text()) == (200, "")
+    async with http.get(f"{url}/maintenance/schedule") as answer:
+        assert await answer.json() == {"windows": [window]}
+    async with http.post(f"{url}/machine/down", json=[machine]) as answer:
+        assert answer.status == 200
+    async with http.get(f"{url}/maintenance/status") as answer:
+        assert await answer.json() == {"down_machines": [machine]}
+    async with http.post(f"{url}/api/v1", json={"type": "GET_MAINTENANCE_STATUS"}) as answer:
+        body = (await answer.json())["get_maintenance_status"]
+        assert body == {"status": {"down_machines": [machine]}}
+    for body, status in ([machine], 200), ([machine], 400), ([], 400):
+        async with http.post(f"{url}/machine/up", json=body) as answer:
+            assert answer.status == status
+    async with http.post(f"{url}/machine/down", data="[") as answer:
+        assert answer.status == 400
+    async with http.put(f"{url}/maintenance/schedule", json={}) as answer:
+        assert answer.status == 405
+
+
 async def test_quota_is_posted_got_and_deleted(
     master: Process, http: aiohttp.ClientSession
 ) -> None:
