@@ -3,13 +3,16 @@
 # What the Vagrantfile knows apart from Vagrant: the settings, the table of nodes, and which addresses
 # VirtualBox gives to a host-only network.
 
+require "digest"
 require "ipaddr"
+require "socket"
 require "yaml"
 
 module MesostkVagrant
   # Each is overridden by the same key of vagrant.yml beside the Vagrantfile, and that by the
   # environment: MESOSTK_VAGRANT_MASTER_MEMORY=1024.
   DEFAULTS = {
+    "name" => "vagrant",       # begins the names of what the docker provider makes
     "box" => "debian",         # debian, ubuntu, or the name of any box
     "subnet" => "10.0.3.0/24", # the tutorial's addresses
     "masters" => 3,
@@ -83,6 +86,16 @@ module MesostkVagrant
       "control_plane:children" => control_plane,
       "cluster:children" => ["control_plane"] + (members.keys - control_plane)
     )
+  end
+
+  # The name that mesostk/ops/lab_image.py gives to the image of the recipe in `directory`.
+  def image(directory, suite = "bookworm")
+    digest = Digest::SHA256.new.update(suite)
+    %w[build customize entrypoint images.py packages registry.yml].each do |name|
+      content = File.binread(File.join(directory, name))
+      digest.update("\0#{name}\0#{content.bytesize}\0").update(content)
+    end
+    "mesostk-lab:#{digest.hexdigest[0, 12]}"
   end
 
   # Why VirtualBox will refuse `ip`, with what to write where; nil if it will not.

@@ -72,7 +72,8 @@ def _first_app(context: contexts.Context, shown: Progress) -> None:
 @commands.command("up")
 def up(
     driver: Annotated[
-        DriverName, typer.Option(help="Containers with systemd, or plain processes.")
+        DriverName,
+        typer.Option(help="Containers with systemd, plain processes, or what Vagrant makes."),
     ] = "docker",
     name: NameOption = "lab",
     masters: Annotated[int | None, typer.Option(help="1, 3, 5 or 7.")] = None,
@@ -118,7 +119,7 @@ def up(
                 _show_hosts(lab, form)
                 return
             context = context_of(lab)
-            if driver == "docker":
+            if driver != "local":
                 cluster.run(
                     "site",
                     Path(context.inventory),

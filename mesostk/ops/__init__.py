@@ -5,6 +5,7 @@
     lab.py       the six hosts of the tutorial as records; state directory; drivers by name
       docker_lab.py  ── lab_image.py ── engine.py      hosts are systemd containers, reached by SSH
       local_lab.py   ── zookeeper.py ── processes.py   daemons are processes on loopback addresses
+      vagrant_lab.py                                 hosts are the machines of the Vagrantfile
     inventory.py     hosts → Ansible inventory
     ansible.py       inventory + playbook → events → progress
     ledger.py        who changed what when, and how long it took

@@ -110,16 +110,7 @@ class DockerLab:
 
     def endpoints(self) -> Endpoints:
         """Where the daemons listen once `site.yml` has run."""
-        masters = [host.address for host in self.spec.in_group("mesos_masters")]
-        return Endpoints(
-            masters=tuple(f"http://{address}:5050" for address in masters),
-            marathons=tuple(f"http://{address}:8080" for address in masters),
-            zookeeper="zk://" + ",".join(f"{address}:2181" for address in masters),
-            dns=tuple(f"http://{host.address}:8123" for host in self.spec.in_group("mesos_dns")),
-            balancers=tuple(
-                f"http://{host.address}:9090" for host in self.spec.in_group("marathon_lb")
-            ),
-        )
+        return lab.host_endpoints(self.spec)
 
     def _write_inventory(self, hosts: Sequence[Host]) -> None:
         key, known = self.ssh.key.resolve(), self.ssh.known_hosts.resolve()

@@ -20,15 +20,24 @@ _CONTROL_PLANE = ("zookeeper", "mesos_masters", "marathon")
 _CLUSTER = ("mesos_agents", "mesos_dns", "marathon_lb")
 
 
-def render_inventory(hosts: Sequence[Host], variables: Mapping[str, object]) -> str:
-    """The inventory in YAML: `variables` for all hosts, each host's address, the groups.
+def render_inventory(
+    hosts: Sequence[Host],
+    variables: Mapping[str, object],
+    host_variables: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
+    """The inventory in YAML: `variables` for all hosts, those of each host, the groups.
 
-    Names of hosts and groups are plain words; values are written as JSON, which YAML reads.
+    Without `host_variables` a host has its address as `ansible_host`. Names of hosts and groups
+    are plain words; values are quoted as JSON strings, which YAML reads.
     """
     lines = ["all:", "  vars:"]
     lines += [f"    {key}: {json.dumps(value)}" for key, value in sorted(variables.items())]
     lines.append("  hosts:")
-    lines += [f"    {host.name}: {{ansible_host: {host.address}}}" for host in hosts]
+    for host in hosts:
+        if host_variables is None:
+            lines.append(f"    {host.name}: {{ansible_host: {host.address}}}")
+        else:
+            lines.append(f"    {host.name}: {json.dumps(dict(host_variables[host.name]))}")
     lines += ["  children:", "    cluster:", "      children:"]
     lines += ["        control_plane:", "          children:"]
     lines += _groups(_CONTROL_PLANE, hosts, indent=12)
@@ -61,14 +70,18 @@ def ssh_variables(key: Path, known_hosts: Path) -> dict[str, str]:
 
 
 def write_inventory(
-    directory: Path, hosts: Sequence[Host], variables: Mapping[str, object], group_vars: Path
+    directory: Path,
+    hosts: Sequence[Host],
+    variables: Mapping[str, object],
+    group_vars: Path,
+    host_variables: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Path:
     """Write `hosts.yml` to `directory` with a copy of `group_vars` beside it; return its path."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if group_vars.is_dir():
         shutil.copytree(group_vars, directory / "group_vars", dirs_exist_ok=True)
     path = directory / "hosts.yml"
-    path.write_text(render_inventory(hosts, variables))
+    path.write_text(render_inventory(hosts, variables, host_variables))
     return path
 
 

@@ -23,7 +23,7 @@ from mesostk.errors import ConfigError, Unavailable
 from mesostk.ops import paths, zookeeper
 from mesostk.ops.progress import Progress
 
-DriverName = Literal["docker", "local"]
+DriverName = Literal["docker", "local", "vagrant"]
 Release = Literal["bookworm", "trixie"]
 #: `lab`: names and load balancing beside the masters; `tutorial`: on two hosts of their own.
 Topology = Literal["lab", "tutorial"]
@@ -34,7 +34,11 @@ _FIRST_MASTER, _FIRST_AGENT, _MAX_MASTERS, _MAX_AGENTS = 11, 51, 7, 9
 _DNS, _BALANCER = 60, 61
 #: Label of what a lab owns in an engine; its value is the lab's name.
 LABEL = "mesostk.lab"
-DEFAULT_SUBNETS: dict[DriverName, str] = {"docker": "10.0.3.0/24", "local": "127.0.3.0/24"}
+DEFAULT_SUBNETS: dict[DriverName, str] = {
+    "docker": "10.0.3.0/24",
+    "local": "127.0.3.0/24",
+    "vagrant": "10.0.3.0/24",
+}
 MASTER_GROUPS = ("zookeeper", "mesos_masters", "marathon")
 AGENT_GROUPS = ("mesos_agents",)
 EDGE_GROUPS = ("mesos_dns", "marathon_lb")
@@ -123,6 +127,18 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     balancers: tuple[str, ...] = ()  # HTTP interfaces
 
 
+def host_endpoints(spec: LabSpec) -> Endpoints:
+    """Where the daemons listen on hosts that `site.yml` has provisioned."""
+    masters = [host.address for host in spec.in_group("mesos_masters")]
+    return Endpoints(
+        masters=tuple(f"http://{address}:5050" for address in masters),
+        marathons=tuple(f"http://{address}:8080" for address in masters),
+        zookeeper="zk://" + ",".join(f"{address}:2181" for address in masters),
+        dns=tuple(f"http://{host.address}:8123" for host in spec.in_group("mesos_dns")),
+        balancers=tuple(f"http://{host.address}:9090" for host in spec.in_group("marathon_lb")),
+    )
+
+
 class Lab(Protocol):
     """What every driver offers. All methods block; they raise ConfigError or Unavailable."""
 
@@ -183,8 +199,8 @@ def validate(spec: LabSpec) -> None:
         )
     if not 1 <= spec.agents <= _MAX_AGENTS:
         raise ConfigError(f"agents: {spec.agents}; use 1 to {_MAX_AGENTS}")
-    if spec.driver == "local" and (spec.isolated or spec.release != "bookworm"):
-        raise ConfigError("a local lab has no hosts: isolated and release need --driver docker")
+    if spec.driver != "docker" and (spec.isolated or spec.release != "bookworm"):
+        raise ConfigError("isolated and release are for container hosts: use --driver docker")
     if spec.driver == "local" and spec.topology != "lab":
         raise ConfigError(
             f"topology: {spec.topology}; a local lab has no load balancer, whose ports would be "
@@ -287,7 +303,17 @@ def _local(spec: LabSpec, directory: Path) -> Lab:
     return LocalLab(spec, directory)
 
 
-_DRIVERS: dict[DriverName, Callable[[LabSpec, Path], Lab]] = {"docker": _docker, "local": _local}
+def _vagrant(spec: LabSpec, directory: Path) -> Lab:
+    from mesostk.ops.vagrant_lab import VagrantLab  # noqa: PLC0415 # only what is needed
+
+    return VagrantLab(spec, directory)
+
+
+_DRIVERS: dict[DriverName, Callable[[LabSpec, Path], Lab]] = {
+    "docker": _docker,
+    "local": _local,
+    "vagrant": _vagrant,
+}
 
 
 def plan(spec: LabSpec) -> Lab:

@@ -13,7 +13,7 @@ from mesostk.ops.paths import checkout
 #: What a wheel is built from.
 _SOURCES = (
     *("mesostk", "playbooks", "roles", "inventory", "lab", "examples", "requirements"),
-    *("pyproject.toml", "ansible.cfg", "README.md", "LICENSE"),
+    *("pyproject.toml", "ansible.cfg", "Vagrantfile", "README.md", "LICENSE"),
 )
 
 

@@ -4,11 +4,13 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
 
 from mesostk.ops.lab import Host
+from mesostk.ops.paths import data_root
 from mesostk.testing.labs import Cluster, mesostk
 
 pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(900)]
@@ -82,13 +84,31 @@ def test_verify_asks_the_running_cluster(cluster: Cluster) -> None:
 # -- the second run -------------------------------------------------------------------------------
 
 
-def test_second_run_changes_nothing_and_restarts_nothing(cluster: Cluster) -> None:
+#: A module run costs 0.3 s of a host's processor, and runs that take long are not run.
+MODULE_RUNS = 30
+
+
+def test_second_run_changes_nothing_restarts_nothing_and_costs_little(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins = data_root() / "playbooks" / "callback_plugins"
+    monkeypatch.setenv("ANSIBLE_CALLBACK_PLUGINS", str(plugins))
+    monkeypatch.setenv("ANSIBLE_CALLBACKS_ENABLED", "task_costs")
+    monkeypatch.setenv("TASK_COSTS_FILE", str(tmp_path / "costs.json"))
     before = cluster.service_pids()
     assert before
     assert "0" not in before.values()
     outcome = cluster.playbook("site")
     assert {host: stats.changed for host, stats in outcome.hosts.items() if stats.changed} == {}
     assert cluster.service_pids() == before
+    runs = json.loads((tmp_path / "costs.json").read_text())["runs"]
+    print({host: len(tasks) for host, tasks in runs.items()})
+    assert runs.keys() >= {host.name for host in cluster.hosts}
+    for host in cluster.hosts:
+        tasks = runs[host.name]
+        # A count that misses what every role does would hold any budget.
+        assert any(task.endswith("Look at the host") for task in tasks)
+        assert len(tasks) <= MODULE_RUNS, (host.name, tasks)
 
 
 def test_check_mode_on_a_converged_cluster_reports_nothing(cluster: Cluster) -> None:
