@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final, TextIO
+from typing import Final, Protocol
 
 from mesostk.base.clock import Clock, RealClock
 from mesostk.base.core import Note
@@ -48,11 +48,23 @@ def line(verb: str, fields: Mapping[str, object]) -> str:
     return " ".join([head, *(f"{key}={quoted(value)}" for key, value in fields.items())])
 
 
+class Stream(Protocol):
+    """Where a log is written."""
+
+    def write(self, text: str, /) -> object:
+        """Take whole lines in."""
+        ...
+
+    def flush(self) -> object:
+        """Keep nothing back."""
+        ...
+
+
 class Log:
     """Writes lines at or above a level to a stream, standard error by default."""
 
     def __init__(
-        self, level: str = "INFO", stream: TextIO | None = None, clock: Clock | None = None
+        self, level: str = "INFO", stream: Stream | None = None, clock: Clock | None = None
     ) -> None:
         self._stream = stream
         self._clock: Clock = clock if clock is not None else RealClock()

@@ -32,11 +32,15 @@ from mesostk.lb.http import Api
 from mesostk.lb.labels import NAMES
 from mesostk.lb.model import Resolver
 from mesostk.lb.source import SILENCE_S, Source, is_of, parameters
+from mesostk.lb.syslog import stream_to
 from mesostk.lb.templates import BUILT_IN
 from mesostk.wire.lb import App, Task
 
 #: Two passes begin at least this far apart.
 MIN_SPACING_S: Final = 0.1
+
+#: A burst of events is over when none has come for this part of --coalesce.
+QUIET_PARTS: Final = 4
 
 #: A pass that failed is tried again after this, and a server with connections looked at again.
 RETRY_S: Final = 5.0
@@ -65,7 +69,7 @@ def _main(argv: Sequence[str] | None, environ: Mapping[str, str] | None, *, stay
     try:
         values = flags.flag_set().main(flags.normalised(argv), environ)
         options = flags.options(values, environ)
-        log = Log(values["log-level"])
+        log = Log(values["log-level"], stream_to(values["syslog-socket"]))
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"marathon-lb: {error}\n")
         return 2
@@ -175,7 +179,7 @@ class LoadBalancer:
             try:
                 async with asyncio.timeout(period):
                     await self._wanted.wait()
-                await asyncio.sleep(self._options.coalesce_s)
+                await self._calm()
             except TimeoutError:
                 self.applier.forget_bad()
             self._wanted.clear()
@@ -186,6 +190,17 @@ class LoadBalancer:
             if retry:
                 loop.call_later(RETRY_S, self._wanted.set)
             await asyncio.sleep(max(0.0, begun + MIN_SPACING_S - loop.time()))
+
+    async def _calm(self) -> None:
+        """Wait until no event has come for a moment, or until a burst has lasted long enough."""
+        loop = asyncio.get_running_loop()
+        moment_s = self._options.coalesce_s / QUIET_PARTS
+        end = loop.time() + self._options.coalesce_s
+        while loop.time() < end:
+            self._wanted.clear()
+            await asyncio.sleep(moment_s)
+            if not self._wanted.is_set():
+                return
 
     async def _one_pass(self) -> bool:
         """Whether HAProxy is as Marathon says now."""

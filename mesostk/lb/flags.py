@@ -33,6 +33,13 @@ _SHORT: Final = {
 #: Given again, or with several words, their values are joined by commas.
 _LISTS: Final = frozenset({"--marathon", "--group"})
 
+#: Flags of the original that cannot mean anything here, and what to do instead.
+_REFUSED: Final = {
+    "dcos-auth-credentials": "there is no DC/OS here; use --auth-credentials",
+    "log-format": "lines of the log have one form; leave it out",
+    "lru-cache-capacity": "addresses and health are kept for tasks that Marathon has; leave it out",
+}
+
 _PREFIX: Final = "MARATHON_LB_"
 
 
@@ -59,13 +66,32 @@ def _original() -> list[Flag]:
         _flag("haproxy-config", str, "/etc/haproxy/haproxy.cfg", "The file written."),
         _flag("group", str, None, "Groups served; * for all.", required=True),
         _flag("command", str, None, "Command that reloads HAProxy."),
-        _flag("max-reload-retries", int, 10, "No effect: a failed reload is seen at once."),
-        _flag("reload-interval", int, 10, "No effect, as above."),
+        _flag(
+            "max-reload-retries",
+            int,
+            10,
+            "Reloads again without a new process: 0 waits on, -1 repeats for ever.",
+            minimum=-1,
+        ),
+        _flag(
+            "reload-interval",
+            int,
+            10,
+            "Wait for the new process before that.",
+            unit="s",
+            minimum=1,
+        ),
         _flag("strict-mode", bool, False, "Serve only ports with HAPROXY_{n}_ENABLED."),
         _flag("sse", bool, False, "Follow Marathon's events (always so as marathon-lb)."),
-        _flag("archive-versions", int, 5, "No effect: the last file is in HAProxy's keeping."),
+        _flag(
+            "archive-versions",
+            int,
+            5,
+            "Files of before that are kept in archive/ beside the file.",
+            minimum=0,
+        ),
         _flag("health-check", bool, False, "Leave out tasks that Marathon does not call alive."),
-        _flag("lru-cache-capacity", int, 1000, "No effect: nothing grows with time."),
+        _flag("lru-cache-capacity", int, None, "Not supported: what is kept is what Marathon has."),
         _flag("haproxy-map", bool, False, "Find host names and app ids by map files."),
         _flag("dont-bind-http-https", bool, False, "No frontends on 80 and 443."),
         _flag("group-https-by-vhost", bool, False, "A TLS frontend for each host name."),
@@ -76,8 +102,8 @@ def _original() -> list[Flag]:
         _flag("min-serv-port-ip-per-task", int, 10050, "First port to assign.", minimum=0),
         _flag("max-serv-port-ip-per-task", int, 10100, "Last port to assign.", minimum=0),
         _flag("max-backoff", float, 300.0, "Longest wait before reconnecting.", unit="s"),
-        _flag("syslog-socket", str, "/dev/log", "No effect: the journal has the log."),
-        _flag("log-format", str, None, "No effect."),
+        _flag("syslog-socket", str, None, "Where the log goes, too; /dev/null for nowhere."),
+        _flag("log-format", str, None, "Not supported: lines have one form."),
         _flag("log-level", str, "INFO", "DEBUG, INFO, WARNING or ERROR."),
         _flag("marathon-auth-credential-file", str, None, "File with user:password."),
         _flag("auth-credentials", str, None, "user:password."),
@@ -101,7 +127,9 @@ def _own() -> list[Flag]:
         _flag("state-dir", str, "/var/state/haproxy/", "State of servers over reloads."),
         _flag("stats-bind", str, "0.0.0.0:9090", "Where the statistics are served."),
         _flag("stats-auth", str, None, "user:password of the statistics."),
-        _flag("coalesce", float, 0.05, "Wait after an event for others.", unit="s", minimum=0),
+        _flag(
+            "coalesce", float, 0.05, "Longest wait for the events of a burst.", unit="s", minimum=0
+        ),
     ]
 
 
@@ -144,8 +172,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 def options(values: Values, environ: Mapping[str, str]) -> Options:
     """The settings that `values` and HAPROXY_* in `environ` give; ConfigError if they clash."""
-    if values["dcos-auth-credentials"] is not None:
-        raise ConfigError("--dcos-auth-credentials is not supported; use --auth-credentials")
+    for name, instead in _REFUSED.items():
+        if values[name] is not None:
+            raise ConfigError(f"--{name} is not supported: {instead}")
     config = Path(values["haproxy-config"])
     span = _span(values["min-serv-port-ip-per-task"], values["max-serv-port-ip-per-task"])
     rules = Rules(
@@ -177,6 +206,9 @@ def options(values: Values, environ: Mapping[str, str]) -> Options:
             master_socket=values["master-socket"],
             state_directory=values["state-dir"],
             command=values.command,
+            archive_versions=values["archive-versions"],
+            reload_retries=values["max-reload-retries"],
+            reload_interval_s=float(values["reload-interval"]),
         ),
         mode=values.mode,
         poll_interval_s=values["poll-interval"],

@@ -13,9 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import re
 import shlex
+import shutil
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -61,6 +63,11 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
     master_socket: str | None = None
     state_directory: str = "/var/state/haproxy/"
     command: str | None = None
+    #: How many files of before are kept.
+    archive_versions: int = 5
+    #: Reloads after the first one without a new process; 0: none, but no end of waiting; -1: any.
+    reload_retries: int = 10
+    reload_interval_s: float = 10.0
 
 
 #: Runs blocking work in the disk thread: `Daemon.disk`.
@@ -97,7 +104,9 @@ class Haproxy:
         return None if code == 0 else complaints(output, candidate)
 
     async def swap(self, text: str) -> None:
-        """Put `text` in the file's place at once."""
+        """Put `text` in the file's place at once, with the files of before in `archive`."""
+        if self.paths.archive_versions:
+            await self._disk(_archive, self.paths.config, self.paths.archive_versions)
         await self._disk(_replace, self.paths.config, text)
 
     async def write_maps(self, domains: str, apps: str) -> None:
@@ -217,19 +226,29 @@ class Haproxy:
     async def _reload_by_master(self, path: str, before: str) -> None:
         known = {process.pid for process in runtime.processes(before)}
         failed = runtime.failed_reloads(before)
-        # The master answers by starting itself anew, so the connection may just break.
-        with contextlib.suppress(Unavailable):
-            await runtime.ask(path, "reload", timeout_s=0.5)
-        deadline = asyncio.get_running_loop().time() + RELOAD_TIMEOUT_S
+        retries, interval_s = self.paths.reload_retries, self.paths.reload_interval_s
+        attempts = 0
+        while attempts <= retries or retries < 0:
+            attempts += 1
+            # The master answers by starting itself anew, so the connection may just break.
+            with contextlib.suppress(Unavailable):
+                await runtime.ask(path, "reload", timeout_s=0.5)
+            if await self._new_worker(path, known, failed, interval_s if retries else math.inf):
+                return
+        raise ReloadFailed(f"no new worker after {attempts} reloads, {interval_s:g} s apart")
+
+    async def _new_worker(self, path: str, known: set[int], failed: int, limit_s: float) -> bool:
+        """Whether a worker that is not `known` came in time; ReloadFailed if HAProxy says so."""
+        deadline = asyncio.get_running_loop().time() + limit_s
         while asyncio.get_running_loop().time() < deadline:
             with contextlib.suppress(Unavailable):
                 answer = await runtime.ask(path, "show proc", timeout_s=1.0)
                 if runtime.failed_reloads(answer) > failed:
                     raise ReloadFailed("HAProxy could not load the new file; its log says why")
                 if self._has_new_worker(answer, known):
-                    return
+                    return True
             await asyncio.sleep(POLL_S)
-        raise ReloadFailed(f"no new worker within {RELOAD_TIMEOUT_S:g} s")
+        return False
 
     def _has_new_worker(self, answer: str, known: set[int]) -> bool:
         return any(
@@ -326,6 +345,19 @@ def _write_beside(path: Path, text: str) -> str:
         file.write(text)
     Path(name).chmod(_mode_of(path))
     return name
+
+
+def _archive(path: Path, versions: int) -> None:
+    """Keep a copy of the file as it is: `archive/<name>.1` is the newest of `versions`."""
+    if not path.exists():
+        return
+    folder = path.parent / "archive"
+    folder.mkdir(exist_ok=True)
+    for number in range(versions, 1, -1):
+        older = folder / f"{path.name}.{number - 1}"
+        if older.exists():
+            older.replace(folder / f"{path.name}.{number}")
+    shutil.copy2(path, folder / f"{path.name}.1")
 
 
 def _replace(path: Path, text: str) -> None:

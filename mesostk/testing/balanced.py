@@ -31,7 +31,7 @@ def program() -> str:
     return found
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 10) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 60) -> None:
     """Return once `condition` holds; fail naming `what` if it does not in time."""
     deadline = time.monotonic() + timeout_s
     while not await condition():

@@ -87,7 +87,7 @@ class Site:
             # Requests under way have the rest of drainSeconds to end.
             return name not in names and not await self._is_busy(name)
 
-        await until(gone, "server drained", 2)  # the shortest drainSeconds
+        await until(gone, "server drained")
         victim.die()
         self.backends[app_id].remove(victim)
         self.publish(app_id)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +13,14 @@ import pytest
 
 from mesostk.base.log import Log
 from mesostk.base.metrics import Metrics
-from mesostk.errors import Unavailable
+from mesostk.errors import ConfigError, Unavailable
 from mesostk.lb import changes, flags, haproxy, model, render, runtime
 from mesostk.lb.applying import Applier, CannotApply, Rules
 from mesostk.lb.changes import Add, Drain, Ready, Reload, Remove
-from mesostk.lb.haproxy import Haproxy, Invalid, Paths
+from mesostk.lb.haproxy import Haproxy, Invalid, Paths, ReloadFailed
 from mesostk.lb.head import HeadSettings, head
 from mesostk.lb.render import Config
+from mesostk.lb.syslog import stream_to
 from mesostk.lb.templates import Templates
 from mesostk.testing.lb import address, app, config, task
 
@@ -117,17 +121,18 @@ def test_processes_of_the_master_are_told_apart() -> None:
     ]
 
 
+async def now(work: Any, *args: Any) -> Any:
+    """Work of the disk thread, at once."""
+    return work(*args)
+
+
 class Picky(Haproxy):
     """Refuses files that have any of some words, and says no line and no name."""
 
     def __init__(self, directory: Path, *words: str) -> None:
-        super().__init__(Paths(config=directory / "haproxy.cfg"), self._now)
+        super().__init__(Paths(config=directory / "haproxy.cfg"), now)
         self.words = words
         self.checks = 0
-
-    @staticmethod
-    async def _now(work: Any, *args: Any) -> Any:
-        return work(*args)
 
     async def check(self, text: str) -> Invalid | None:
         self.checks += 1
@@ -182,6 +187,83 @@ async def test_file_that_is_wrong_without_any_app_changes_nothing(tmp_path: Path
     assert (tmp_path / "haproxy.cfg").read_text() == "the last good one\n"
 
 
+# -- files of before, and processes that do not come -------------------------------------------
+
+
+async def test_files_of_before_are_kept_the_newest_first(tmp_path: Path) -> None:
+    path = tmp_path / "haproxy.cfg"
+    one = Haproxy(Paths(config=path, archive_versions=2), now)
+    for text in ("first", "second", "third", "fourth"):
+        await one.swap(text)
+    assert path.read_text() == "fourth"
+    kept = {file.name: file.read_text() for file in (tmp_path / "archive").iterdir()}
+    assert kept == {"haproxy.cfg.1": "third", "haproxy.cfg.2": "second"}
+
+
+async def test_without_archive_nothing_is_kept(tmp_path: Path) -> None:
+    one = Haproxy(Paths(config=tmp_path / "haproxy.cfg", archive_versions=0), now)
+    await one.swap("first")
+    await one.swap("second")
+    assert os.listdir(tmp_path) == ["haproxy.cfg"]  # noqa: PTH208 # pathlib would block here, says ruff
+
+
+async def test_reload_that_brings_no_process_is_tried_again_so_many_times(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readline()).decode().split("\n")[0])
+        writer.write(b"#<PID> <type> <reloads> <uptime> <version>\n10 master 0 0d 2.6\n")
+        writer.write(b"# workers\n30 worker 0 0d 2.6\n")
+        writer.close()
+
+    path = str(tmp_path / "master.sock")
+    async with await asyncio.start_unix_server(answer, path):
+        paths = Paths(
+            config=tmp_path / "haproxy.cfg",
+            stats_socket=str(tmp_path / "none"),
+            master_socket=path,
+            reload_retries=2,
+            reload_interval_s=0.05,
+        )
+        with pytest.raises(ReloadFailed, match="no new worker after 3 reloads"):
+            await Haproxy(paths, now).reload()
+    assert asked.count("reload") == 3
+
+
+def test_log_goes_to_syslog_too_and_survives_its_restart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "log")
+    assert stream_to(None) is None
+    assert stream_to("/dev/null") is None
+    with pytest.raises(ConfigError, match=r"--syslog-socket .*No such file"):
+        stream_to(path)
+
+    def listening() -> socket.socket:
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        made.bind(path)
+        return made
+
+    first = listening()
+    tee = stream_to(path)
+    assert tee is not None
+    log = Log("INFO", tee)
+    log.info("Reloaded", by="test")
+    assert first.recv(1000).startswith(b"<13>marathon-lb: ")
+    first.close()
+    log.info("Nobody listens")
+    Path(path).unlink()
+    second = listening()
+    log.info("Back again")
+    assert second.recv(1000).endswith(b"Back again")
+    second.close()
+    tee.close()
+    written = capsys.readouterr().err.splitlines()
+    assert [line.split(" INFO ")[1] for line in written] == [
+        "Reloaded by=test", "Nobody listens", "Back again",
+    ]  # fmt: skip
+
+
 # -- flags --------------------------------------------------------------------------------------
 
 
@@ -203,6 +285,9 @@ def test_command_line_of_the_tutorial_is_understood() -> None:
         (["--group=x", "--min-serv-port-ip-per-task=0"], "0 for both"),
         (["--group=x", "--auth-credentials=me"], "user:password"),
         (["--group=x", "--dcos-auth-credentials={}"], "not supported"),
+        (["--group=x", "--log-format=%(message)s"], "--log-format is not supported"),
+        (["--group=x", "--lru-cache-capacity=10"], "--lru-cache-capacity is not supported"),
+        (["--group=x", "--max-reload-retries=-2"], "max-reload-retries"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(argv: list[str], why: str) -> None:

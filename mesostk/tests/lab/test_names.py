@@ -1,17 +1,23 @@
-"""The tutorial's topology, and every way in which a host comes to know the cluster's names.
+"""The tutorial's topology: its two chapters about names and load balancing, in Docker containers;
+and every way in which a host comes to know the cluster's names.
 
 A small lab of its own: names and load balancing have hosts of their own, which the shared lab does
 not. Mesos-DNS answers on port 8053 behind a BIND, as in the tutorial; the agent asks that BIND by
 resolv.conf, the balancer's host asks Mesos-DNS itself by systemd-resolved.
 """
 
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 from mesostk.ops import lab
 from mesostk.ops.lab import Host, Lab, LabSpec
+from mesostk.ops.paths import data_root
 from mesostk.ops.progress import Silent
 from mesostk.testing.labs import Cluster, mesostk
 from mesostk.testing.requirements import require_docker, require_root
@@ -104,7 +110,7 @@ def test_deployed_cluster_is_reached_without_an_address(deployed: Cluster) -> No
     assert MASTER.address in looked_up.stdout
     balanced = mesostk("lb", "status")
     assert balanced.returncode == 0, balanced.stderr
-    assert f"http://{BALANCER.address}:9090" in balanced.stdout
+    assert f"http://{BALANCER.address}:9090" in balanced.stderr
 
 
 def test_resolv_conf_names_the_servers_and_then_others(deployed: Cluster) -> None:
@@ -142,6 +148,109 @@ def test_name_of_a_task_is_known_to_every_host_while_it_runs(
     assert AGENT.address in deployed.run(AGENT, "getent ahostsv4 named.marathon.mesos")
     assert AGENT.address in deployed.run(BALANCER, "resolvectl query named.marathon.mesos")
     assert mesostk("destroy", "named", "--yes").returncode == 0
+
+
+# -- the tutorial's apps, in containers of the lab's registry -------------------------------------
+
+
+def send(name: str) -> None:
+    """As the tutorial does: the file, whole, to Marathon."""
+    body = (data_root() / "examples" / f"{name}.json").read_bytes()
+    answer = requests.post(
+        f"http://{MASTER.address}:8080/v2/apps",
+        data=body,
+        headers={"Content-Type": "application/json"},
+        timeout=20,
+    )
+    assert answer.status_code == 201, answer.text
+
+
+def reached(url: str, **options: Any) -> str:
+    """The page behind a balancer, once there is one."""
+    deadline = time.monotonic() + 120
+    last = ""
+    while time.monotonic() < deadline:
+        try:
+            answer = requests.get(url, timeout=10, **options)
+        except requests.ConnectionError as error:
+            last = str(error)
+        else:
+            if answer.status_code == 200:
+                return answer.text
+            last = f"{answer.status_code} {answer.text}"
+        time.sleep(0.2)
+    pytest.fail(f"{url} leads nowhere: {last}")
+
+
+def configured(cluster: Cluster) -> str:
+    """The file without indentation, as the tutorial prints it."""
+    text = cluster.run(BALANCER, "cat /etc/haproxy/haproxy.cfg")
+    return "\n".join(line.strip() for line in text.splitlines())
+
+
+def test_nginx_internal_is_reached_on_its_service_port(deployed: Cluster) -> None:
+    send("nginx-internal")
+    assert "Welcome to nginx!" in reached(f"http://{BALANCER.address}:10001/")
+    text = configured(deployed)
+    frontend = """frontend nginx-internal_10001
+bind *:10001
+mode http
+use_backend nginx-internal_10001
+"""
+    assert frontend in text
+    address = re.escape(AGENT.address)
+    name = address.replace(r"\.", "_")
+    server = rf"server {name}_(\d+) {address}:(\d+) .*check inter 2s fall 11"
+    found = re.search(server, text.partition("backend nginx-internal_10001\n")[2])
+    assert found is not None, text
+    # The names of DNS lead to the same port.
+    services = deployed.run(AGENT, "dig +short _nginx-internal._tcp.marathon.mesos SRV")
+    assert found[2] in [line.split()[2] for line in services.splitlines()]
+    assert AGENT.address in deployed.run(AGENT, "getent ahostsv4 nginx-internal.marathon.mesos")
+
+
+def test_nginx_external_is_reached_by_its_host_name_on_every_port(deployed: Cluster) -> None:
+    send("nginx-external")
+    host = {"Host": "nginx.external.com"}
+    assert "Welcome to nginx!" in reached(f"http://{BALANCER.address}/", headers=host)
+    app_id = {"X-Marathon-App-Id": "/nginx-external"}
+    assert "Welcome to nginx!" in reached(f"http://{BALANCER.address}:9091/", headers=app_id)
+    assert "Welcome to nginx!" in reached(f"http://{BALANCER.address}:10000/")
+    by_tls = f"curl -sk --resolve nginx.external.com:443:{BALANCER.address} "
+    page = deployed.run(AGENT, by_tls + "https://nginx.external.com/")
+    assert "Welcome to nginx!" in page
+    text = configured(deployed)
+    for line in (
+        "acl host_nginx_external_com_nginx-external hdr(host) -i nginx.external.com",
+        "use_backend nginx-external_10000 if host_nginx_external_com_nginx-external",
+        "acl app__nginx-external hdr(x-marathon-app-id) -i /nginx-external",
+        "use_backend nginx-external_10000 if app__nginx-external",
+        "use_backend nginx-external_10000 if { ssl_fc_sni nginx.external.com }",
+    ):
+        assert line in text
+    status = mesostk("lb", "status")
+    assert "nginx.external.com" in status.stdout
+    assert "1/1" in status.stdout
+
+
+def test_script_of_the_tutorial_has_the_group_that_it_is_asked_for(deployed: Cluster) -> None:
+    script = "/opt/mesostk/current/bin/marathon_lb.py --dry --ssl-certs /etc/marathon-lb/cert.pem"
+    marathon = f"--marathon http://{MASTER.address}:8080"
+    internal = deployed.run(BALANCER, f"cd /tmp && {script} {marathon} --group internal")
+    assert "backend nginx-internal_10001" in internal
+    assert "nginx-external" not in internal
+
+
+def test_scaled_app_has_as_many_addresses_and_servers(deployed: Cluster) -> None:
+    done = mesostk("scale", "nginx-internal", "2", timeout_s=180)
+    assert done.returncode == 0, done.stderr
+    services = deployed.run(AGENT, "dig +short _nginx-internal._tcp.marathon.mesos SRV")
+    assert len({line.split()[2] for line in services.splitlines()}) == 2
+    backend = configured(deployed).partition("backend nginx-internal_10001\n")[2]
+    servers = [line for line in backend.partition("\n\n")[0].splitlines() if "server " in line]
+    assert len(servers) == 2
+    for name in ("nginx-internal", "nginx-external"):
+        assert mesostk("destroy", name, "--yes").returncode == 0
 
 
 def test_second_deployment_changes_nothing(deployed: Cluster) -> None:
