@@ -18,6 +18,7 @@ import mesostk
 WORDS: dict[str, tuple[str, str, str]] = {
     "lab": ("lab", "commands", "A whole cluster on this machine."),
     "cluster": ("cluster_words", "commands", "Provision and check a cluster of hosts."),
+    "backup": ("backup", "commands", "What the cluster knows, as one file, and back."),
     "runs": ("runs", "commands", "What was changed, by whom, when; go on with it."),
     "context": ("contexts", "commands", "Clusters that this command knows."),
     "status": ("status", "status", "Show masters, agents and apps."),

@@ -8,6 +8,8 @@
       vagrant_lab.py                                 hosts are the machines of the Vagrantfile
     inventory.py     hosts → Ansible inventory
     ansible.py       inventory + playbook → events → progress
+    dump.py          a store in ZooKeeper as lines of JSON, and back: runs on a host
+    backup.py        dumps, configurations and inventory as one file with sums
     ledger.py        who changed what when, and how long it took
     restarts.py      what a run would change, and the restarts that follow
     impact.py        what is lost with a host
