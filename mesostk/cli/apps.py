@@ -243,7 +243,7 @@ def deploy(
     output: FormatOption = Format.TABLE,
     as_json: JsonOption = False,
 ) -> None:
-    """Create or update apps, and wait until they run."""
+    """Create or update apps and pods, and wait until they run."""
     with errors():
         apps = [app for source in files for app in read_apps(source)]
         marathon = Marathon(contexts.current(context))
@@ -350,13 +350,12 @@ def scale(
         form = chosen(output, as_json)
         marathon = Marathon(contexts.current(context))
         app_id = str(marathon.app(app)["id"])
-        body = {"id": app_id, "instances": instances}
         with recorded("scale", context=context):
             done = change(
                 marathon,
                 f"Scaling {app_id} to {instances}",
                 [app_id],
-                [lambda: marathon.put_app(body, force=force)],
+                [lambda: marathon.scale(app_id, instances, force=force)],
                 wanted=wait_for_it,
                 timeout_s=timeout,
                 output=form,

@@ -132,8 +132,16 @@ class Marathon(Members):
         return list(self.call("GET", "/v2/apps", query={"embed": "apps.deployments"})["apps"])
 
     def app(self, app_id: str) -> dict[str, Any]:
-        """One app with its tasks. Raises Rejected 404 where there is none."""
-        return dict(self.call("GET", f"/v2/apps/{app_id.strip('/')}")["app"])
+        """One app with its tasks; a pod in the same shape. Raises Rejected 404 for neither."""
+        try:
+            return dict(self.call("GET", f"/v2/apps/{app_id.strip('/')}")["app"])
+        except Rejected as error:
+            if error.status != 404:
+                raise
+            answer = self.request("GET", f"/v2/pods/{app_id.strip('/')}::status")
+            if answer.status_code != 200:
+                raise error from None
+            return pod_as_app(answer.json())
 
     def tasks(self, app_id: str | None = None) -> list[dict[str, Any]]:
         """Tasks of one app, or of all."""
@@ -141,9 +149,32 @@ class Marathon(Members):
         return list(self.call("GET", path)["tasks"])
 
     def put_app(self, app: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
-        """Create or update; the answer holds `deploymentId`."""
+        """Create or update an app, or a pod; the answer holds `deploymentId`."""
+        if "containers" in app:
+            return self._put_pod(app, force=force)
         path = f"/v2/apps/{str(app['id']).strip('/')}"
         return dict(self.call("PUT", path, body=app, query={"force": str(force).lower()}))
+
+    def _put_pod(self, pod: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
+        path = f"/v2/pods/{str(pod['id']).strip('/')}"
+        there = self.request("GET", path).status_code == 200
+        where = ("PUT", path) if there else ("POST", "/v2/pods")
+        return self._deployed(*where, body=pod, query={"force": str(force).lower()})
+
+    def _deployed(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """The deployment that an answer names in its head, as those of pods do."""
+        answer = self.request(method, path, **options)
+        if answer.status_code >= 400:
+            raise Rejected(answer.status_code, message_of(answer))
+        return {"deploymentId": answer.headers["Marathon-Deployment-Id"]}
+
+    def scale(self, app_id: str, instances: int, *, force: bool) -> dict[str, Any]:
+        """Change the number of instances of an app or a pod."""
+        answer = self.request("GET", f"/v2/pods/{app_id.strip('/')}")
+        if answer.status_code == 200:
+            scaling = {"kind": "fixed", "instances": instances}
+            return self._put_pod({**answer.json(), "scaling": scaling}, force=force)
+        return self.put_app({"id": app_id, "instances": instances}, force=force)
 
     def plan_app(self, app: Mapping[str, Any]) -> dict[str, Any]:
         """What `put_app` would do, instance by instance; nothing is changed."""
@@ -155,7 +186,9 @@ class Marathon(Members):
         return dict(self.call("GET", f"/v2/apps/{app_id.strip('/')}/why"))
 
     def delete_app(self, app_id: str) -> dict[str, Any]:
-        """Destroy; the answer holds `deploymentId`."""
+        """Destroy an app or a pod; the answer holds `deploymentId`."""
+        if self.request("GET", f"/v2/pods/{app_id.strip('/')}").status_code == 200:
+            return self._deployed("DELETE", f"/v2/pods/{app_id.strip('/')}")
         return dict(self.call("DELETE", f"/v2/apps/{app_id.strip('/')}"))
 
     def deployments(self) -> list[dict[str, Any]]:
@@ -173,6 +206,23 @@ class Marathon(Members):
             with answer:
                 raise Rejected(answer.status_code, message_of(answer))
         return EventStream(answer)
+
+
+def pod_as_app(status: Mapping[str, Any]) -> dict[str, Any]:
+    """A pod's status in the shape of an app: what lists and waiting commands look at."""
+    spec = status["spec"]
+    states = [each["status"] for each in status["instances"]]
+    parts = [each.get("resources", {}) for each in spec["containers"]]
+    return {
+        "id": status["id"],
+        "instances": spec["scaling"]["instances"],
+        "cpus": sum(part.get("cpus", 0.0) for part in parts),
+        "mem": sum(part.get("mem", 0.0) for part in parts),
+        "tasksRunning": states.count("STABLE") + states.count("DEGRADED"),
+        "tasksUnhealthy": states.count("DEGRADED"),
+        "version": spec["version"],
+        "pod": dict(status),
+    }
 
 
 class EventStream:

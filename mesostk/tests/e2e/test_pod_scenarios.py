@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 import requests
+from typer.testing import CliRunner
 
+from mesostk.cli.app import app
 from mesostk.testing.processes import Cluster, until
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 SERVER = "exec python3 -S -E -m http.server $ENDPOINT_HTTP --directory shared"
 
@@ -124,3 +128,26 @@ def test_a_container_that_fails_takes_the_pod_with_it_and_both_come_back(
         assert states == {"server": "TASK_KILLED", "writer": "TASK_FAILED"}
     cluster.call("DELETE", "/v2/pods/pair", params={"force": "true"})
     cluster.wait_deployed()
+
+
+def test_the_command_deploys_scales_and_destroys_the_example(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MESOSTK_CONFIG", str(tmp_path / "contexts.json"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    runner = CliRunner()
+
+    def say(*words: str) -> str:
+        done = runner.invoke(app, list(words))
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    masters, marathons = cluster.masters[0].url, cluster.marathons[0].url
+    say("context", "add", "here", "--master", masters, "--marathon", marathons)
+    shown = say("deploy", str(EXAMPLES / "pod.json"))
+    assert "/pair" in shown
+    assert "1/1" in shown
+    say("scale", "/pair", "2")
+    assert len(stable(cluster, 2)["instances"]) == 2
+    say("destroy", "/pair", "--yes")
+    assert cluster.call("GET", "/v2/pods").json() == []
