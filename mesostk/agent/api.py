@@ -6,6 +6,7 @@ resource providers and images answer 501, for there are none of these.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -24,6 +25,7 @@ from mesostk.wire import agent_operator as wire
 from mesostk.wire import json, operator
 from mesostk.wire.mesos import (
     TERMINAL_STATES,
+    ContainerStatus,
     ExecutorID,
     FileInfo,
     Flag,
@@ -109,6 +111,22 @@ class OperatorApi:
         metrics = tuple(Metric(name=name, value=value) for name, value in table.items())
         return wire.Response(type="GET_METRICS", get_metrics=operator.Metrics(metrics=metrics))
 
+    async def logging_level(self, _call: wire.Call) -> wire.Response:
+        level = operator.LoggingLevel(level=int(self._daemon.log.level == "DEBUG"))
+        return wire.Response(type="GET_LOGGING_LEVEL", get_logging_level=level)
+
+    async def set_logging_level(self, call: wire.Call) -> wire.Response:
+        """Log in detail for a while, or no more; the flag's level returns by itself."""
+        asked = call.set_logging_level
+        assert asked is not None
+        if asked.level < 0 or asked.duration.nanoseconds < 0:
+            raise Rejected(400, "'level' and 'duration' must be non-negative")
+        log, usual = self._daemon.log, self._values.logging_level
+        log.set_level("DEBUG" if asked.level else usual)
+        loop = asyncio.get_running_loop()
+        loop.call_later(asked.duration.nanoseconds / 1e9, log.set_level, usual)
+        return wire.Response()
+
     async def agent(self, _call: wire.Call) -> wire.Response:
         about = wire.Agent(agent_info=self._state.agent_info(), drain_config=self._state.drain)
         return wire.Response(type="GET_AGENT", get_agent=about)
@@ -170,20 +188,32 @@ class OperatorApi:
     async def frameworks(self, _call: wire.Call) -> wire.Response:
         return wire.Response(type="GET_FRAMEWORKS", get_frameworks=frameworks_of(self._state))
 
-    async def containers(self, _call: wire.Call) -> wire.Response:
+    async def containers(self, call: wire.Call) -> wire.Response:
+        asked = call.get_containers if call.get_containers is not None else wire.GetContainers()
         found = []
-        for run in [
-            r for r in self._state.live_runs() if r.phase == "RUNNING" and not r.is_default
-        ]:
-            statistics = msgspec.to_builtins(await self._measure(run))
+        for run in self._state.live_runs():
+            if run.phase != "RUNNING" or (run.parent_id is not None and not asked.show_nested):
+                continue
+            container = wire.Container(
+                framework_id=FrameworkID(run.framework_id),
+                executor_id=ExecutorID(run.executor_id),
+                executor_name=run.executor.name,
+                container_id=updates.container_id_of(run.container_id),
+                container_status=views.container_view(run)["status"],
+            )
+            if not run.is_default:
+                measured = msgspec.to_builtins(await self._measure(run))
+                statistics = msgspec.convert(measured, ResourceStatistics)
+                container = msgspec.structs.replace(container, resource_statistics=statistics)
+            found.append(container)
+        for name in self._containers.names(
+            nested=asked.show_nested is True, standalone=asked.show_standalone is True
+        ):
+            container_id = updates.container_id_of(name)
             found.append(
                 wire.Container(
-                    framework_id=FrameworkID(run.framework_id),
-                    executor_id=ExecutorID(run.executor_id),
-                    executor_name=run.executor.name,
-                    container_id=updates.container_id_of(run.container_id),
-                    container_status=views.container_view(run)["status"],
-                    resource_statistics=msgspec.convert(statistics, ResourceStatistics),
+                    container_id=container_id,
+                    container_status=ContainerStatus(container_id=container_id),
                 )
             )
         containers = wire.Containers(containers=tuple(found))
@@ -264,13 +294,18 @@ def _all(state: State) -> list[Framework]:
 
 
 #: Calls that are answered during recovery, too.
-_ANY_TIME = frozenset({"GET_HEALTH", "GET_FLAGS", "GET_VERSION", "GET_METRICS"})
+_ANY_TIME = frozenset(
+    {"GET_HEALTH", "GET_FLAGS", "GET_VERSION", "GET_METRICS", "GET_LOGGING_LEVEL",
+     "SET_LOGGING_LEVEL"}
+)  # fmt: skip
 
 _READS: dict[str, Callable[[OperatorApi, wire.Call], Awaitable[wire.Response]]] = {
     "GET_HEALTH": OperatorApi.health,
     "GET_FLAGS": OperatorApi.flags,
     "GET_VERSION": OperatorApi.version,
     "GET_METRICS": OperatorApi.figures,
+    "GET_LOGGING_LEVEL": OperatorApi.logging_level,
+    "SET_LOGGING_LEVEL": OperatorApi.set_logging_level,
     "LIST_FILES": OperatorApi.list_files,
     "READ_FILE": OperatorApi.read_file,
     "GET_STATE": OperatorApi.state,

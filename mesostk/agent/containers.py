@@ -137,10 +137,9 @@ class Containers:
             return None
         parent_id = container_id.rpartition(".")[0]
         owner = self.owner_of(parent_id) if parent_id else None
-        if parent_id and owner is None:
+        house = self._found.get(parent_id)
+        if parent_id and owner is None and (house is None or house.ended.done()):
             raise Rejected(404, f"Container '{parent_id}' cannot be found (or is already killed)")
-        if is_session and owner is None:
-            raise Rejected(400, "A session needs a parent container")
         if command is None or command.value is None:
             raise Rejected(400, "Expecting 'command.value' to be present")
         if info is not None and info.type == "DOCKER":
@@ -148,7 +147,7 @@ class Containers:
         loop = asyncio.get_running_loop()
         container = Container(
             container_id=container_id,
-            sandbox=self._sandbox_of(container_id, owner, is_session=is_session),
+            sandbox=self._sandbox_of(container_id, owner, house, is_session=is_session),
             is_session=is_session,
             ended=loop.create_future(),
         )
@@ -167,14 +166,18 @@ class Containers:
             raise Rejected(400, f"Failed to launch container: {error}") from error
         return container
 
-    def _sandbox_of(self, container_id: str, owner: Run | None, *, is_session: bool) -> Path:
-        if owner is None:
-            return self._work_dir / "containers" / container_id
-        own = self._work_dir / executors.sandbox_of(self._state, owner)
-        if is_session:
-            return own
-        below = container_id.removeprefix(owner.container_id).strip(".").split(".")
-        return own.joinpath(*(part for name in below for part in ("containers", name)))
+    def _sandbox_of(
+        self, container_id: str, owner: Run | None, house: Container | None, *, is_session: bool
+    ) -> Path:
+        """A session's is that of its parent, `house` if a call started it, else `owner`."""
+        if house is not None:
+            parent = house.sandbox
+        elif owner is not None:
+            parent = self._work_dir / executors.sandbox_of(self._state, owner)
+        else:
+            parent = self._work_dir
+        own = container_id.rpartition(".")[2]
+        return parent if is_session else parent / "containers" / own
 
     async def _start(
         self,
@@ -341,6 +344,7 @@ class Containers:
     def _exited(self, container: Container, record: ExitRecord) -> None:
         container.ended.set_result(record.wait_status)
         self._runs.launcher.forget(container.container_id)
+        self._end_below(container.container_id)
         self._daemon.start(f"end {container.container_id}", self._clean_up(container))
         self._forget_oldest()
 
@@ -391,8 +395,11 @@ class Containers:
         for waiting in self._waiting.pop(event.container_id, []):
             if not waiting.done():
                 waiting.set_result(event.status)
+        self._end_below(event.container_id)
+
+    def _end_below(self, container_id: str) -> None:
         for name, container in list(self._found.items()):
-            if not name.startswith(f"{event.container_id}."):
+            if not name.startswith(f"{container_id}."):
                 continue
             if container.ended.done():
                 del self._found[name]

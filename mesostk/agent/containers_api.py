@@ -44,6 +44,11 @@ class ContainerCalls:
         """Answer a call of `CALLS`."""
         return await CALLS[str(call.type)](self, call, request)
 
+    def names(self, *, nested: bool, standalone: bool) -> list[str]:
+        """Ids of the live containers that calls started."""
+        ids = [container.container_id for container in self._containers.live()]
+        return [name for name in ids if (nested if "." in name else standalone)]
+
     # -- launch ----------------------------------------------------------------------------------
 
     async def launch_nested(self, call: wire.Call, _request: web.Request) -> web.StreamResponse:

@@ -43,6 +43,7 @@ from mesostk.wire.mesos import (
     FrameworkID,
     KillPolicy,
     StatusReason,
+    TaskGroupInfo,
     TaskInfo,
     TaskState,
     TaskStatus,
@@ -209,12 +210,24 @@ def deliver(run: Run) -> list[Effect]:
     """Tell a subscribed executor of the tasks that it does not know and that are on disk."""
     if run.stream is None or run.terminating or not run.subscribed:
         return []
+    waiting = [
+        entry
+        for entry in run.tasks.values()
+        if entry.saved and not entry.sent and entry.state not in TERMINAL_STATES
+    ]
     effects: list[Effect] = []
-    for entry in run.tasks.values():
-        if entry.saved and not entry.sent and entry.state not in TERMINAL_STATES:
-            entry.sent = True
-            launch = wire.Launch(task=entry.info)
-            effects.append(_tell(run, wire.Event(type="LAUNCH", launch=launch)))
+    for entry in waiting:
+        if entry.sent:
+            continue  # with its group
+        together = [e for e in waiting if e is entry or e.group == entry.group is not None]
+        for one in together:
+            one.sent = True
+        if entry.group is None:
+            event = wire.Event(type="LAUNCH", launch=wire.Launch(task=entry.info))
+        else:
+            group = TaskGroupInfo(tasks=tuple(one.info for one in together))
+            event = wire.Event(type="LAUNCH_GROUP", launch_group=wire.LaunchGroup(task_group=group))
+        effects.append(_tell(run, event))
     return effects
 
 
@@ -350,9 +363,13 @@ def kill(
     if not entry.sent:
         reason: StatusReason = "REASON_TASK_KILLED_DURING_LAUNCH"
         text = "Task was killed before it was delivered to its executor"
-        effects = endings.end_entry(
-            state, now, run, entry, "TASK_KILLED", reason, text, "SOURCE_AGENT"
-        )
+        effects: list[Effect] = []
+        for one in [
+            e for e in run.tasks.values() if e is entry or e.group == entry.group is not None
+        ]:
+            effects += endings.end_entry(
+                state, now, run, one, "TASK_KILLED", reason, text, "SOURCE_AGENT"
+            )
         idle = all(other.state in TERMINAL_STATES for other in run.tasks.values())
         if idle and not run.completed and run.phase in {"FETCHING", "LAUNCHING", "RUNNING"}:
             effects += shut_down(state, now, run)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from mesostk.agent import endings, executors, kills, layout, operations, tasks
+from mesostk.agent import custom, endings, executors, kills, layout, operations, tasks
 from mesostk.agent.fitting import why_not_fit
 from mesostk.agent.state import Framework, Run, State, TaskEntry
 from mesostk.agent.state import Wait as WaitBase
@@ -48,6 +48,8 @@ def run_group(state: State, now: float, message: RunGroup) -> list[Effect]:
     framework = state.frameworks.get(owner)
     if framework is None:
         framework = state.frameworks[owner] = Framework(info=info)
+    if message.executor.type == "CUSTOM":
+        return _give_to_custom(state, now, framework, message)
     executor = replace(message.executor, type="DEFAULT", framework_id=info.id)
     parent = framework.executor_run(executor.executor_id.value)
     is_new = parent is None
@@ -79,6 +81,46 @@ def run_group(state: State, now: float, message: RunGroup) -> list[Effect]:
         ops = [*tasks.executor_records(state, framework, parent), *ops]
     saved = GroupSaved(parent.container_id, tuple(run.container_id for run in nested))
     return [*effects, state.save(saved, *ops)]
+
+
+def _give_to_custom(
+    state: State, now: float, framework: Framework, message: RunGroup
+) -> list[Effect]:
+    """A task group for an executor of the framework's own, which is told of it as a whole."""
+    infos = [replace(task, executor=message.executor) for task in message.task_group.tasks]
+    run = framework.executor_run(message.executor.executor_id.value)
+    is_new = run is None
+    if run is None:
+        run = custom.new_run(state, framework, infos[0])
+    refusal = _refusal(state, framework, infos, run, message.launch_executor, is_new=is_new)
+    entries = {task.task_id.value: TaskEntry(info=task) for task in infos}
+    effects: list[Effect] = [note("Accepting", group=len(infos), executor=run.executor_id)]
+    if refusal is not None:
+        refused = Run(
+            framework_id=run.framework_id,
+            executor=run.executor,
+            container_id=run.container_id if is_new else state.new_id(),
+            phase="OVER",
+            on_disk=False,
+            tasks=entries,
+        )
+        framework.runs[refused.container_id] = refused
+        if is_new:
+            effects += endings.tell_exited(state, run, -1)
+        for entry in entries.values():
+            effects += tasks.refuse(state, now, refused, entry, refusal)
+        return effects
+    name = state.new_id()
+    for entry in entries.values():
+        entry.group = name
+    run.tasks.update(entries)
+    records = [tasks.task_record(state, run, task) for task in infos]
+    if not is_new:
+        saved = tasks.TaskSaved(run.container_id, tuple(entries))
+        return [*effects, state.save(saved, *records)]
+    framework.runs[run.container_id] = state.runs[run.container_id] = run
+    first = tasks.executor_records(state, framework, run)
+    return [*effects, state.save(tasks.RunSaved(run.container_id), *first, *records)]
 
 
 def _nested_run(state: State, parent: Run, task: TaskInfo) -> Run:

@@ -82,6 +82,8 @@ class Endpoints:
             ("*", "/health", self.health),
             ("GET", "/containers", self.containers),
             ("*", "/api/v1", self._operator.handle),
+            # Handlers answer whatever is below their path (spec §0.1); clients rely on this one.
+            ("*", "/api/v1/operator", self._operator.handle),
             ("*", "/api/v1/executor", self._executors.handle),
             ("GET", "/monitor/statistics", self.statistics),
             ("GET", "/monitor/statistics.json", self.statistics),

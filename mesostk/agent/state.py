@@ -84,7 +84,8 @@ class TaskEntry(msgspec.Struct, kw_only=True):
     """One task, from RUN_TASK until its terminal update is acknowledged.
 
     `gone`: it ends because the agent is to be marked gone. Of a custom executor's task: `saved`
-    once its record is on disk, `sent` once the executor was told of it, `uuids` of its updates.
+    once its record is on disk, `sent` once the executor was told of it, `uuids` of its updates,
+    `group` of those that it is told of together.
     """
 
     info: TaskInfo
@@ -96,6 +97,7 @@ class TaskEntry(msgspec.Struct, kw_only=True):
     saved: bool = False
     sent: bool = False
     uuids: set[bytes] = msgspec.field(default_factory=set)
+    group: str | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True):

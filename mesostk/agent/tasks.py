@@ -47,10 +47,10 @@ class RunSaved(WaitBase, frozen=True):
 
 
 class TaskSaved(WaitBase, frozen=True):
-    """The record of a further task of an executor is on disk."""
+    """The records of further tasks of an executor are on disk."""
 
     container_id: str
-    task_id: str
+    task_ids: tuple[str, ...]
 
 
 def run_task(state: State, now: float, message: RunTask) -> list[Effect]:
@@ -123,7 +123,7 @@ def _run_with_executor(
         return [*effects, _save_run(state, framework, run, task)]
     return [
         *effects,
-        state.save(TaskSaved(run.container_id, task_id), _task_record(state, run, task)),
+        state.save(TaskSaved(run.container_id, (task_id,)), task_record(state, run, task)),
     ]
 
 
@@ -176,31 +176,36 @@ def executor_records(state: State, framework: Framework, run: Run) -> list[Put]:
     return ops
 
 
-def _task_record(state: State, run: Run, task: TaskInfo) -> Put:
+def task_record(state: State, run: Run, task: TaskInfo) -> Put:
+    """What is written of a task."""
     ids = (state.own_id.value, run.framework_id, run.executor_id, run.container_id)
     return Put(f"{layout.task_dir(*ids, task.task_id.value)}/task.info", layout.frame(task))
 
 
 def _save_run(state: State, framework: Framework, run: Run, task: TaskInfo) -> Effect:
     ops = executor_records(state, framework, run)
-    return state.save(RunSaved(run.container_id), *ops, _task_record(state, run, task))
+    return state.save(RunSaved(run.container_id), *ops, task_record(state, run, task))
 
 
 def task_saved(state: State, now: float, what: TaskSaved, error: str | None) -> list[Effect]:
-    """A further task of a running executor is on disk: the executor may have it."""
+    """Further tasks of a running executor are on disk: the executor may have them."""
     run = state.runs.get(what.container_id)
-    entry = run.tasks.get(what.task_id) if run is not None else None
-    if run is None or entry is None:
+    if run is None:
         return []
-    if error is not None and entry.state not in TERMINAL_STATES:
-        framework = state.frameworks[run.framework_id]
-        text = f"Task cannot be recorded in work_dir {state.settings.work_dir}: {error}"
-        return endings.end_entry(
-            state, now, run, entry, framework.dropped, "REASON_CONTAINER_LAUNCH_FAILED", text,
-            "SOURCE_AGENT",
-        )  # fmt: skip
-    entry.saved = True
-    return custom.deliver(run)
+    effects: list[Effect] = []
+    for task_id in what.task_ids:
+        entry = run.tasks.get(task_id)
+        if entry is None:
+            continue
+        entry.saved = True
+        if error is not None and entry.state not in TERMINAL_STATES:
+            framework = state.frameworks[run.framework_id]
+            text = f"Task cannot be recorded in work_dir {state.settings.work_dir}: {error}"
+            effects += endings.end_entry(
+                state, now, run, entry, framework.dropped, "REASON_CONTAINER_LAUNCH_FAILED", text,
+                "SOURCE_AGENT",
+            )  # fmt: skip
+    return effects + custom.deliver(run)
 
 
 def run_saved(state: State, now: float, what: RunSaved, error: str | None) -> list[Effect]:

@@ -429,3 +429,25 @@ def test_a_group_on_a_full_disk_is_refused() -> None:
     for refused in updates(effects):
         effects = bench.acknowledge(refused)
     assert bench.core.state.frameworks == {}
+
+
+def test_a_group_for_a_custom_executor_is_delivered_as_one() -> None:
+    bench = Bench()
+    bench.register()
+    message = replace(group("a", "b"), executor=INFO)
+    cid = one(bench.down(message), Launch).spec.container_id
+    bench.feed(Launched(cid, 1))
+    effects = bench.feed(subscribe())
+    assert told(effects) == ["SUBSCRIBED", "LAUNCH_GROUP"]
+    event = of_type(effects, SendToExecutor)[1].event
+    assert event.launch_group is not None
+    assert len(event.launch_group.task_group.tasks) == 2
+    assert told(bench.down(replace(group("c", new=False), executor=INFO))) == ["LAUNCH_GROUP"]
+
+
+def test_a_group_that_a_custom_executor_has_not_got_is_killed_whole() -> None:
+    bench = Bench()
+    bench.register()
+    bench.down(replace(group("a", "b"), executor=INFO))
+    effects = bench.down(Kill(framework_id=F, task_id=TaskID("a")))
+    assert states(effects) == ["TASK_KILLED", "TASK_KILLED"]

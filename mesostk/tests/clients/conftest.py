@@ -24,6 +24,7 @@ PACKAGES = {
     "mesoshttp": ("mesoshttp==0.4.2", "PyJWT==2.10.1"),
     "avmesos-cli": ("avmesos-cli==1.0.0", "toml==0.10.2", "docopt==0.6.2", "tenacity==9.0.0",
                     "ujson==5.10.0"),
+    "pymesos": ("pymesos==0.3.15", "six==1.17.0", "addict==2.4.0"),
 }  # fmt: skip
 
 #: Runs a program of a client: (client, arguments, more environment) → what it printed.
@@ -31,13 +32,23 @@ Run = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def stranger_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Where a client is installed, which happens when it is asked for first."""
     directory = tmp_path_factory.mktemp("strangers")
 
-    def run(client: str, *arguments: str, timeout_s: float = 60.0, **environ: str) -> str:
+    def home_of(client: str) -> Path:
         home = directory / client
         if not home.exists():
             _install(home, PACKAGES[client])
+        return home
+
+    return home_of
+
+
+@pytest.fixture(scope="session")
+def stranger(stranger_home: Callable[[str], Path]) -> Run:
+    def run(client: str, *arguments: str, timeout_s: float = 60.0, **environ: str) -> str:
+        home = stranger_home(client)
         done = subprocess.run(
             [sys.executable, "-P", "-W", "ignore", *(word.format(home=home) for word in arguments)],
             env={**os.environ, "PYTHONPATH": str(home), **environ},

@@ -1,0 +1,1 @@
+"""What pymesos needs of the C extension of that name, which no longer builds."""
