@@ -30,6 +30,7 @@ WORDS: dict[str, tuple[str, str, str]] = {
     "why": ("apps", "why", "Say why an app does not run as it should, and since when."),
     "events": ("apps", "events", "Print Marathon's events as they come."),
     "destroy": ("apps", "destroy", "Kill all tasks of an app and forget it."),
+    "doctor": ("doctor", "doctor", "Find what is wrong in the cluster, and what mends it."),
     "impact": ("impact", "impact", "Say what would be lost with a host."),
     "agents": ("nodes", "agents", "List the agents."),
     "drain": ("hosts", "drain", "Empty agents for maintenance."),

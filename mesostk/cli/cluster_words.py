@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mesostk.cli import planning
+from mesostk.cli import doctor, planning
 from mesostk.cli.cluster import commands
 
 commands.command("plan")(planning.plan)
+commands.command("doctor")(doctor.doctor)
 
 __all__ = ["commands"]

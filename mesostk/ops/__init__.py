@@ -13,6 +13,7 @@
     ledger.py        who changed what when, and how long it took
     restarts.py      what a run would change, and the restarts that follow
     impact.py        what is lost with a host
+    diagnosis.py     what is wrong in a running cluster, and what mends it
     progress.py      the one way in which all of them say how far they are
     paths.py         where playbooks/, roles/ and lab/ are: the checkout, or the installed wheel
 

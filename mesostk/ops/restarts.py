@@ -55,6 +55,9 @@ class ServiceState(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
     leader: bool = False
     watch: tuple[str, ...] = ()
+    #: How often systemd restarted it by itself, and for how many seconds it has run since.
+    restarts: int = 0
+    up_s: float = 0.0
 
 
 class AgentShare(msgspec.Struct, frozen=True):

@@ -101,6 +101,9 @@ RECORDS = "/etc/mesostk/services"
 PYTHONS = ("python3.13", "python3.12", "python3.11", "python3")
 OLDEST_PYTHON = (3, 11)
 
+# Of a file system; logs and sandboxes fill the rest within days.
+FULL = 0.95
+
 # A firewall that drops packets answers nothing; a host that is there answers within this time.
 CONNECT_S = 3.0
 CONNECTIONS = 32
@@ -245,6 +248,13 @@ def check_disks(disks):
             yield finding(
                 f"{free} MiB are free for {', '.join(paths)}, {mib} MiB are needed",
                 "make room there, or mount a larger disk",
+            )
+        usage = shutil.disk_usage(at)
+        if usage.total and usage.free < usage.total * (1 - FULL):
+            yield finding(
+                f"only {100 * usage.free / usage.total:.1f} % are free for {', '.join(paths)}",
+                "make room there before it is full: old logs, sandboxes and releases first",
+                "warning",
             )
         inodes = os.statvfs(at)
         if inodes.f_files and inodes.f_favail < 10_000:

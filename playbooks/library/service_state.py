@@ -42,7 +42,8 @@ RETURN = r"""
 services:
   description: >-
     A record for each service with name, due (none, start or restart), why, watch (its paths),
-    leader, and place: where it comes in a rolling restart (failing, then standby, then leader).
+    restarts, up_s (seconds), leader, and place: where it comes in a rolling restart (failing, then
+    standby, then leader).
   type: list
   returned: always
 """
@@ -198,6 +199,17 @@ def assess(record):
     return "none", ""
 
 
+def uptime(unit):
+    """How often systemd restarted the unit by itself, and seconds since its last start."""
+    _, text = run("systemctl", "show", "-p", "NRestarts,ActiveEnterTimestampMonotonic", unit)
+    known = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    since_s = int(known.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
+    return {
+        "restarts": int(known.get("NRestarts") or 0),
+        "up_s": time.clock_gettime(time.CLOCK_MONOTONIC) - since_s if since_s else 0.0,
+    }
+
+
 def report():
     found = []
     for path in sorted(glob.glob(os.path.join(RECORDS, "*.json"))):
@@ -215,6 +227,7 @@ def report():
                 "leader": leader,
                 "place": "leader" if leader else "failing" if failing else "standby",
                 "watch": record["watch"],
+                **uptime(record["unit"]),
             }
         )
     return found
