@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from mesostk.agent import layout
 from mesostk.agent.events import Append, SendUp, UpdateRecord
 from mesostk.agent.state import Pending, Run, State, Stream, TaskEntry, TaskKey
@@ -30,6 +32,7 @@ from mesostk.wire.mesos import (
     NetworkInfo,
     StatusReason,
     StatusSource,
+    TaskInfo,
     TaskState,
     TaskStatus,
 )
@@ -114,10 +117,19 @@ def make_status(
         labels=entry.info.labels if source == "SOURCE_EXECUTOR" else None,
         container_status=ContainerStatus(
             container_id=container_id_of(run.container_id),
-            network_infos=(NetworkInfo(ip_addresses=addresses),),
+            network_infos=(_network_of(entry.info, addresses),),
             executor_pid=run.pid,
         ),
     )
+
+
+def _network_of(task: TaskInfo, addresses: tuple[IPAddress, ...]) -> NetworkInfo:
+    """What the framework asked of the network, with the addresses that came of it.
+
+    Source: Mesos' docker executor copies the first entry of `container.network_infos`.
+    """
+    asked = task.container.network_infos if task.container is not None else ()
+    return replace(asked[0] if asked else NetworkInfo(), ip_addresses=addresses)
 
 
 def report(

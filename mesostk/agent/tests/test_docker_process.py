@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import functools
 import shutil
@@ -16,6 +17,7 @@ import docker
 import pytest
 from msgspec.structs import replace
 
+from mesostk.agent.docker_engine import EngineError, credentials
 from mesostk.agent.tests.agent_bench import AGENT, cpus, task
 from mesostk.agent.tests.test_agent_process import AgentProcess, ScriptedMaster
 from mesostk.testing.dockerd import IMAGE, Dockerd, load_image
@@ -31,6 +33,7 @@ from mesostk.wire.mesos import (
     HealthCheck,
     HTTPCheckInfo,
     KillPolicy,
+    NetworkInfo,
     Parameter,
     PortMapping,
     Range,
@@ -39,6 +42,7 @@ from mesostk.wire.mesos import (
     Scalar,
     TaskID,
     TaskInfo,
+    TCPCheckInfo,
     Volume,
 )
 
@@ -422,10 +426,12 @@ async def test_volumes_and_folders_of_the_sandbox_are_mounted(
     assert read(agent, "t1", "data/h") == "y\n"
 
 
-async def test_a_task_whose_image_is_still_on_the_way_is_killed_at_once(
-    tmp_path: Path, master: ScriptedMaster
-) -> None:
-    require_docker()
+@contextlib.asynccontextmanager
+async def silent_registry() -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """An image whose registry takes connections and says nothing, and when it was asked first.
+
+    Ends when the engine has let go of it.
+    """
     asked = asyncio.Event()
     pulls: set[asyncio.Task[None] | None] = set()
 
@@ -439,19 +445,28 @@ async def test_a_task_whose_image_is_still_on_the_way_is_killed_at_once(
             await writer.wait_closed()
 
     registry = await asyncio.start_server(silent, "127.0.0.70", 0)
-    port = registry.sockets[0].getsockname()[1]
-    async with registry, running(agent_of(tmp_path, master, DOCKER_SOCKET), master):
-        docker_info = DockerInfo(image=f"127.0.0.70:{port}/slow:1")
-        plain = contained("t1", None)
-        container = ContainerInfo(type="DOCKER", docker=docker_info)
-        await master.launch(replace(plain, container=container))
+    async with registry:
+        yield f"127.0.0.70:{registry.sockets[0].getsockname()[1]}/slow:1", asked
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(pull for pull in pulls if pull is not None))
+
+
+def of_image(image: str) -> TaskInfo:
+    container = ContainerInfo(type="DOCKER", docker=DockerInfo(image=image))
+    return replace(contained("t1", None), container=container)
+
+
+async def test_a_task_whose_image_is_still_on_the_way_is_killed_at_once(
+    tmp_path: Path, master: ScriptedMaster
+) -> None:
+    require_docker()
+    agent = agent_of(tmp_path, master, DOCKER_SOCKET)
+    async with silent_registry() as (image, asked), running(agent, master):
+        await master.launch(of_image(image))
         async with asyncio.timeout(20):
             await asked.wait()
         await kill(master, "t1")
         end = await master.until_ended("t1")
-        async with asyncio.timeout(20):
-            # The engine has given the image up, too.
-            await asyncio.gather(*(pull for pull in pulls if pull is not None))
     assert (end.status.state, end.status.reason) == (
         "TASK_KILLED",
         "REASON_TASK_KILLED_DURING_LAUNCH",
@@ -474,3 +489,113 @@ async def test_a_hung_engine_fails_the_task_in_time_and_not_the_agent(
             engine.go_on()
     assert end.status.message is not None
     assert "took longer than --executor_registration_timeout" in end.status.message
+
+
+async def test_a_container_of_a_users_network_is_checked_at_its_own_address(
+    tmp_path: Path, master: ScriptedMaster
+) -> None:
+    require_docker()
+    load_image(DOCKER_SOCKET)
+    client = docker.APIClient(base_url=f"unix://{DOCKER_SOCKET}", version="auto")
+    name = f"mesostk-{tmp_path.name[-24:]}"
+    with contextlib.closing(client):
+        made = client.create_network(name, driver="bridge")
+        try:
+            async with running(agent_of(tmp_path, master, DOCKER_SOCKET), master):
+                plain = contained("web", "httpd -f -p 8080 -h /bin", network="USER")
+                assert plain.container is not None
+                container = replace(plain.container, network_infos=(NetworkInfo(name=name),))
+                check = HealthCheck(
+                    type="TCP", tcp=TCPCheckInfo(port=8080), delay_seconds=0.2,
+                    interval_seconds=0.2, grace_period_seconds=20,
+                )  # fmt: skip
+                await master.launch(replace(plain, container=container, health_check=check))
+                told = (await master.until_state("web", "TASK_RUNNING")).status.container_status
+                await master.until(lambda: any(u.status.healthy for u in master.of("web")))
+                await kill(master, "web")
+                await master.until_ended("web")
+        finally:
+            client.remove_network(made["Id"])
+    assert told is not None
+    (network,) = told.network_infos
+    assert network.name == name
+    assert network.ip_addresses[0].ip_address is not None
+
+
+async def test_two_agents_on_one_engine_leave_each_other_alone(
+    tmp_path: Path, engine: Dockerd
+) -> None:
+    at_once = "--docker_remove_delay=0secs"
+    async with contextlib.AsyncExitStack() as stack:
+        pairs: list[tuple[ScriptedMaster, AgentProcess]] = []
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            master = ScriptedMaster()
+            runner = await master.start()
+            stack.push_async_callback(runner.cleanup)
+            agent = agent_of(tmp_path / name, master, engine.socket, at_once)
+            pairs.append((master, await stack.enter_async_context(running(agent, master))))
+        for (master, _), name in zip(pairs, ("one", "two"), strict=True):
+            await master.launch(contained(name, "exec sleep 1000"))
+            await master.until_state(name, "TASK_RUNNING")
+            await master.launch(contained(f"{name}-over", "exit 4"))
+            await master.until_ended(f"{name}-over")
+        master, agent = pairs[0]
+        await agent.kill()
+        await agent.start()
+        await master.until(lambda: len(master.subscriptions) == 2)
+        owners = [(a.work_dir / "meta/docker_owner").read_text() for _, a in pairs]
+        client = docker.APIClient(base_url=f"unix://{engine.socket}", version="auto")
+        with contextlib.closing(client):
+
+            def states(owner: str) -> list[str]:
+                label = {"label": f"mesostk.work_dir={owner}"}
+                return sorted(one["State"] for one in client.containers(all=True, filters=label))
+
+            # The first has tidied: what was its own and over is gone, and nothing of the other.
+            await until(lambda: states(owners[0]) == ["running"])
+            assert states(owners[1]) == ["exited", "running"]
+        for (master, _), name in zip(pairs, ("one", "two"), strict=True):
+            assert master.states(name) == ["TASK_STARTING", "TASK_RUNNING"]
+            await kill(master, name)
+            await master.until_ended(name)
+
+
+async def test_a_pull_is_told_of_in_the_sandbox_and_ends_with_its_time(
+    tmp_path: Path, master: ScriptedMaster
+) -> None:
+    require_docker()
+    agent = agent_of(tmp_path, master, DOCKER_SOCKET, "--executor_registration_timeout=2secs")
+    async with silent_registry() as (image, _), running(agent, master):
+        await master.launch(of_image(image))
+        end = await master.until_ended("t1")
+        assert read(agent, "t1", "stderr") == f"Pulling image '{image}'\n"
+    assert (end.status.state, end.status.reason) == (
+        "TASK_FAILED",
+        "REASON_CONTAINER_LAUNCH_FAILED",
+    )
+    assert end.status.message is not None
+    assert "longer than --executor_registration_timeout, which is 2 s" in end.status.message
+
+
+def test_credentials_of_the_sandbox_come_before_the_agents_own(tmp_path: Path) -> None:
+    def config(user: str) -> str:
+        secret = base64.b64encode(f"{user}:secret".encode()).decode()
+        return json.encode({"auths": {"registry.example:5000": {"auth": secret}}}).decode()
+
+    def user_of(image: str, agents: str | None) -> str | None:
+        header = credentials(image, tmp_path, agents)
+        if header is None:
+            return None
+        return str(json.decode(base64.urlsafe_b64decode(header), dict[str, Any])["username"])
+
+    image = "registry.example:5000/team/app:1"
+    assert user_of(image, None) is None
+    assert user_of(image, config("agent")) == "agent"
+    assert user_of("elsewhere.example/app", config("agent")) is None
+    (tmp_path / ".docker").mkdir()
+    (tmp_path / ".docker" / "config.json").write_text(config("task"))
+    assert user_of(image, config("agent")) == "task"
+    (tmp_path / ".docker" / "config.json").write_text("{")
+    with pytest.raises(EngineError, match=r"config\.json is no Docker configuration"):
+        user_of(image, None)

@@ -1,0 +1,230 @@
+"""The tutorial's Docker chapter: its commands and its app documents, unchanged, in the lab.
+
+All its apps run at once. Images come from the lab's registry, which has small stand-ins for them.
+"""
+
+import functools
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from mesostk.ops.lab import Host
+from mesostk.ops.paths import data_root
+from mesostk.testing.labs import Cluster, mesostk
+from mesostk.testing.processes import until
+
+pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(900)]
+
+APPS = ("ubuntu", "python-app", "bridged-webapp", "nginx", "nginx-internal", "nginx-external")
+#: Pulls, starts, and a first health check after an interval of 20 s.
+START_S = 90.0
+
+PIDS = "docker ps -q --no-trunc | xargs -r docker inspect -f '{{.Name}} {{.State.Pid}}' | sort"
+
+LISTEN = (
+    "import socket; s = socket.socket(2, 2); s.bind((str(), 161)); "
+    'open("/got", "wb").write(s.recv(99))'
+)
+
+
+def agents(cluster: Cluster) -> list[Host]:
+    return [host for host in cluster.hosts if host.is_agent]
+
+
+def marathon(cluster: Cluster) -> str:
+    leader = next(host for host in cluster.hosts if host.is_master)
+    return f"http://{leader.address}:8080"
+
+
+def tasks_of(cluster: Cluster, app: str) -> list[dict[str, Any]]:
+    answer = requests.get(f"{marathon(cluster)}/v2/apps/{app}/tasks", timeout=10)
+    tasks: list[dict[str, Any]] = answer.json()["tasks"]
+    return tasks
+
+
+def host_of(cluster: Cluster, task: dict[str, Any]) -> Host:
+    return next(host for host in cluster.hosts if host.address == task["host"])
+
+
+@pytest.fixture(scope="module")
+def chapter(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster with all apps of the chapter running, and healthy where they have checks."""
+    for name in APPS:
+        body = (data_root() / "examples" / f"{name}.json").read_bytes()
+        kind = {"Content-Type": "application/json"}
+        answer = requests.post(f"{marathon(cluster)}/v2/apps", body, headers=kind, timeout=10)
+        assert answer.status_code == 201, answer.text
+
+    def ready() -> bool:
+        listed = requests.get(f"{marathon(cluster)}/v2/apps", timeout=10).json()["apps"]
+        mine = [app for app in listed if app["id"].strip("/") in APPS]
+        return len(mine) == len(APPS) and all(
+            app["tasksRunning"] == app["instances"]
+            and (not app.get("healthChecks") or app["tasksHealthy"] == app["instances"])
+            for app in mine
+        )
+
+    try:
+        until("all apps of the chapter run and are healthy", ready, START_S)
+        yield cluster
+    finally:
+        for name in APPS:
+            requests.delete(f"{marathon(cluster)}/v2/apps/{name}?force=true", timeout=10)
+
+
+def test_hello_world_runs_on_every_agent(cluster: Cluster) -> None:
+    for host in agents(cluster):
+        assert "Hello from Docker!" in cluster.run(host, "docker run --rm hello-world")
+
+
+def test_settings_of_the_chapter_are_on_every_agent(cluster: Cluster) -> None:
+    for host in agents(cluster):
+        flags = "cd /etc/mesos-slave; paste containerizers executor_registration_timeout"
+        assert cluster.run(host, flags).split() == ["docker,mesos", "5mins"]
+
+
+def test_date_loop_writes_into_its_sandbox(chapter: Cluster) -> None:
+    (task,) = tasks_of(chapter, "ubuntu")
+    shown = chapter.run(host_of(chapter, task), "docker ps --format '{{.Image}} {{.Names}}'")
+    assert re.search(r"^libmesos/ubuntu mesos-[0-9a-f-]{36}$", shown, re.MULTILINE)
+
+    def said() -> bool:
+        done = mesostk("logs", "ubuntu", "--context", chapter.lab.spec.name, "-n", "3")
+        return re.search(r"\d\d:\d\d:\d\d", done.stdout) is not None
+
+    until("the time of day is in the sandbox's stdout", said)
+
+
+def test_two_web_servers_answer_on_the_ports_that_marathon_names(chapter: Cluster) -> None:
+    tasks = tasks_of(chapter, "python-app")
+    assert len(tasks) == 2
+    for task in tasks:
+        page = requests.get(f"http://{task['host']}:{task['ports'][0]}/", timeout=5)
+        assert "Directory listing" in page.text
+        assert [one["alive"] for one in task["healthCheckResults"]] == [True]
+
+
+def test_bridged_web_app_has_its_static_tcp_and_udp_ports(chapter: Cluster) -> None:
+    (task,) = tasks_of(chapter, "bridged-webapp")
+    assert task["ports"] == [31240, 31241]
+    assert "Directory listing" in requests.get(f"http://{task['host']}:31240/", timeout=5).text
+    # The tutorial's app listens on no UDP port: somebody has to in its container.
+    host = host_of(chapter, task)
+    name = chapter.run(host, "docker ps -q --filter publish=31241/udp").strip()
+    chapter.run(host, f"docker exec -d {name} python3 -c '{LISTEN}'; docker exec {name} touch /got")
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+    def arrived() -> bool:
+        sender.sendto(b"to port 161", (task["host"], 31241))
+        return "to port 161" in chapter.run(host, f"docker exec {name} cat /got")
+
+    with sender:
+        until("a datagram to port 31241 arrives at port 161 of the container", arrived)
+
+
+def test_nginx_answers_in_host_and_in_bridge_mode(chapter: Cluster) -> None:
+    (task,) = tasks_of(chapter, "nginx")
+    assert "Welcome to nginx!" in requests.get(f"http://{task['host']}/", timeout=5).text
+    for name in ("nginx-internal", "nginx-external"):
+        (task,) = tasks_of(chapter, name)
+        page = requests.get(f"http://{task['host']}:{task['ports'][0]}/", timeout=5)
+        assert "Welcome to nginx!" in page.text
+
+
+def test_agents_report_what_a_container_uses(chapter: Cluster) -> None:
+    (task,) = tasks_of(chapter, "ubuntu")
+    url = f"http://{task['host']}:5051/containers"
+    found = next(
+        one
+        for one in requests.get(url, timeout=10).json()
+        if one["executor_id"].startswith("ubuntu.")
+    )
+    assert found["statistics"]["mem_limit_bytes"] == 128 << 20
+    assert 0 < found["statistics"]["mem_rss_bytes"] < 128 << 20
+
+
+def are_back(cluster: Cluster, host: Host, units: tuple[str, ...]) -> bool:
+    """Whether the services run again, the engine answers and the agent is registered."""
+    script = f"systemctl is-active {' '.join(units)} || true; docker version >/dev/null && echo up"
+    try:
+        state = cluster.run(host, script).split()
+        metrics = requests.get(f"http://{host.address}:5051/metrics/snapshot", timeout=5).json()
+    except (AssertionError, requests.ConnectionError):
+        return False
+    return state == ["active"] * len(units) + ["up"] and metrics["slave/registered"] == 1
+
+
+@pytest.mark.parametrize("units", [("docker",), ("mesos-agent",), ("docker", "mesos-agent")])
+def test_containers_outlive_kills_of_the_engine_and_of_the_agent(
+    chapter: Cluster, units: tuple[str, ...]
+) -> None:
+    (task,) = tasks_of(chapter, "bridged-webapp")
+    host = host_of(chapter, task)
+    before = chapter.run(host, PIDS)
+    assert before
+    chapter.run(host, f"systemctl kill -s KILL --kill-whom=main {' '.join(units)}")
+    until(f"{units} are back", functools.partial(are_back, chapter, host, units), 60)
+    assert chapter.run(host, PIDS) == before
+    (after,) = tasks_of(chapter, "bridged-webapp")
+    assert (after["id"], after["state"]) == (task["id"], "TASK_RUNNING")
+
+
+def test_host_that_was_switched_off_comes_back_with_new_containers(chapter: Cluster) -> None:
+    (task,) = tasks_of(chapter, "bridged-webapp")
+    host, name = host_of(chapter, task), chapter.lab.spec.name
+    old = chapter.run(host, "docker ps -q --no-trunc").split()
+    assert mesostk("lab", "stop", host.name, "--name", name).returncode == 0
+    started = mesostk("lab", "start", host.name, "--name", name)
+    assert started.returncode == 0, started.stderr
+
+    def replaced() -> bool:
+        now = tasks_of(chapter, "bridged-webapp")
+        return (
+            [one["state"] for one in now] == ["TASK_RUNNING"]
+            and now[0]["id"] != task["id"]
+            and bool(now[0].get("healthCheckResults"))
+        )
+
+    until("another task runs in its stead and is healthy", replaced, 120)
+    running = chapter.run(host, "docker ps -q --no-trunc").split()
+    assert not set(old) & set(running)
+    page = requests.get(
+        f"http://{tasks_of(chapter, 'bridged-webapp')[0]['host']}:31240/", timeout=5
+    )
+    assert page.status_code == 200
+
+
+def test_engine_is_replaced_under_running_containers(chapter: Cluster) -> None:
+    (task,) = tasks_of(chapter, "nginx")
+    host = host_of(chapter, task)
+    before = chapter.run(host, PIDS)
+    engine = "systemctl show -p MainPID --value docker"
+    old = chapter.run(host, engine)
+    chapter.run(
+        host,
+        "apt-get -qq update; "
+        "DEBIAN_FRONTEND=noninteractive apt-get -qq install --reinstall docker.io >/dev/null 2>&1; "
+        "systemctl restart docker",
+        limit_s=180,
+    )
+    assert chapter.run(host, engine) != old
+    assert chapter.run(host, PIDS) == before
+    (after,) = tasks_of(chapter, "nginx")
+    assert (after["id"], after["state"]) == (task["id"], "TASK_RUNNING")
+
+
+def test_deleted_apps_leave_no_container_running(chapter: Cluster) -> None:
+    for name in APPS:
+        requests.delete(f"{marathon(chapter)}/v2/apps/{name}?force=true", timeout=10)
+
+    def ended() -> bool:
+        return not any(chapter.run(host, "docker ps -q").strip() for host in agents(chapter))
+
+    until("no container runs", ended, 60)
+    for host in agents(chapter):
+        taken = chapter.run(host, "ss -Htuln 'sport = :31240 or sport = :31241'")
+        assert taken == "", f"{host.name}: {taken}"
