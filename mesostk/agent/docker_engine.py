@@ -69,6 +69,8 @@ _MEANINGS = (
     ("permission denied", "the program may not be executed by the container's user"),
     ("manifest unknown", "the registry has no image of that name and tag"),
     ("pull access denied", "the registry has no such image, or wants credentials"),
+    ("no basic auth credentials", "the registry wants credentials"),
+    ("unauthorized", "the registry does not take these credentials"),
     ("no such host", "the registry's name cannot be resolved on this host"),
     ("x509:", "the registry's certificate is not trusted by the engine"),
     ("http response to https client", "the registry speaks plain http: list it as insecure"),

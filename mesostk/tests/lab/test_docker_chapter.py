@@ -217,6 +217,59 @@ def test_engine_is_replaced_under_running_containers(chapter: Cluster) -> None:
     assert (after["id"], after["state"]) == (task["id"], "TASK_RUNNING")
 
 
+#: bcrypt of the password "secret", which is the only kind that the registry takes.
+ACCOUNT = "tutorial:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
+
+GUARDED_REGISTRY = f"""
+mkdir -p /etc/guarded && cd /etc/guarded
+echo '{ACCOUNT}' >htpasswd
+sed -e s/:5000/127.0.0.1:5001/ /etc/docker/registry/config.yml >config.yml
+echo 'auth: {{htpasswd: {{realm: lab, path: /etc/guarded/htpasswd}}}}' >>config.yml
+systemctl is-active -q guarded-registry || systemd-run -q --unit guarded-registry \\
+    docker-registry serve /etc/guarded/config.yml
+curl -s -o /dev/null --retry 50 --retry-connrefused --retry-delay 1 http://127.0.0.1:5001/v2/
+echo secret | docker --config /etc/guarded/login login -u tutorial --password-stdin 127.0.0.1:5001
+mkdir -p .docker && cp login/config.json .docker/ && tar -czf docker.tar.gz .docker
+"""
+
+
+def test_image_of_a_guarded_registry_is_pulled_with_the_apps_credentials(chapter: Cluster) -> None:
+    for host in agents(chapter):
+        assert "Login Succeeded" in chapter.run(host, GUARDED_REGISTRY)
+    app = {
+        "id": "guarded",
+        "cmd": "sleep 1000",
+        "cpus": 0.1,
+        "mem": 32,
+        "container": {
+            "type": "DOCKER",
+            "docker": {"image": "127.0.0.1:5001/libmesos/ubuntu", "forcePullImage": True},
+        },
+    }
+    url = f"{marathon(chapter)}/v2/apps"
+
+    def failed_without() -> bool:
+        found = requests.get(f"{url}/guarded?embed=app.lastTaskFailure", timeout=10).json()["app"]
+        return "credentials" in str(found.get("lastTaskFailure", {}).get("message"))
+
+    def runs() -> bool:
+        return [task["state"] for task in tasks_of(chapter, "guarded")] == ["TASK_RUNNING"]
+
+    try:
+        assert requests.post(url, json=app, timeout=10).status_code == 201
+        until("the pull without credentials fails, and why is told", failed_without)
+        guarded = {**app, "uris": ["file:///etc/guarded/docker.tar.gz"]}
+        answer = requests.put(f"{url}/guarded?force=true", json=guarded, timeout=10)
+        assert answer.status_code == 200, answer.text
+        until("it runs with the credentials that were fetched for it", runs, START_S)
+        name = chapter.lab.spec.name
+        told = mesostk("logs", "guarded", "--context", name, "--stderr", "-n", "50").stdout
+        assert "Pulling image '127.0.0.1:5001/libmesos/ubuntu'" in told
+        assert "Status: Image is up to date" in told or "Status: Downloaded newer image" in told
+    finally:
+        requests.delete(f"{url}/guarded?force=true", timeout=10)
+
+
 def test_deleted_apps_leave_no_container_running(chapter: Cluster) -> None:
     for name in APPS:
         requests.delete(f"{marathon(chapter)}/v2/apps/{name}?force=true", timeout=10)
