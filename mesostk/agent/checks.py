@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mesostk.agent import executors, updates
+from mesostk.agent import general_checks, updates
 from mesostk.agent.events import Probe, Probed
 from mesostk.agent.state import Checker, Run, State
 from mesostk.agent.state import Timer as TimerBase
@@ -38,6 +38,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 def start(state: State, now: float, run: Run) -> None:
     """Begin to check a task that has a health check."""
+    general_checks.start(state, now, run)
     check = run.only_task.info.health_check
     if check is None:
         return
@@ -47,7 +48,7 @@ def start(state: State, now: float, run: Run) -> None:
 
 def stop(run: Run) -> None:
     """No more probes; a result under way is ignored."""
-    run.checker = None
+    run.checker = run.general = None
 
 
 def probe_due(state: State, _now: float, timer: ProbeDue) -> list[Effect]:
@@ -55,17 +56,7 @@ def probe_due(state: State, _now: float, timer: ProbeDue) -> list[Effect]:
     run = state.runs.get(timer.container_id)
     if run is None or run.checker is None or run.checker.number != timer.number:
         return []
-    framework, task = state.frameworks[run.framework_id], run.only_task.info
-    return [
-        Probe(
-            run.container_id,
-            timer.number,
-            run.checker.check,
-            executors.environment(state, framework, run, task) if not run.is_docker else {},
-            executors.sandbox_of(state, run),
-            executors.user_of(framework.info, task, state.settings),
-        )
-    ]
+    return [Probe(run.container_id, timer.number, run.checker.check)]
 
 
 def probed(state: State, now: float, event: Probed) -> tuple[list[Effect], bool]:

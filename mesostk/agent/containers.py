@@ -359,6 +359,12 @@ class Containers:
             await container.pumping
             container.stdio.close()
 
+    def discard(self, container_id: str) -> None:
+        """End a container that nobody waits for any more, and forget it."""
+        with contextlib.suppress(Rejected):  # it has ended
+            self.kill(container_id, signal.SIGKILL)
+        self._found.pop(container_id, None)
+
     def kill(self, container_id: str, number: int) -> None:
         """Send a signal to the process group of a container; Rejected if there is none."""
         container = self._found.get(container_id)

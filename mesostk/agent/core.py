@@ -16,6 +16,7 @@ from mesostk.agent import (
     drain,
     endings,
     executors,
+    general_checks,
     groups,
     kills,
     operations,
@@ -25,6 +26,7 @@ from mesostk.agent import (
     updates,
 )
 from mesostk.agent.events import (
+    Checked,
     ExecutorCalled,
     ExecutorStreamClosed,
     ExecutorSubscribed,
@@ -265,6 +267,7 @@ HANDLERS: dict[type[Event], Handler] = {
     LaunchFailed: lambda s, now, e: tasks.launch_failed(s, now, e) + _afterwards(s, now),
     Exited: _exited,
     Probed: _probed,
+    Checked: general_checks.checked,
     ShutdownRequested: _shutdown_requested,
     ExecutorSubscribed: lambda s, now, e: custom.subscribed(s, now, e) + _afterwards(s, now),
     ExecutorCalled: custom.called,
@@ -308,6 +311,7 @@ TIMERS: dict[type[Timer], Callable[[State, float, Any], Effects]] = {
     kills.KillAgain: kills.kill_again,
     operations.Resend: operations.resend,
     checks.ProbeDue: checks.probe_due,
+    general_checks.CheckDue: general_checks.check_due,
     registration.ConnectDue: lambda s, _now, t: registration.connect_due(s, t),
     registration.SilenceDue: registration.silence_due,
     custom.SubscriptionDue: custom.subscription_due,

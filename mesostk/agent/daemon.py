@@ -12,6 +12,7 @@ import asyncio
 import os
 import random
 import signal
+import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -123,7 +124,6 @@ class Shell:
         self._fetcher = Fetcher(
             daemon, self._feed, work_dir, values.frameworks_home, values.fetcher_stall_timeout
         )
-        self._prober = Prober(daemon, self._client, self._feed, work_dir, self._docker)
         policy = Policy(
             delay_s=values.gc_delay,
             headroom=values.gc_disk_headroom,
@@ -141,6 +141,11 @@ class Shell:
         )
         self._executors = ExecutorApi(state, self._feed)
         self._containers = Containers(daemon, state, self.runs, work_dir)
+        trusting = ssl.create_default_context()
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        self._checks = Client(f"mesos-agent/{state.settings.version}", tls=trusting)
+        self._prober = Prober(daemon, self._checks, self._feed, self._containers, self._docker)
+        daemon.on_stop("checks", self._checks.close)
         daemon.on_stop("client", self._client.close)
         daemon.on_stop("launcher", self.runs.close)
         daemon.on_stop("fetcher", self._fetcher.close)
@@ -186,6 +191,7 @@ class Shell:
             events.KillRun: self.runs.kill,
             events.RunOver: self.runs.over,
             events.Probe: self._prober.probe,
+            events.Check: self._prober.check,
             events.SendToExecutor: self._executors.send,
             events.CloseExecutorStream: self._executors.close,
         }

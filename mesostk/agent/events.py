@@ -386,7 +386,7 @@ class CloseExecutorStream(Effect, frozen=True):
     stream: str
 
 
-# -- health checks ------------------------------------------------------------------------------
+# -- checks -------------------------------------------------------------------------------------
 
 
 class Probe(Effect, frozen=True):
@@ -395,9 +395,6 @@ class Probe(Effect, frozen=True):
     container_id: str
     number: int
     check: HealthCheck
-    env: dict[str, str]
-    sandbox: str
-    user: str | None
 
 
 class Probed(Event, frozen=True):
@@ -406,3 +403,19 @@ class Probed(Event, frozen=True):
     container_id: str
     number: int
     error: str | None
+
+
+class Check(Effect, frozen=True):
+    """Run a general check once, described as `check`, then tell `Checked` with `number`."""
+
+    container_id: str
+    number: int
+    check: HealthCheck
+
+
+class Checked(Event, frozen=True):
+    """What came of it: exit code, HTTP status or whether it connected; None for no result."""
+
+    container_id: str
+    number: int
+    result: int | None

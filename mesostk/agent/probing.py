@@ -1,23 +1,20 @@
-"""Performs `Probe`: one health check of a task over HTTP, TCP or as a command (spec §3.6)."""
+"""Performs `Probe` and `Check`: one look at a task over HTTP, TCP or by a command (spec §3.6)."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
-import subprocess
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from mesostk.agent.checks import kind_of
-from mesostk.agent.events import Probe, Probed
+from mesostk.agent.containers import Containers
+from mesostk.agent.events import Check, Checked, Probe, Probed
 from mesostk.base.client import Client, redirected
 from mesostk.base.core import Event
 from mesostk.base.daemon import Daemon
-from mesostk.errors import MesostkError, Unavailable
-from mesostk.wire.mesos import CommandInfo, HTTPCheckInfo, TCPCheckInfo
+from mesostk.errors import MesostkError, Rejected, Unavailable
+from mesostk.wire.mesos import CommandInfo, HealthCheck, HTTPCheckInfo, TCPCheckInfo
 
 if TYPE_CHECKING:
     from mesostk.agent.docker import DockerRuns
@@ -34,60 +31,99 @@ class Unhealthy(MesostkError):
 
 
 class Prober:
-    """Runs probes, each in a task of its own, and tells their outcome."""
+    """Runs probes, each in a task of its own, and tells their outcome.
+
+    `client` checks no certificates: a task's own need not be anybody's (spec §3.6).
+    """
 
     def __init__(
         self,
         daemon: Daemon,
         client: Client,
         feed: Callable[[Event], None],
-        work_dir: Path,
+        containers: Containers,
         docker: Callable[[], DockerRuns | None] = lambda: None,
     ) -> None:
         self._daemon = daemon
         self._client = client
         self._feed = feed
-        self._work_dir = work_dir
+        self._containers = containers
         self._docker = docker
 
     def probe(self, effect: Probe) -> None:
-        """Begin a probe; `Probed` follows within its timeout."""
-        self._daemon.start(f"probe {effect.container_id}", self._run(effect))
+        """Begin a health check; `Probed` follows within its timeout."""
+        self._daemon.start(f"probe {effect.container_id}", self._probe(effect))
 
-    async def _run(self, effect: Probe) -> None:
-        seconds = effect.check.timeout_seconds
+    def check(self, effect: Check) -> None:
+        """Begin a general check; `Checked` follows within its timeout."""
+        self._daemon.start(f"check {effect.container_id}", self._check(effect))
+
+    async def _probe(self, effect: Probe) -> None:
         error: str | None = None
         try:
-            # 0 means no limit; source: spec §3.6.
-            async with asyncio.timeout(seconds if seconds > 0 else None):
-                await self._once(effect)
+            _judge(effect.check, await self._measure(effect.container_id, effect.check))
         except TimeoutError:
-            error = f"timed out after {seconds:g} s"
+            error = f"timed out after {effect.check.timeout_seconds:g} s"
         except MesostkError as unhealthy:
             error = str(unhealthy)
         self._feed(Probed(effect.container_id, effect.number, error))
 
-    async def _once(self, effect: Probe) -> None:
-        check = effect.check
+    async def _check(self, effect: Check) -> None:
+        result: int | None = None
+        try:
+            result = await self._measure(effect.container_id, effect.check)
+        except TimeoutError:
+            result = None
+        except MesostkError as error:
+            self._daemon.log.debug("No result", run=effect.container_id, why=error)
+            result = 0 if effect.check.type == "TCP" else None
+        self._feed(Checked(effect.container_id, effect.number, result))
+
+    async def _measure(self, container_id: str, check: HealthCheck) -> int:
+        """Exit code, HTTP status, or 1 for a connection that was made; TimeoutError in time."""
+        seconds = check.timeout_seconds
+        # 0 means no limit; source: spec §3.6.
+        async with asyncio.timeout(seconds if seconds > 0 else None):
+            return await self._once(container_id, check)
+
+    async def _once(self, container_id: str, check: HealthCheck) -> int:
         kind = kind_of(check)
         docker = self._docker()
-        if docker is not None and not docker.owns(effect.container_id):
+        if docker is not None and not docker.owns(container_id):
             docker = None
         # A container with an address of its own is asked there, whatever ports it maps.
-        own = docker.address(effect.container_id) if docker is not None else None
+        own = docker.address(container_id) if docker is not None else None
         if kind == "HTTP" and check.http is not None:
-            await self._http(check.http, own)
-        elif kind == "TCP" and check.tcp is not None:
+            return await self._http(check.http, own)
+        if kind == "TCP" and check.tcp is not None:
             await _tcp(check.tcp, own)
-        elif kind == "COMMAND" and check.command is not None and docker is not None:
+            return 1
+        if kind == "COMMAND" and check.command is not None and docker is not None:
             argv, env = _program_of(check.command)
-            _judge(await docker.execute(effect.container_id, argv, env))
-        elif kind == "COMMAND" and check.command is not None:
-            await _command(check.command, effect.env, self._work_dir / effect.sandbox, effect.user)
-        else:
-            raise Unhealthy("health check names neither command, http nor tcp")
+            return await docker.execute(container_id, argv, env)
+        if kind == "COMMAND" and check.command is not None:
+            return await self._command(container_id, check.command)
+        raise Unhealthy("health check names neither command, http nor tcp")
 
-    async def _http(self, check: HTTPCheckInfo, own: str | None) -> None:
+    async def _command(self, container_id: str, command: CommandInfo) -> int:
+        """Exit code of a command beside the task, and in its limits; 128 + n for signal n."""
+        name = f"{container_id}.check-{uuid.uuid4()}"
+        try:
+            container = await self._containers.launch(name, command, None, is_session=True)
+            assert container is not None
+            assert container.stdio is not None
+            await container.stdio.write(b"")
+            status = await asyncio.shield(container.ended)
+        except Rejected as error:
+            raise Unhealthy(f"command cannot be run: {error.message}") from error
+        finally:
+            self._containers.discard(name)
+        if status is None:
+            raise Unhealthy("the end of the command was not seen")
+        return 128 + (status & 0x7F) if status & 0x7F else status >> 8
+
+    async def _http(self, check: HTTPCheckInfo, own: str | None) -> int:
+        """The status, after redirects."""
         host = "[::1]" if check.protocol == "IPv6" else "127.0.0.1"
         host = own if own is not None else host
         path = check.path if check.path is not None else "/"
@@ -100,9 +136,7 @@ class Prober:
             if response.status // 100 == 3 and location is not None:
                 url = redirected(url, location)
                 continue
-            if response.status not in (check.statuses or _HEALTHY):
-                raise Unhealthy(f"{url} answered HTTP status {response.status}")
-            return
+            return response.status
         raise Unhealthy(f"{url} redirects more than {_MAX_REDIRECTS} times")
 
 
@@ -116,31 +150,14 @@ async def _tcp(check: TCPCheckInfo, own: str | None) -> None:
     writer.close()
 
 
-async def _command(
-    command: CommandInfo, env: Mapping[str, str], sandbox: Path, user: str | None
-) -> None:
-    argv, own = _program_of(command)
-    full_env = {**env, **own}
-    loop = asyncio.get_running_loop()
-    try:
-        # Not asyncio's subprocesses: uvloop's cannot change the user.
-        process = await loop.run_in_executor(None, _start, argv, sandbox, full_env, user)
-    except OSError as error:
-        raise Unhealthy(f"command cannot be run: {error.strerror}") from error
-    try:
-        await _ended(process)
-    finally:
-        # Timed out, or ended and left something in its session: the next probe starts clean. Not
-        # reaped yet, so that the number of the group is still its own.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        status = process.wait()
-    _judge(status)
-
-
-def _judge(status: int) -> None:
-    if status != 0:
-        raise Unhealthy(f"command exited with status {status}")
+def _judge(check: HealthCheck, result: int) -> None:
+    """Raises Unhealthy for what a result of a health check means so."""
+    kind = kind_of(check)
+    if kind == "COMMAND" and result != 0:
+        raise Unhealthy(f"command exited with status {result}")
+    statuses = check.http.statuses if check.http is not None else ()
+    if kind == "HTTP" and result not in (statuses or _HEALTHY):
+        raise Unhealthy(f"HTTP status {result}")
 
 
 def _program_of(command: CommandInfo) -> tuple[list[str], dict[str, str]]:
@@ -148,31 +165,3 @@ def _program_of(command: CommandInfo) -> tuple[list[str], dict[str, str]]:
     argv = ["/bin/sh", "-c", value] if command.shell else [value, *command.arguments[1:]]
     own = command.environment.variables if command.environment is not None else ()
     return argv, {v.name: v.value for v in own if v.value is not None}
-
-
-def _start(
-    argv: list[str], sandbox: Path, env: Mapping[str, str], user: str | None
-) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        argv,
-        cwd=sandbox,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        user=user,
-    )
-
-
-async def _ended(process: subprocess.Popen[bytes]) -> None:
-    """Return when the process has ended; it is not reaped."""
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    pidfd = os.pidfd_open(process.pid)
-    loop.add_reader(pidfd, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(pidfd)
-        os.close(pidfd)

@@ -28,6 +28,8 @@ from mesostk.wire.mesos import (
     AgentID,
     AgentInfo,
     Attribute,
+    CheckInfo,
+    CheckStatusInfo,
     DomainInfo,
     DrainConfig,
     ExecutorInfo,
@@ -118,6 +120,14 @@ class Checker(msgspec.Struct, kw_only=True):
     has_succeeded: bool = False
 
 
+class GeneralChecker(msgspec.Struct, kw_only=True):
+    """General checking of one task; `result` is what was told last."""
+
+    check: CheckInfo
+    result: CheckStatusInfo
+    number: int = 0
+
+
 class Run(msgspec.Struct, kw_only=True, eq=False):
     """One container: the life of a process that the agent started, or of a default executor.
 
@@ -147,6 +157,7 @@ class Run(msgspec.Struct, kw_only=True, eq=False):
     on_disk: bool = True
     silent: bool = False
     checker: Checker | None = None
+    general: GeneralChecker | None = None
     ips: tuple[str, ...] = ()
     kill_at: float | None = None
     kill_saved: bool = False

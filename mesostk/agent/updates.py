@@ -24,7 +24,6 @@ from mesostk.base.core import Effect, note
 from mesostk.wire.link import Acknowledge, StatusUpdate, StatusUpdates
 from mesostk.wire.mesos import (
     TERMINAL_STATES,
-    CheckStatusInfo,
     ContainerID,
     ContainerStatus,
     FrameworkID,
@@ -95,7 +94,6 @@ def make_status(
     source: StatusSource = "SOURCE_EXECUTOR",
     reason: StatusReason | None = None,
     message: str | None = None,
-    check_status: CheckStatusInfo | None = None,
     data: bytes | None = None,
 ) -> TaskStatus:
     """A status of a task as the framework will see it, with a new uuid."""
@@ -113,7 +111,7 @@ def make_status(
         timestamp=state.wall(now),
         uuid=state.new_uuid(),
         healthy=entry.healthy,
-        check_status=check_status,
+        check_status=run.general.result if run.general is not None else None,
         labels=entry.info.labels if source == "SOURCE_EXECUTOR" else None,
         container_status=ContainerStatus(
             container_id=container_id_of(run.container_id),
