@@ -34,7 +34,8 @@ from pathlib import Path
 
 import mesostk
 from mesostk.errors import ConfigError, MesostkError
-from mesostk.ops.paths import checkout, data_root
+from mesostk.ops.artefacts import wheel_locks
+from mesostk.ops.paths import checkout
 
 #: Newest first. Debian 12 has glibc 2.36, Ubuntu 24.04 2.39: every tag up to 2.28 installs on both.
 _GLIBC_TAGS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014", "manylinux_2_5", "manylinux1")
@@ -183,14 +184,13 @@ def build(directory: Path, release: str, python: str, machine: str) -> Path:
     own = next(iter((directory / release).glob("mesostk-*.whl")), None)
     if own is None:
         raise ConfigError(f"release {release} has no wheel in {directory}; run `release` first")
-    requirements = data_root() / "requirements" / "node.txt"
-    locks = (requirements, requirements.with_name("installer.txt"))
+    locks = wheel_locks()
     key = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()[:8]
     wheels = directory / f"wheels-{key}-py{python}-{machine}"
     _download(locks, python, machine, wheels)
     partial = archive.with_suffix(f".{os.getpid()}.partial")
     with tarfile.open(partial, "w") as tar:
-        tar.add(requirements, "node.txt")
+        tar.add(locks[0], "node.txt")
         tar.add(own, own.name)
         for wheel in sorted(wheels.iterdir()):
             tar.add(wheel, wheel.name)

@@ -1,0 +1,43 @@
+"""The one list of what an installation takes from elsewhere, against roles and lab."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from mesostk.ops.artefacts import debian_packages, wheel_locks
+from mesostk.ops.paths import data_root
+from mesostk.ops.role_docs import roles
+
+
+def test_no_role_names_a_package_that_is_not_in_the_list() -> None:
+    for role in roles():
+        defaults = role / "defaults" / "main.yml"
+        for line in defaults.read_text().splitlines() if defaults.exists() else ():
+            if re.match(r"\w+_packages:", line):
+                assert f"'{role.name}' | apt_packages" in line, (role.name, line)
+
+
+def test_roles_that_install_packages_are_those_of_the_list() -> None:
+    installing = {
+        role.name
+        for role in roles()
+        if any("ansible.builtin.apt:" in path.read_text() for path in role.glob("tasks/*.yml"))
+    }
+    assert installing == debian_packages().keys()
+
+
+@pytest.mark.parametrize("role", sorted(debian_packages()))
+def test_image_of_the_lab_has_every_package_so_that_provisioning_downloads_nothing(
+    role: str,
+) -> None:
+    lines = (data_root() / "lab" / "packages").read_text().splitlines()
+    baked = {line.strip() for line in lines}
+    # openssl comes with ca-certificates
+    assert set(debian_packages()[role]) - {"openssl"} <= baked
+
+
+def test_wheels_are_locked_with_their_hashes() -> None:
+    for lock in wheel_locks():
+        assert "--hash=sha256:" in lock.read_text()
