@@ -100,7 +100,7 @@ def test_names_and_balancing_run_on_hosts_of_their_own(deployed: Cluster) -> Non
     assert services(deployed, DNS) == {"mesos-dns"}
     assert services(deployed, BALANCER) == {"marathon-lb", "haproxy"}
     assert services(deployed, MASTER) == {"zookeeper", "mesos-master", "marathon"}
-    assert services(deployed, AGENT) == {"mesos-agent"}
+    assert services(deployed, AGENT) == {"docker", "mesos-agent"}
 
 
 def test_deployed_cluster_is_reached_without_an_address(deployed: Cluster) -> None:
@@ -244,7 +244,9 @@ def test_script_of_the_tutorial_has_the_group_that_it_is_asked_for(deployed: Clu
 def test_scaled_app_has_as_many_addresses_and_servers(deployed: Cluster) -> None:
     done = mesostk("scale", "nginx-internal", "2", timeout_s=180)
     assert done.returncode == 0, done.stderr
-    services = deployed.run(AGENT, "dig +short _nginx-internal._tcp.marathon.mesos SRV")
+    # BIND keeps for the 60 s of the TTL what it was told before.
+    asked = f"dig +short -p 8053 @{DNS.address} _nginx-internal._tcp.marathon.mesos SRV"
+    services = deployed.run(AGENT, asked)
     assert len({line.split()[2] for line in services.splitlines()}) == 2
     backend = configured(deployed).partition("backend nginx-internal_10001\n")[2]
     servers = [line for line in backend.partition("\n\n")[0].splitlines() if "server " in line]
