@@ -52,7 +52,7 @@ _RESYNC_S: Final = 1.0
 _RESYNC_SHARE: Final = 5.0
 
 #: Queries wait for no longer than this, and a step, while much is taken in.
-_PIECE_S: Final = 0.003
+PIECE_S: Final = 0.003
 
 _CONNECT_S: Final = 10.0
 _MAX_REDIRECTS: Final = 5
@@ -255,7 +255,7 @@ class Source:
         for change in steps:
             naming.zone.apply(change)
             piece.append(change)
-            if self._now() - began >= _PIECE_S:
+            if self._now() - began >= PIECE_S:
                 naming.take_applied(piece, is_last=False)
                 piece = []
                 await asyncio.sleep(0)
@@ -270,7 +270,7 @@ class Source:
                 next(steps)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]  # as in `reading.at_once`
-            if self._now() - began >= _PIECE_S:
+            if self._now() - began >= PIECE_S:
                 await asyncio.sleep(0)
                 began = self._now()
 

@@ -36,8 +36,9 @@ from mesostk.base.clock import RealClock
 from mesostk.dns import facts
 from mesostk.dns.assembly import Core, make_core
 from mesostk.dns.config import Config
-from mesostk.dns.reading import at_once, read_greeting
+from mesostk.dns.reading import Greeting, at_once, read_greeting
 from mesostk.dns.server import UdpSocket
+from mesostk.dns.source import PIECE_S
 from mesostk.wire.recordio import encode_record
 
 LOCAL: Final = "127.0.0.1"
@@ -163,8 +164,11 @@ class Master:
         data = encode_record(plain_json.dumps(event).encode())
 
         async def tell() -> None:
-            for stream in self._streams:
-                await stream.write(data)
+            for stream in list(self._streams):
+                try:
+                    await stream.write(data)
+                except ConnectionError:  # whoever followed it has another one now
+                    self._streams.remove(stream)
 
         asyncio.run_coroutine_threadsafe(tell(), self._loop).result(10)
 
@@ -201,7 +205,11 @@ class Server:
         return [parent, *parent.children(recursive=True)]
 
     def cpu_s(self) -> float:
-        return sum(sum(one.cpu_times()[:2]) for one in self.family())
+        return sum(self.cpu_of_each())
+
+    def cpu_of_each(self) -> list[float]:
+        """Processor time of each process so far, in seconds."""
+        return [sum(one.cpu_times()[:2]) for one in self.family()]
 
     def rss_mb(self) -> list[float]:
         return [one.memory_info().rss / 1e6 for one in self.family()]
@@ -290,11 +298,15 @@ def measure(tasks: int, workers: int, seconds: int) -> None:
                 # Renders what is then kept; by as many clients, so that each worker gets all.
                 for _ in range(4 * workers):
                     Load(server.port, path, None, workers * 4)
-                before = server.cpu_s()
+                before = server.cpu_of_each()
                 load = Load(server.port, path, seconds, workers * 4)
-                each = (server.cpu_s() - before) / load.completed * 1e6
+                spent = [now - was for now, was in zip(server.cpu_of_each(), before, strict=True)]
+                each = sum(spent) / load.completed * 1e6
+                # What the processes could answer if each had a core to itself.
+                capacity = load.completed / max(spent)
                 median, worst = p99_ms(server.port, names, kind)
                 print(f"  {kind:4}{load.per_second:8.0f} q/s  {each:5.1f} µs CPU/query"
+                      f"  with a core each {capacity:.0f} q/s"
                       f"  lost {load.lost}  median {median:.3f} ms  p99 {worst:.3f} ms"
                       f"  [{load.codes}]")  # fmt: skip
             took = [update_ms(server, master, number) for number in range(20)]
@@ -332,6 +344,41 @@ def longest_wait_ms(server: Server, master: Master, tasks: int) -> tuple[float, 
         if answer == [ip]:
             return longest * 1e3, time.perf_counter() - began
         assert time.perf_counter() - began < 60, "the new state never came"
+
+
+def longest_piece_ms(tasks: int) -> tuple[float, float]:
+    """Processor time, in milliseconds, for which queries wait at most while a state is read and
+    taken in: of a server that knows nothing, and of one that knew each task at another address.
+    """
+    core = make_core(
+        Config(masters=(f"{LOCAL}:1",), external_on=False), (), (), RealClock(), random.Random(1)
+    )
+    longest = []
+    for ip in ("", "10.98.0.1"):
+        subscribed = {"get_state": state(tasks, ip)}
+        record = plain_json.dumps({"type": "SUBSCRIBED", "subscribed": subscribed}).encode()
+        worst, began = 0.0, time.thread_time()
+        steps = read_greeting(record, core.zone.frameworks)
+        greeting: Greeting | None = None
+        is_read = False
+        while not is_read:
+            try:
+                next(steps)
+            except StopIteration as end:
+                greeting, is_read = end.value, True
+            worst, began = max(worst, time.thread_time() - began), time.thread_time()
+        assert greeting is not None
+        piece: list[facts.Change] = []
+        for change in core.zone.steps(greeting.snapshot):
+            core.zone.apply(change)
+            piece.append(change)
+            if time.thread_time() - began >= PIECE_S:
+                core.naming.take_applied(piece, is_last=False)
+                worst, began = max(worst, time.thread_time() - began), time.thread_time()
+                piece = []
+        core.naming.take_applied(piece)
+        longest.append(max(worst, time.thread_time() - began) * 1e3)
+    return longest[0], longest[1]
 
 
 # -- ways to read a socket -------------------------------------------------------------------------
@@ -451,6 +498,9 @@ def main() -> None:
         compare_loops(options.tasks[-1], options.seconds)
         return
     for tasks in options.tasks:
+        first, anew = longest_piece_ms(tasks)
+        print(f"{tasks} tasks taken in: longest piece {first:.1f} ms of processor time,"
+              f" {anew:.1f} ms when all addresses are new")  # fmt: skip
         for workers in options.workers:
             measure(tasks, workers, options.seconds)
 
