@@ -33,6 +33,7 @@ WORDS: dict[str, tuple[str, str, str]] = {
     "doctor": ("doctor", "doctor", "Find what is wrong in the cluster, and what mends it."),
     "impact": ("impact", "impact", "Say what would be lost with a host."),
     "agents": ("nodes", "agents", "List the agents."),
+    "node": ("hosts", "commands", "Hosts of the cluster: add, remove, replace."),
     "drain": ("hosts", "drain", "Empty agents for maintenance."),
     "undrain": ("hosts", "undrain", "Let drained agents take tasks again."),
     "explain-offers": ("nodes", "explain_offers", "Say why a framework is offered nothing."),

@@ -108,6 +108,26 @@ class DockerLab:
         self._write_inventory(hosts)
         progress.done(f"{len(hosts)} hosts are up; inventory: {self.inventory_path}")
 
+    @engine.talking()
+    def reshape(self, spec: LabSpec, progress: Progress) -> None:
+        """Become `spec`: make the hosts that are new in it, take away those that are not."""
+        with lab.changing(self.state_dir):
+            stay = {host.name for host in spec.hosts()}
+            for host in self.spec.hosts():
+                if host.name not in stay:
+                    self._remove_host(host)
+                    progress.detail(f"{host.name}: removed")
+            self.spec = spec
+            self._up(progress)
+
+    def _remove_host(self, host: Host) -> None:
+        container = self._find(host)
+        if container is not None and container.labels.get(LABEL) == self.spec.name:
+            container.remove(force=True)
+            remove_cgroups([str(container.id)])
+        for volume in self._engine().volumes.list(filters={"name": self._volume_name(host)}):
+            volume.remove(force=True)
+
     def endpoints(self) -> Endpoints:
         """Where the daemons listen once `site.yml` has run."""
         return lab.host_endpoints(self.spec)

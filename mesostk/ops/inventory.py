@@ -35,7 +35,7 @@ def render_inventory(
     lines.append("  hosts:")
     for host in hosts:
         if host_variables is None:
-            lines.append(f"    {host.name}: {{ansible_host: {host.address}}}")
+            lines.append(f"    {host.name}: {{{_variables_of(host)}}}")
         else:
             lines.append(f"    {host.name}: {json.dumps(dict(host_variables[host.name]))}")
     lines += ["  children:", "    cluster:", "      children:"]
@@ -43,6 +43,11 @@ def render_inventory(
     lines += _groups(_CONTROL_PLANE, hosts, indent=12)
     lines += _groups(_CLUSTER, hosts, indent=8)
     return "\n".join(lines) + "\n"
+
+
+def _variables_of(host: Host) -> str:
+    number = f", zookeeper_id: {host.zookeeper_id}" if host.zookeeper_id else ""
+    return f"ansible_host: {host.address}{number}"
 
 
 def _groups(names: Sequence[str], hosts: Sequence[Host], indent: int) -> list[str]:

@@ -50,6 +50,8 @@ class Host(msgspec.Struct, frozen=True):
     name: str
     address: str
     groups: tuple[str, ...]
+    #: Its number in ZooKeeper, which it keeps whoever comes and goes; 0 for who is no member.
+    zookeeper_id: int = 0
 
     @property
     def is_master(self) -> bool:
@@ -73,14 +75,20 @@ class LabSpec(msgspec.Struct, frozen=True, kw_only=True):
     release: Release = "bookworm"  # Debian of container hosts
     isolated: bool = False  # container hosts reach each other and this machine, nothing else
     topology: Topology = "lab"
+    added: tuple[Host, ...] = ()  # by `node add` and `node replace`
+    removed: tuple[str, ...] = ()  # by `node remove` and `node replace`
 
     def hosts(self) -> tuple[Host, ...]:
-        """Masters, agents, then the rest, with the tutorial's names and last octets."""
+        """Masters, agents, then the rest, with the tutorial's names and last octets; as changed."""
+        left = [host for host in self._first_hosts() if host.name not in self.removed]
+        return (*left, *self.added)
+
+    def _first_hosts(self) -> tuple[Host, ...]:
         base = self.network().network_address
         apart = self.topology == "tutorial"
         groups = MASTER_GROUPS if apart else MASTER_GROUPS + EDGE_GROUPS
         masters = (
-            Host(f"mesos-master{n + 1}", str(base + _FIRST_MASTER + n), groups)
+            Host(f"mesos-master{n + 1}", str(base + _FIRST_MASTER + n), groups, n + 1)
             for n in range(self.masters)
         )
         agents = (
@@ -218,6 +226,51 @@ def named(spec: LabSpec, name: str) -> Host:
     raise ConfigError(f"lab {spec.name!r} has no host {name!r}; it has {known}")
 
 
+_NAME = re.compile(r"mesos-(master|slave)([1-9])")
+
+
+def with_host(spec: LabSpec, name: str, old: str = "") -> LabSpec:
+    """`spec` with one host more, which does what `old` does, or what its name says.
+
+    Raises ConfigError if there is such a host, or no address for the name.
+    """
+    if name in [host.name for host in spec.hosts()]:
+        return spec
+    found = _NAME.fullmatch(name)
+    if found is None or (found[1] == "master" and int(found[2]) > _MAX_MASTERS):
+        raise ConfigError(
+            f"host {name!r}: a lab's hosts are mesos-master1 to {_MAX_MASTERS} and "
+            f"mesos-slave1 to {_MAX_AGENTS}, whose addresses follow from their names"
+        )
+    number = int(found[2])
+    is_master = found[1] == "master"
+    first = _FIRST_MASTER if is_master else _FIRST_AGENT
+    address = str(spec.network().network_address + first + number - 1)
+    if old:
+        like = named(spec, old)
+        host = Host(name, address, like.groups, like.zookeeper_id)
+    elif is_master:
+        masters = MASTER_GROUPS if spec.topology == "tutorial" else MASTER_GROUPS + EDGE_GROUPS
+        taken = {one.zookeeper_id for one in spec.hosts()}
+        free = next(one for one in range(1, 256) if one not in taken)
+        host = Host(name, address, masters, free)
+    else:
+        host = Host(name, address, AGENT_GROUPS)
+    removed = tuple(one for one in spec.removed if one != name)
+    if host in msgspec.structs.replace(spec, removed=removed).hosts():
+        return msgspec.structs.replace(spec, removed=removed)
+    return msgspec.structs.replace(spec, added=(*spec.added, host))
+
+
+def without_host(spec: LabSpec, name: str) -> LabSpec:
+    """`spec` with one host less. Raises ConfigError if it has no such host."""
+    named(spec, name)
+    added = tuple(host for host in spec.added if host.name != name)
+    first = name in [host.name for host in msgspec.structs.replace(spec, added=added).hosts()]
+    removed = (*spec.removed, name) if first else spec.removed
+    return msgspec.structs.replace(spec, added=added, removed=removed)
+
+
 def why_not_changed(old: LabSpec, new: LabSpec) -> str | None:
     """Why lab `old` cannot become `new` in place, with the remedy; None if it can grow to it."""
     remedy = f"run `mesostk lab down --name {old.name}` first"
@@ -326,6 +379,8 @@ def plan(spec: LabSpec) -> Lab:
     existing = load_spec(directory)
     if existing is not None and (reason := why_not_changed(existing, spec)) is not None:
         raise ConfigError(reason)
+    if existing is not None:
+        spec = msgspec.structs.replace(spec, added=existing.added, removed=existing.removed)
     return _DRIVERS[spec.driver](spec, directory)
 
 

@@ -90,16 +90,24 @@ def address(host, hostvars):
     return str(host)
 
 
+def present(hosts, hostvars):
+    """Those of `hosts` that are no `cluster_absent`: about to leave, or to join by a later run."""
+    return [host for host in hosts if not hostvars[host].get("cluster_absent")]
+
+
 def addresses(hosts, hostvars):
-    """Addresses of `hosts`, in their order."""
-    return [address(host, hostvars) for host in hosts]
+    """Addresses of those of `hosts` that are present, in their order."""
+    return [address(host, hostvars) for host in present(hosts, hostvars)]
 
 
 def endpoints(hosts, hostvars, port, default=None):
     """`address:port` of each host; `port` is a number, or a variable of the host with a default."""
     if default is None:
         return [f"{one}:{port}" for one in addresses(hosts, hostvars)]
-    return [f"{address(host, hostvars)}:{hostvars[host].get(port, default)}" for host in hosts]
+    return [
+        f"{address(host, hostvars)}:{hostvars[host].get(port, default)}"
+        for host in present(hosts, hostvars)
+    ]
 
 
 def balancer_groups(hosts, hostvars):
@@ -132,7 +140,8 @@ def majority(hosts):
 def zookeeper_ids(hosts, hostvars):
     """Host → id: `zookeeper_id` where it is set, else the first free number from 1.
 
-    An id that is set explicitly never moves when a host is added before it or removed.
+    An id that is set explicitly never moves when a host is added before it or removed. A host that
+    leaves keeps its number to the end, and has no part in the answer.
     """
     given = {}
     for host in hosts:
@@ -140,7 +149,8 @@ def zookeeper_ids(hosts, hostvars):
         if value is not None:
             given[host] = int(value)
     free = (number for number in range(1, 256) if number not in given.values())
-    return {host: given[host] if host in given else next(free) for host in hosts}
+    ids = {host: given[host] if host in given else next(free) for host in hosts}
+    return {host: ids[host] for host in present(hosts, hostvars)}
 
 
 def _port(host, hostvars, variable):
@@ -406,6 +416,7 @@ class FilterModule:
             "cluster_addresses": addresses,
             "cluster_endpoints": endpoints,
             "cluster_findings": findings,
+            "cluster_present": present,
             "cluster_members": lambda groups: sorted(members(groups)),
             "finding_text": finding_text,
             "host_expectations": expectations,

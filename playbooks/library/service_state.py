@@ -42,8 +42,8 @@ RETURN = r"""
 services:
   description: >-
     A record for each service with name, due (none, start or restart), why, watch (its paths),
-    restarts, up_s (seconds), leader, and place: where it comes in a rolling restart (failing, then
-    standby, then leader).
+    restarts, up_s (seconds), leader, place: where it comes in a rolling restart (failing, then
+    standby, then leader), and a ZooKeeper's id.
   type: list
   returned: always
 """
@@ -62,6 +62,7 @@ from ansible.module_utils.basic import AnsibleModule
 RECORDS = "/etc/mesostk/services"
 STARTED = "/run/mesostk"
 HASHER = "/usr/local/lib/mesostk/service-hash"
+MYID = "/etc/zookeeper/conf/myid"
 JOURNAL_LINES = "25"
 
 
@@ -228,6 +229,7 @@ def report():
                 "place": "leader" if leader else "failing" if failing else "standby",
                 "watch": record["watch"],
                 **uptime(record["unit"]),
+                "zookeeper_id": read(MYID) if record["name"] == "zookeeper" else None,
             }
         )
     return found
