@@ -15,6 +15,7 @@ from aiohttp import web
 from mesostk import MESOS_VERSION, __version__
 from mesostk.agent import registration, updates, usage, views
 from mesostk.agent.containers_api import CALLS, ContainerCalls
+from mesostk.agent.flags import shown
 from mesostk.agent.runs import Runs
 from mesostk.agent.state import Framework, Run, State
 from mesostk.base.config import Values
@@ -99,7 +100,7 @@ class OperatorApi:
         return wire.Response(type="GET_HEALTH", get_health=operator.Health(healthy=True))
 
     async def flags(self, _call: wire.Call) -> wire.Response:
-        flags = tuple(Flag(name=n, value=v) for n, v in self._values.as_strings().items())
+        flags = tuple(Flag(name=n, value=v) for n, v in shown(self._values).items())
         return wire.Response(type="GET_FLAGS", get_flags=operator.Flags(flags=flags))
 
     async def version(self, _call: wire.Call) -> wire.Response:

@@ -120,7 +120,7 @@ class Shell:
         self._client = Client(f"mesos-agent/{state.settings.version}")
         self._disk = checkpoint.Disk(work_dir)
         self._queue = DiskQueue(daemon, self._disk, self._feed)
-        self._link = MasterLink(daemon, self._client, self._feed)
+        self._link = MasterLink(daemon, self._client, self._feed, values.credential)
         self._fetcher = Fetcher(
             daemon, self._feed, work_dir, values.frameworks_home, values.fetcher_stall_timeout
         )

@@ -6,6 +6,10 @@ than its default is a warning at start, never a silent nothing.
 
 from __future__ import annotations
 
+import base64
+
+import msgspec
+
 from mesostk import MESOS_VERSION, __version__
 from mesostk.base.config import Flag, FlagSet, Values, duration, port_number, size_bytes
 
@@ -27,7 +31,6 @@ _ACCEPTED_TEXTS: dict[str, str | None] = {
     "cgroups_net_cls_secondary_handles": None,
     "container_logger": None,
     "container_ports_isolated_range": None,
-    "credential": None,
     "csi_plugin_config_dir": None,
     "default_container_dns": None,
     "default_container_info": None,
@@ -155,6 +158,27 @@ _OLD_NAMES = {
 }
 
 
+class _Credential(msgspec.Struct, forbid_unknown_fields=True):
+    principal: str
+    secret: str
+
+
+def credential(text: str) -> str:
+    """The `Authorization` header of a credential in JSON. Raises ValueError with what is wrong."""
+    try:
+        one = msgspec.json.decode(text.encode(), type=_Credential)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f'{error}; expected {{"principal":…,"secret":…}}') from error
+    coded = base64.b64encode(f"{one.principal}:{one.secret}".encode()).decode()
+    return f"Basic {coded}"
+
+
+def shown(values: Values) -> dict[str, str]:
+    """What /flags and /state tell: every flag with a value, but no secret."""
+    texts = values.as_strings()
+    return {name: "****" if name == "credential" else text for name, text in texts.items()}
+
+
 def _number(text: str) -> float:
     return float(text)
 
@@ -219,6 +243,8 @@ def _runs() -> list[Flag]:
              "15secs."),
         Flag("http_heartbeat_interval", duration, "30secs",
              "Between heartbeats on the output of containers.", minimum=1),
+        Flag("credential", credential, None, 'file:///path of {"principal":…,"secret":…}, by which '
+             "the agent proves itself to the master."),
         Flag("docker_socket", str, "/var/run/docker.sock", "Where the Docker engine listens.",
              file_value=False),
         Flag("docker_config", str, None, "JSON with the credentials of registries, or file:///path "

@@ -26,6 +26,7 @@ from mesostk.agent import usage, views
 from mesostk.agent.api import OperatorApi
 from mesostk.agent.containers_api import ContainerCalls
 from mesostk.agent.executor_http import ExecutorApi
+from mesostk.agent.flags import shown
 from mesostk.agent.runs import Runs
 from mesostk.agent.state import Run, State
 from mesostk.base.config import Values
@@ -113,7 +114,7 @@ class Endpoints:
         build = {**_build(), "start_time": self._started_at}
         leader = self._state.leader
         host = leader.partition("://")[2].rpartition(":")[0] if leader is not None else None
-        view = views.state_view(self._state, self._values.as_strings(), build, host)
+        view = views.state_view(self._state, shown(self._values), build, host)
         return json_answer(view, request=request)
 
     async def health(self, _request: web.Request) -> web.Response:
@@ -122,7 +123,7 @@ class Endpoints:
 
     async def flags(self, request: web.Request) -> web.Response:
         """/flags"""
-        return json_answer({"flags": self._values.as_strings()}, request=request)
+        return json_answer({"flags": shown(self._values)}, request=request)
 
     async def version(self, request: web.Request) -> web.Response:
         """/version"""

@@ -58,10 +58,19 @@ class _Link:
 class MasterLink:
     """Performs Connect, Disconnect and SendUp."""
 
-    def __init__(self, daemon: Daemon, client: Client, feed: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        daemon: Daemon,
+        client: Client,
+        feed: Callable[[Event], None],
+        authorization: str | None = None,
+    ) -> None:
+        """`authorization`: the header by which the agent proves itself, if it does."""
         self._daemon = daemon
         self._client = client
         self._feed = feed
+        proof = {} if authorization is None else {"Authorization": authorization}
+        self._headers = {**_HEADERS, **proof}
         self._link: _Link | None = None
         self._posts = daemon.metrics.counter("link/posts")
         self._records = daemon.metrics.counter("link/records_up")
@@ -126,7 +135,7 @@ class MasterLink:
     async def _subscribe(self, url: str, body: bytes) -> tuple[str, aiohttp.ClientResponse]:
         """The open answer and where it came from; one redirect to the leader is followed."""
         for _ in range(2):
-            response = await self._client.open("POST", url, body, _HEADERS)
+            response = await self._client.open("POST", url, body, self._headers)
             if response.status == 200:
                 return url, response
             location = response.headers.get("Location")
@@ -147,7 +156,7 @@ class MasterLink:
                 self._feed(LinkMessage(link.number, json.decode(record, DownMessage)))
 
     async def _send_all(self, link: _Link, url: str, stream_id: str) -> None:
-        headers = {**_HEADERS, STREAM_ID_HEADER: stream_id}
+        headers = {**self._headers, STREAM_ID_HEADER: stream_id}
         while True:
             await link.wake.wait()
             while link.outbox:

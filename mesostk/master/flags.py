@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from mesostk import MESOS_VERSION, __version__
 from mesostk.base.config import Flag, FlagSet, Values, duration, port_number, size_bytes
 from mesostk.base.zk import zk_url
-from mesostk.master import guard
+from mesostk.master import acls, guard
 from mesostk.master.state import Config
 from mesostk.resources.text import parse_quantities
 from mesostk.wire import json
@@ -66,10 +66,6 @@ _OLD_NAMES = {
     "recovery_agent_removal_limit": ("recovery_slave_removal_limit",),
     "role_sorter": ("user_sorter",),
 }
-
-#: A master that ignored these would be open where its operator believes it closed.
-_PROTECTING = ("authenticate_frameworks", "authenticate_agents")
-_PROTECTING_TEXTS = ("acls", "firewall_rules")
 
 _RATE = re.compile(r"\s*(?P<count>\d+)\s*/\s*(?P<time>[^/]+?)\s*")
 
@@ -231,10 +227,15 @@ def _history() -> list[Flag]:
 
 
 def _protecting() -> list[Flag]:
-    refused = "Not built yet: the master refuses to start with it rather than stay open."
     return [
-        *(_flag(name, bool, False, refused) for name in _PROTECTING),
-        *(_flag(name, str, None, refused) for name in _PROTECTING_TEXTS),
+        _flag("authenticate_frameworks", bool, False,
+              "As --authenticate_http_frameworks, for there are no other frameworks here."),
+        _flag("authenticate_agents", bool, False,
+              "Agents only with a --credential that is among --credentials."),
+        _flag("acls", acls.parse, None,
+              "JSON or file:///path: which principals may do what; see docs/security.md."),
+        _flag("firewall_rules", str, None,
+              'JSON or file:///path: {"disabled_endpoints":{"paths":["/…"]}} are answered 403.'),
         _flag("credentials", str, None,
               'file:///path of {"credentials":[{"principal":…,"secret":…}]}, for HTTP Basic.'),
         _flag("authenticate_http_readonly", bool, False,
@@ -277,12 +278,6 @@ def master_flags() -> FlagSet:
 
 def refusal(values: Values) -> str | None:
     """Why these values cannot be used together; None if they can."""
-    for name in (*_PROTECTING, *_PROTECTING_TEXTS):
-        if values[name]:
-            return (
-                f"--{name} is set, but authentication of agents and of old drivers, and"
-                " authorization, are not built yet; unset it and protect the port otherwise"
-            )
     why = guard.refusal(values)
     if why is not None:
         return why
@@ -332,6 +327,7 @@ def config_of(values: Values, *, ip: str, port: int, hostname: str) -> Config:
         roles=values.roles,
         whitelist=values.whitelist,
         root_submissions=values.root_submissions,
+        acls=acls.NO_ACLS if values.acls is None else values.acls,
         max_completed_frameworks=values.max_completed_frameworks,
         max_completed_tasks_per_framework=values.max_completed_tasks_per_framework,
         max_unreachable_tasks_per_framework=values.max_unreachable_tasks_per_framework,

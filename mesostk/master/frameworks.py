@@ -83,6 +83,9 @@ def _subscribe_error(
     why = validation.framework_error(info, subscribe.suppressed_roles, master.config)
     if why is not None:
         return why
+    why = _unauthorized(master, info)
+    if why is not None:
+        return why
     if framework_id in master.completed_frameworks:
         return "Framework has been removed"
     why = constraints.error(subscribe.offer_constraints, roles_of(info))
@@ -90,6 +93,13 @@ def _subscribe_error(
         return why
     if known is not None and not known.recovered:
         return validation.change_error(known.info, info, strict=False)
+    return None
+
+
+def _unauthorized(master: Master, info: FrameworkInfo) -> str | None:
+    for role in sorted(roles_of(info)):
+        if not master.config.acls.allows("register_frameworks", info.principal, role):
+            return f"Not authorized to use role '{role}'"
     return None
 
 
@@ -312,7 +322,10 @@ def _update_refusal(master: Master, framework: Framework, call: scheduler.Call) 
         or validation.change_error(framework.info, info, strict=True)
         or constraints.error(update.offer_constraints, roles_of(info))
     )
-    return None if why is None else Rejected(400, why)
+    if why is not None:
+        return Rejected(400, why)
+    forbidden = _unauthorized(master, info)
+    return None if forbidden is None else Rejected(403, forbidden)
 
 
 def called(master: Master, now: float, event: SchedulerCalled) -> None:

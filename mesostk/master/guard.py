@@ -1,33 +1,43 @@
-"""Who may ask: HTTP Basic authentication of the three realms (spec/mesos.md §0.1, §10).
+"""Who may ask: the endpoints that are open at all, and HTTP Basic authentication by realm
+(spec/mesos.md §0.1, §10).
 
 ::
 
     mesos-master-readonly    documents, metrics, flags       --authenticate_http_readonly
     mesos-master-readwrite   /api/v1 and what changes        --authenticate_http_readwrite
     mesos-master-scheduler   /api/v1/scheduler               --authenticate_http_frameworks
-    open to all              /health, /redirect, /version, the page; agents have a link of their own
+    mesos-master-agent       /api/link                       --authenticate_agents
+    open to all              /health, /redirect, /version, the page
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
+import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from mesostk.base.config import Values
 from mesostk.base.http import BasicAuth, parse_credentials
-from mesostk.errors import Rejected
+from mesostk.errors import ConfigError, Rejected
+from mesostk.master.permits import Seen, sees_all
 from mesostk.wire import scheduler
+
+if TYPE_CHECKING:
+    from mesostk.master.core import Master
 
 #: Key of a request under which its authenticated principal is, if there is one.
 PRINCIPAL = "principal"
 
-_READONLY, _READWRITE, _SCHEDULER = (
+_READONLY, _READWRITE, _SCHEDULER, _AGENT = (
     "mesos-master-readonly",
     "mesos-master-readwrite",
     "mesos-master-scheduler",
+    "mesos-master-agent",
 )
 
-_OPEN = frozenset({"", "/health", "/redirect", "/version", "/api/link"})
+_OPEN = frozenset({"", "/health", "/redirect", "/version"})
 
 #: Everything that is not named here or above may change something.
 _DOCUMENTS = frozenset(
@@ -43,15 +53,15 @@ _FLAGS = {
     _READONLY: "authenticate_http_readonly",
     _READWRITE: "authenticate_http_readwrite",
     _SCHEDULER: "authenticate_http_frameworks",
+    _AGENT: "authenticate_agents",
 }
 
 
 def realm_of(path: str) -> str | None:
     """The realm of a path, with or without `/master`; None for what is open to all."""
-    plain = path.rstrip("/")
-    if plain == "/master" or plain.startswith("/master/"):
-        plain = plain.removeprefix("/master")
-    plain = plain.removesuffix(".json")
+    plain = plain_path(path)
+    if plain == "/api/link":
+        return _AGENT
     if plain in _OPEN or plain.startswith("/ui/"):
         return None
     if plain == "/api/v1/scheduler":
@@ -59,9 +69,41 @@ def realm_of(path: str) -> str | None:
     return _READONLY if plain in _DOCUMENTS else _READWRITE
 
 
+def plain_path(path: str) -> str:
+    """Without `/master`, `.json` and a slash at the end, which all name the same endpoint."""
+    plain = path.rstrip("/")
+    if plain == "/master" or plain.startswith("/master/"):
+        plain = plain.removeprefix("/master")
+    return plain.removesuffix(".json")
+
+
+class _Paths(msgspec.Struct, frozen=True):
+    paths: tuple[str, ...] = ()
+
+
+class _Firewall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    disabled_endpoints: _Paths = _Paths()
+
+
+def disabled_paths(values: Values) -> frozenset[str]:
+    """What --firewall_rules closes. Raises ConfigError for what is no such rule."""
+    if values.firewall_rules is None:
+        return frozenset()
+    try:
+        rules = msgspec.json.decode(values.firewall_rules.encode(), type=_Firewall)
+    except msgspec.MsgspecError as error:
+        raise ConfigError(
+            f'--firewall_rules: {error}; expected {{"disabled_endpoints":{{"paths":["/…"]}}}}'
+        ) from error
+    for path in rules.disabled_endpoints.paths:
+        if not path.startswith("/"):
+            raise ConfigError(f"--firewall_rules: path '{path}' does not start with a slash")
+    return frozenset(plain_path(path) for path in rules.disabled_endpoints.paths)
+
+
 def refusal(values: Values) -> str | None:
     """Why the flags about authentication cannot be used together; None if they can."""
-    wanted = [flag for flag in _FLAGS.values() if values[flag]]
+    wanted = [flag for flag in (*_FLAGS.values(), "authenticate_frameworks") if values[flag]]
     if wanted and values.credentials is None:
         return f"--{wanted[0]} needs --credentials=file:///path of the principals and secrets"
     return None
@@ -76,9 +118,15 @@ def guard(values: Values) -> Middleware:
     secrets = {} if values.credentials is None else parse_credentials(values.credentials)
     doors = {realm: BasicAuth(secrets, realm) for realm in _FLAGS}
     closed = {realm for realm, flag in _FLAGS.items() if values[flag]}
+    if values.authenticate_frameworks:
+        # There are none but HTTP frameworks here.
+        closed.add(_SCHEDULER)
+    disabled = disabled_paths(values)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if plain_path(request.path) in disabled:
+            return web.Response(status=403, text=f"Endpoint '{request.path}' is disabled")
         realm = realm_of(request.path)
         if realm is not None:
             principal = doors[realm].principal(request)
@@ -94,6 +142,23 @@ def principal_of(request: web.Request) -> str | None:
     """The principal that proved itself; None if nobody had to and nobody did."""
     principal: str | None = request.get(PRINCIPAL)
     return principal
+
+
+def require_allowed(
+    master: Master, request: web.Request, action: str, value: str | None = None
+) -> None:
+    """Rejected (403) if the principal of the request may not do it."""
+    if not master.config.acls.allows(action, principal_of(request), value):
+        raise Rejected(403, "403 Forbidden.")
+
+
+def seen_by(master: Master, request: web.Request, key: object = None) -> tuple[Master, object]:
+    """The master as the principal of the request sees it, and `key` of a document made of that."""
+    principal = principal_of(request)
+    if sees_all(master.config.acls, principal):
+        return master, key
+    # It has all that documents and views read of a master.
+    return cast("Master", Seen(master, principal)), (key, principal)
 
 
 def require_own_name(call: scheduler.Call, principal: str | None) -> None:

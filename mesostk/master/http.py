@@ -30,8 +30,10 @@ from mesostk.master.entry import (
     require_leader,
     require_recovered,
 )
+from mesostk.master.guard import principal_of, require_allowed, seen_by
 from mesostk.master.link import LinkApi
 from mesostk.master.operator import OperatorApi
+from mesostk.master.permits import sees_all
 from mesostk.master.posts import Posts
 from mesostk.master.scheduler import SchedulerApi
 from mesostk.wire.legacy import leader_view
@@ -128,6 +130,9 @@ class Routes:
             self._node.flags,
             self._node.cluster,
         )
+        if not self._node.master.config.acls.allows("view_flags", principal_of(request)):
+            head = {key: value for key, value in head.items() if key not in {"flags", "cluster"}}
+            return await self._document(request, documents.state, variant="no flags", head=head)
         return await self._document(request, documents.state, head=head)
 
     async def state_summary(self, request: web.Request) -> web.StreamResponse:
@@ -158,23 +163,33 @@ class Routes:
         )
 
     async def _document(
-        self, request: web.Request, pieces: Callable[..., Iterator[bytes]], **choice: Any
+        self,
+        request: web.Request,
+        pieces: Callable[..., Iterator[bytes]],
+        variant: str = "",
+        **choice: Any,
     ) -> web.StreamResponse:
-        """One of `documents`; requests with the same choice share it."""
-        node = self._node
-        key = (pieces.__name__, *(value for name, value in choice.items() if name != "head"))
-        return await self._bodies.answer(
-            request, key, lambda: pieces(node.master, node.fragments, **choice)
+        """One of `documents`; requests with the same choice share it; `variant` names the head."""
+        fragments = self._node.fragments
+        choices = (
+            pieces.__name__,
+            variant,
+            *(value for name, value in choice.items() if name != "head"),
         )
+        seen, key = seen_by(self._node.master, request, choices)
+        return await self._bodies.answer(request, key, lambda: pieces(seen, fragments, **choice))
 
     async def roles(self, request: web.Request) -> web.Response:
         require_leader(self._node, request)
-        return json_answer(legacy.roles(self._node.master), request=request)
+        seen, _ = seen_by(self._node.master, request)
+        return json_answer(legacy.roles(seen), request=request)
 
     async def explain_offers(self, request: web.Request) -> web.Response:
         """GET with `framework`, an id or a name, and perhaps `role`: why agents are not offered."""
         require_leader(self._node, request)
         require_recovered(self._node)
+        if not sees_all(self._node.master.config.acls, principal_of(request)):
+            raise Rejected(403, "403 Forbidden.")
         wanted = request.query.get("framework")
         if not wanted:
             raise Rejected(400, "Expecting 'framework=ID' in query; /frameworks lists them")
@@ -199,15 +214,18 @@ class Routes:
         raise web.HTTPTemporaryRedirect(leader_url(self._node))
 
     async def flags(self, request: web.Request) -> web.Response:
+        require_allowed(self._node.master, request, "view_flags")
         return json_answer({"flags": dict(self._node.flags)}, request=request)
 
     async def version(self, request: web.Request) -> web.Response:
         return json_answer({"version": MESOS_VERSION, **legacy.BUILD}, request=request)
 
     async def snapshot(self, request: web.Request) -> web.Response:
+        require_allowed(self._node.master, request, "get_endpoints", "/metrics/snapshot")
         return json_answer(self._metrics.snapshot(), request=request)
 
-    async def prometheus(self, _request: web.Request) -> web.Response:
+    async def prometheus(self, request: web.Request) -> web.Response:
+        require_allowed(self._node.master, request, "get_endpoints", "/metrics/snapshot")
         return web.Response(text=self._metrics.prometheus(), content_type="text/plain")
 
     async def system(self, request: web.Request) -> web.Response:

@@ -209,7 +209,7 @@ def roles(master: Master) -> View:
     for item in master.agents.values():
         names.update(item.total.reservations())
     names.update(parent for name in list(names) for parent in ancestors(name))
-    return {"roles": [_role(master, name) for name in sorted(names)]}
+    return {"roles": [_role(master, name) for name in sorted(names) if master.sees_role(name)]}
 
 
 def _role(master: Master, name: str) -> View:

@@ -24,6 +24,7 @@ from mesostk.master.events import (
     CloseAgentStream,
     SendToAgent,
 )
+from mesostk.master.guard import principal_of
 from mesostk.wire import json, link
 from mesostk.wire.link import STREAM_ID_HEADER
 from mesostk.wire.recordio import Decoder, encode_record
@@ -68,6 +69,8 @@ class LinkApi:
         return tuple(json.decode(record, link.UpMessage) for record in records)
 
     async def _subscribe(self, request: web.Request, message: link.Subscribe) -> web.StreamResponse:
+        if not self._node.master.config.acls.allows("register_agents", principal_of(request)):
+            raise Rejected(403, "Not authorized to register an agent")
         rejected = agents.refusal(message)
         if rejected is not None:
             raise rejected

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from mesostk.master import conversion_rules, converting, groups, tasks, validation
 from mesostk.master.conversion_rules import Asker
+from mesostk.master.permits import may_convert, why_not_run
 from mesostk.master.state import Agent, Executor, Framework, TaskRecord
 from mesostk.resources import conversions, validity
 from mesostk.resources.conversions import Conversion
@@ -156,6 +157,10 @@ def _launch(master: Master, now: float, batch: Batch, operation: OfferOperation)
             why: str | None = "The LAUNCH operation does not take an 'id'"
         else:
             why = validation.task_error(task, batch.framework, batch.agent)
+        forbidden = why_not_run(master.config.acls, batch.framework, (task,))
+        if forbidden is not None:
+            _refuse_task(master, now, batch, task, forbidden, "REASON_TASK_UNAUTHORIZED")
+            continue
         if why is None:
             why = _launch_one(master, batch, task)
         if why is not None:
@@ -202,6 +207,11 @@ def _launch_group(master: Master, now: float, batch: Batch, operation: OfferOper
         if operation.id is not None
         else _group_error(batch, executor, group.task_group.tasks, infos)
     )
+    forbidden = why_not_run(master.config.acls, batch.framework, infos)
+    if forbidden is not None:
+        for task in infos:
+            _refuse_task(master, now, batch, task, forbidden, "REASON_TASK_GROUP_UNAUTHORIZED")
+        return
     if why is None:
         why = _take_group(master, batch, executor, infos)
     if why is not None:
@@ -361,6 +371,8 @@ def _convert(master: Master, _now: float, batch: Batch, operation: OfferOperatio
     if why is None:
         operation = converting.completed(operation, batch.role)
         why = conversion_rules.why_not(operation, asker, agent)
+    if why is None and not may_convert(master.config.acls, operation, framework.info.principal):
+        why = f"Not authorized to perform {operation.type}"
     conversion = conversions.of(operation) if why is None else str(why)
     if not isinstance(conversion, str) and not batch.pool.contains(conversion.consumed):
         conversion = f"{batch.pool} does not contain {conversion.consumed}"

@@ -44,10 +44,15 @@ from mesostk.master.events import (
     SendToOperator,
 )
 from mesostk.master.fragments import Fragments
-from mesostk.master.guard import principal_of
+from mesostk.master.guard import principal_of, require_allowed, seen_by
+from mesostk.master.permits import sees_all
 from mesostk.wire import json, operator
 from mesostk.wire.mesos import Flag, Metric, VersionInfo
 from mesostk.wire.recordio import encode_record
+
+_ONLY_WHO_SEES_ALL = (
+    "The event stream is for principals that --acls hide nothing from; poll GET_STATE instead"
+)
 
 _NOT_IMPLEMENTED = "501 Not Implemented."
 
@@ -112,19 +117,23 @@ class OperatorApi:
             text = f"Expecting 'Accept' to allow '{JSON_TYPE}' or '{PROTOBUF_TYPE}'"
             raise Rejected(406, text) from error
         if call.type == "SUBSCRIBE":
+            if not sees_all(self._node.master.config.acls, principal_of(request)):
+                raise Rejected(403, _ONLY_WHO_SEES_ALL)
             return await self._subscribe(request)
         if call.type in operators.CALLS or call.type in operator_resources.OPERATIONS:
             return await self.change(call, request)
         pieces = _DOCUMENTS.get(call.type or "")
         if pieces is not None:
-            node = self._node
-            return await self._bodies.answer(
-                request, call.type, lambda: pieces(node.master, node.fragments)
-            )
+            seen, key = seen_by(self._node.master, request, call.type)
+            fragments = self._node.fragments
+            return await self._bodies.answer(request, key, lambda: pieces(seen, fragments))
         read = _READS.get(call.type or "")
         if read is None:
             return web.Response(status=501, text=_NOT_IMPLEMENTED)
-        return json_answer(read(self))
+        action = _READ_ACTIONS.get(call.type or "")
+        if action is not None:
+            require_allowed(self._node.master, request, action[0], action[1])
+        return json_answer(read(self, request))
 
     async def change(self, call: operator.Call, asked: web.Request) -> web.Response:
         """Have the core do it; its `Reply` is the answer."""
@@ -160,45 +169,45 @@ class OperatorApi:
         kind: Any = name.upper()
         return operator.Response(type=kind, **fields)
 
-    def health(self) -> operator.Response:
+    def health(self, _request: web.Request) -> operator.Response:
         return self._answer(get_health=operator.Health(healthy=True))
 
-    def flags(self) -> operator.Response:
+    def flags(self, _request: web.Request) -> operator.Response:
         flags = tuple(Flag(name=name, value=text) for name, text in self._node.flags.items())
         return self._answer(get_flags=operator.Flags(flags=flags))
 
-    def version(self) -> operator.Response:
+    def version(self, _request: web.Request) -> operator.Response:
         info = VersionInfo(version=MESOS_VERSION, git_tag=f"mesostk-{__version__}")
         return self._answer(get_version=operator.Version(version_info=info))
 
-    def figures(self) -> operator.Response:
+    def figures(self, _request: web.Request) -> operator.Response:
         metrics = tuple(
             Metric(name=name, value=value) for name, value in self._metrics.snapshot().items()
         )
         return self._answer(get_metrics=operator.Metrics(metrics=metrics))
 
-    def operations(self) -> operator.Response:
-        return self._answer(get_operations=views.operations(self._node.master))
+    def operations(self, request: web.Request) -> operator.Response:
+        return self._answer(get_operations=views.operations(seen_by(self._node.master, request)[0]))
 
-    def roles(self) -> operator.Response:
-        return self._answer(get_roles=views.roles(self._node.master))
+    def roles(self, request: web.Request) -> operator.Response:
+        return self._answer(get_roles=views.roles(seen_by(self._node.master, request)[0]))
 
-    def weights(self) -> operator.Response:
-        return self._answer(get_weights=views.get_weights(self._node.master))
+    def weights(self, request: web.Request) -> operator.Response:
+        return self._answer(get_weights=views.get_weights(seen_by(self._node.master, request)[0]))
 
-    def quota(self) -> operator.Response:
-        status = quota_calls.status(self._node.master)
+    def quota(self, request: web.Request) -> operator.Response:
+        status = quota_calls.status(self._node.master, principal_of(request))
         return self._answer(get_quota=operator.GetQuota(status=status))
 
-    def maintenance_schedule(self) -> operator.Response:
+    def maintenance_schedule(self, _request: web.Request) -> operator.Response:
         schedule = operator.Schedule(schedule=self._node.master.registry.maintenance.schedule)
         return self._answer(get_maintenance_schedule=schedule)
 
-    def maintenance_status(self) -> operator.Response:
+    def maintenance_status(self, _request: web.Request) -> operator.Response:
         status = maintenance.status(self._node.master)
         return self._answer(get_maintenance_status=operator.GetMaintenanceStatus(status=status))
 
-    def the_master(self) -> operator.Response:
+    def the_master(self, _request: web.Request) -> operator.Response:
         return self._answer(get_master=views.the_master(self._node.master))
 
 
@@ -211,7 +220,15 @@ _DOCUMENTS: dict[str, Callable[[Master, Fragments], Iterator[bytes]]] = {
     "GET_TASKS": documents.get_tasks,
 }
 
-_READS: dict[str, Callable[[OperatorApi], operator.Response]] = {
+#: What a reading call needs, beyond what is left out of its answer.
+_READ_ACTIONS: dict[str, tuple[str, str | None]] = {
+    "GET_FLAGS": ("view_flags", None),
+    "GET_METRICS": ("get_endpoints", "/metrics/snapshot"),
+    "GET_MAINTENANCE_SCHEDULE": ("get_maintenance_schedules", None),
+    "GET_MAINTENANCE_STATUS": ("get_maintenance_statuses", None),
+}
+
+_READS: dict[str, Callable[[OperatorApi, web.Request], operator.Response]] = {
     "GET_HEALTH": OperatorApi.health,
     "GET_FLAGS": OperatorApi.flags,
     "GET_VERSION": OperatorApi.version,

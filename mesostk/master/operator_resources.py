@@ -12,6 +12,7 @@ from mesostk.errors import WireError
 from mesostk.master import conversion_rules, converting, offers
 from mesostk.master.conversion_rules import Asker
 from mesostk.master.events import OperatorCalled, Reply
+from mesostk.master.permits import may_convert
 from mesostk.master.state import Agent
 from mesostk.resources import conversions
 from mesostk.resources.resources import Resources
@@ -59,6 +60,8 @@ def _perform(
             f"Invalid {operation.type} operation on agent {agent.id} at {agent.pid}"
             f" ({agent.info.hostname}): {conversion}"
         )
+    if not may_convert(master.config.acls, operation, principal):
+        return 403, "403 Forbidden."
     refusal = _make_free(master, now, agent, conversion.consumed)
     if refusal is not None:
         return 409, refusal

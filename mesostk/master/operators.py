@@ -18,6 +18,7 @@ from mesostk.master import (
     maintenance,
     offers,
     operator_resources,
+    permits,
     quota_calls,
     registry,
     views,
@@ -77,6 +78,9 @@ def called(master: Master, now: float, event: OperatorCalled) -> None:
     assert call.type is not None
     if call.type in operator_resources.OPERATIONS:
         operator_resources.called(master, now, event)
+        return
+    if not permits.may_call(master, call, event.principal):
+        master.emit(Reply(event.request, 403, "403 Forbidden."))
         return
     CALLS[call.type](master, now, event.request, getattr(call, call.type.lower()))
 

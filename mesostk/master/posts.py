@@ -15,6 +15,7 @@ from mesostk.base.http import json_answer
 from mesostk.errors import Rejected, WireError
 from mesostk.master import maintenance, quota_calls, views
 from mesostk.master.entry import Node, require_leader, require_recovered, wrong_method
+from mesostk.master.guard import principal_of, require_allowed, seen_by
 from mesostk.master.operator import OperatorApi
 from mesostk.wire import json, operator
 from mesostk.wire.maintenance import Schedule
@@ -70,7 +71,7 @@ class Posts:
         require_leader(self._node, request)
         require_recovered(self._node)
         if request.method == "GET":
-            shown = views.get_weights(self._node.master).weight_infos
+            shown = views.get_weights(seen_by(self._node.master, request)[0]).weight_infos
             return json_answer(shown, request=request)
         if request.method != "PUT":
             raise _wrong_method(request, "GET", "PUT")
@@ -88,7 +89,9 @@ class Posts:
         require_leader(self._node, request)
         require_recovered(self._node)
         if request.method == "GET":
-            return json_answer(quota_calls.status(self._node.master), request=request)
+            return json_answer(
+                quota_calls.status(self._node.master, principal_of(request)), request=request
+            )
         if request.method == "DELETE":
             removal = operator.RemoveQuota(role=request.match_info.get("role", ""))
             call = operator.Call(type="REMOVE_QUOTA", remove_quota=removal)
@@ -112,6 +115,7 @@ class Posts:
         require_leader(self._node, request)
         require_recovered(self._node)
         if request.method == "GET":
+            require_allowed(self._node.master, request, "get_maintenance_schedules")
             schedule = self._node.master.registry.maintenance.schedule
             return json_answer(schedule, request=request)
         if request.method != "POST":
@@ -131,6 +135,7 @@ class Posts:
         require_recovered(self._node)
         if request.method != "GET":
             raise _wrong_method(request, "GET")
+        require_allowed(self._node.master, request, "get_maintenance_statuses")
         return json_answer(maintenance.status(self._node.master), request=request)
 
     async def machine_down(self, request: web.Request) -> web.StreamResponse:

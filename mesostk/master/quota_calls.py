@@ -237,9 +237,14 @@ def apply(master: Master, now: float) -> None:
 # -- what is shown ------------------------------------------------------------------------------
 
 
-def status(master: Master) -> QuotaStatus:
-    """GET_QUOTA, and GET /quota."""
-    configs = [config for _, config in sorted(master.registry.quotas.items())]
+def status(master: Master, principal: str | None = None) -> QuotaStatus:
+    """GET_QUOTA, and GET /quota; only of roles whose quota `principal` may get."""
+    allows = master.config.acls.allows
+    configs = [
+        config
+        for role, config in sorted(master.registry.quotas.items())
+        if allows("get_quotas", principal, role)
+    ]
     infos = tuple(
         QuotaInfo(
             role=config.role,

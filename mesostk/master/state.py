@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from mesostk.master.acls import NO_ACLS, Acls
 from mesostk.resources import scalar
 from mesostk.resources.resources import Resources
 from mesostk.wire.mesos import (
@@ -69,6 +70,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     #: The only hostnames that get offered; None = any.
     whitelist: frozenset[str] | None = None
     root_submissions: bool = True
+    acls: Acls = NO_ACLS
 
     max_completed_frameworks: int = 50
     max_completed_tasks_per_framework: int = 1000

@@ -64,10 +64,16 @@ def held_by_framework(agent: Agent) -> dict[str, Resources]:
 
 
 def operations(master: Master) -> operator.Operations:
-    """Those that agents have not answered, and those whose outcome is not acknowledged."""
+    """Those that agents have not answered, and those whose outcome is not acknowledged; none of a
+    framework that is not shown."""
+    records = (
+        record.wire for agent in master.agents.values() for record in agent.operations.values()
+    )
     return operator.Operations(
         operations=tuple(
-            record.wire for agent in master.agents.values() for record in agent.operations.values()
+            wire
+            for wire in records
+            if wire.framework_id is None or wire.framework_id.value in master.frameworks
         )
     )
 
@@ -213,7 +219,11 @@ def roles(master: Master) -> operator.Roles:
     shares = weights.current(master)
     names = {*shares, *master.allocator.by_role}
     return operator.Roles(
-        roles=tuple(_role(master, name, shares.get(name, 1.0)) for name in sorted(names))
+        roles=tuple(
+            _role(master, name, shares.get(name, 1.0))
+            for name in sorted(names)
+            if master.sees_role(name)
+        )
     )
 
 
@@ -238,6 +248,7 @@ def get_weights(master: Master) -> operator.Weights:
         weight_infos=tuple(
             operator.WeightInfo(weight=weight, role=role)
             for role, weight in sorted(weights.current(master).items())
+            if master.sees_role(role)
         )
     )
 

@@ -27,10 +27,12 @@ class HandFramework:
         self.info: Body = {"user": "nobody", "name": "by-hand", "checkpoint": True, **info}
         self.id: Body = {}
         self.records: Iterator[Body] = iter(())
+        #: What SUBSCRIBE was answered with.
+        self.first: Body = {}
         self._stream: requests.Response | None = None
 
     def __enter__(self) -> Self:
-        self.subscribe()
+        self.first = self.subscribe()
         return self
 
     def __exit__(
@@ -39,8 +41,13 @@ class HandFramework:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._stream is not None and self.id:
+        if self.id:
             self.call("TEARDOWN")
+        self._close()
+
+    def _close(self) -> None:
+        self.records = iter(())
+        if self._stream is not None:
             self._stream.close()
 
     def subscribe(self) -> Body:
@@ -48,6 +55,7 @@ class HandFramework:
         call: Body = {"type": "SUBSCRIBE", "subscribe": {"framework_info": self.info}}
         if "id" in self.info:
             call["framework_id"] = self.info["id"]
+        self._close()
         self._stream = requests.post(
             self._url, json=call, stream=True, timeout=SILENCE_S, auth=self._auth
         )

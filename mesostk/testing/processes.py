@@ -223,6 +223,7 @@ class Cluster:
         marathons: int = 1,
         zookeepers: int = 0,
         session_s: float = 4.0,
+        master_flags: Iterable[str] = (),
         agent_flags: Iterable[str] = (),
         marathon_flags: Iterable[str] = (),
     ) -> None:
@@ -230,7 +231,7 @@ class Cluster:
         self.session_s = session_s
         self.addresses = AddressBlock()
         self.zookeeper = self._ensemble(zookeepers) if zookeepers else None
-        self.masters = [self._master(number) for number in range(1, masters + 1)]
+        self.masters = [self._master(number, master_flags) for number in range(1, masters + 1)]
         self.agents = [self._agent(number, agent_flags) for number in range(1, agents + 1)]
         self.marathons = [
             self._marathon(number, marathon_flags) for number in range(1, marathons + 1)
@@ -253,9 +254,9 @@ class Cluster:
         ips = [self.addresses[number] for number in range(21, 21 + members)]
         return Ensemble(self.directory / "zookeeper", members, ips)
 
-    def _master(self, number: int) -> Unit:
+    def _master(self, number: int, more: Iterable[str]) -> Unit:
         ip = self.addresses[10 + number]
-        flags = [f"--ip={ip}", f"--hostname={ip}", "--cluster=test"]
+        flags = [f"--ip={ip}", f"--hostname={ip}", "--cluster=test", *more]
         if self.zookeeper is None:
             flags.append(f"--work_dir={self.directory / 'master'}")
         else:

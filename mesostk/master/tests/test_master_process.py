@@ -560,7 +560,8 @@ async def test_realms_ask_for_their_principals(http: aiohttp.ClientSession, tmp_
     process = Process(
         tmp_path, f"--work_dir={tmp_path}/work", f"--credentials=file://{secrets}",
         "--authenticate_http_readonly", "--authenticate_http_readwrite",
-        "--authenticate_http_frameworks",
+        "--authenticate_frameworks", "--authenticate_agents",
+        '--firewall_rules={"disabled_endpoints":{"paths":["/master/slaves.json"]}}',
     )  # fmt: skip
     ops, wrong = basic("ops", "s3cret"), basic("ops", "S3cret")
     url = process.url
@@ -579,7 +580,10 @@ async def test_realms_ask_for_their_principals(http: aiohttp.ClientSession, tmp_
         realms = {
             "/state": "readonly", "/master/tasks.json": "readonly", "/metrics": "readonly",
             "/flags/": "readonly", "/api/v1": "readwrite", "/master/teardown": "readwrite",
-            "/api/v1/scheduler": "scheduler",
+            "/api/v1/scheduler": "scheduler", "/quota/web": "readwrite", "/reserve": "readwrite",
+            "/machine/down": "readwrite", "/master/create-volumes": "readwrite",
+            "/maintenance/schedule": "readwrite", "/maintenance/status": "readonly",
+            "/no/such/path": "readwrite", "/api/link": "agent",
         }  # fmt: skip
         for path, realm in realms.items():
             for auth in ({}, wrong):
@@ -590,6 +594,10 @@ async def test_realms_ask_for_their_principals(http: aiohttp.ClientSession, tmp_
                     assert told == f'Basic realm="mesos-master-{realm}"'
         async with http.post(f"{url}/api/v1", headers=ops, json={"type": "GET_HEALTH"}) as answer:
             assert answer.status == 200
+        for path in ("/slaves", "/master/slaves", "/slaves.json"):
+            async with http.get(url + path, headers=ops) as answer:
+                assert answer.status == 403, path
+                assert await answer.text() == f"Endpoint '{path}' is disabled"
         async with http.get(f"{url}/flags", headers=ops) as answer:
             assert "s3cret" not in await answer.text()
         body: dict[str, Any] = {"type": "SUBSCRIBE", "subscribe": {"framework_info": FRAMEWORK}}
@@ -606,9 +614,12 @@ async def test_realms_ask_for_their_principals(http: aiohttp.ClientSession, tmp_
         process.end()
 
 
-def test_flags_that_would_protect_are_refused_and_bad_ones_named(tmp_path: Path) -> None:
+def test_flags_that_cannot_protect_as_they_should_are_refused(tmp_path: Path) -> None:
     for flag, text in (
-        ("--authenticate_agents", "authorization, are not built yet"),
+        ("--authenticate_agents", "needs --credentials=file:///path"),
+        ("--acls={}x", "--acls"),
+        ('--acls={"run": []}', "'run' is no action"),
+        ("--firewall_rules=[]", "--firewall_rules"),
         ("--quorum=x", "--quorum"),
         ("--authenticate_http_readonly", "needs --credentials=file:///path"),
         ("--nonsense=1", "no flag is called 'nonsense'"),

@@ -1,0 +1,182 @@
+"""Where `--acls` are asked: calls of operators, and what of the cluster a principal gets to see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mesostk.master.acls import Acls
+from mesostk.master.state import Agent, Framework
+from mesostk.resources.kinds import reservations_of
+from mesostk.resources.resources import Resources
+from mesostk.wire import operator
+from mesostk.wire.mesos import OfferOperation, Resource, TaskInfo
+
+if TYPE_CHECKING:
+    from mesostk.master.core import Master
+
+#: (action, object) pairs; all must be allowed.
+Needs = Iterable[tuple[str, str | None]]
+
+_VIEWS = ("view_frameworks", "view_tasks", "view_executors", "view_roles")
+
+
+# -- calls --------------------------------------------------------------------------------------
+
+
+def may_call(master: Master, call: operator.Call, principal: str | None) -> bool:
+    """Whether an operator may make a changing call. One that is not known here may nobody make
+    whom the rules restrict at all."""
+    acls = master.config.acls
+    needs = _NEEDS.get(str(call.type))
+    if needs is None:
+        return acls.permissive and not acls.rules
+    body: Any = getattr(call, str(call.type).lower())
+    return all(acls.allows(action, principal, value) for action, value in needs(master, body))
+
+
+def why_not_run(acls: Acls, framework: Framework, tasks: Iterable[TaskInfo]) -> str | None:
+    """Why a framework may not launch as the users that its tasks name."""
+    for task in tasks:
+        owner = framework.info.user
+        executor = task.executor
+        command = task.command if executor is None else executor.command
+        users = {
+            owner if each is None or each.user is None else each.user
+            for each in (command, task.command)
+        }
+        for user in sorted(users):
+            if not acls.allows("run_tasks", framework.info.principal, user):
+                return f"Not authorized to launch as user '{user}'"
+    return None
+
+
+def may_convert(acls: Acls, operation: OfferOperation, principal: str | None) -> bool:
+    """Whether a framework or an operator may RESERVE, CREATE and so on."""
+    return all(acls.allows(action, principal, value) for action, value in _conversion(operation))
+
+
+def _conversion(operation: OfferOperation) -> Iterator[tuple[str, str | None]]:
+    """What a conversion of resources needs; roles and principals are those of the resources."""
+    if operation.reserve is not None:
+        for name in _roles(operation.reserve.resources):
+            yield "reserve_resources", name
+        yield from _unreserve(operation.reserve.source)
+    if operation.unreserve is not None:
+        yield from _unreserve(operation.unreserve.resources)
+    if operation.create is not None:
+        for name in _roles(operation.create.volumes):
+            yield "create_volumes", name
+    if operation.destroy is not None:
+        for volume in operation.destroy.volumes:
+            persistence = None if volume.disk is None else volume.disk.persistence
+            yield "destroy_volumes", None if persistence is None else persistence.principal
+    for resized in (operation.grow_volume, operation.shrink_volume):
+        if resized is not None:
+            for name in _roles((resized.volume,)):
+                yield "resize_volumes", name
+
+
+def _roles(resources: Iterable[Resource]) -> set[str]:
+    return {kind.role for kind, _ in Resources.of(resources).items()}
+
+
+def _unreserve(resources: Iterable[Resource]) -> Iterator[tuple[str, str | None]]:
+    for resource in resources:
+        reservations = reservations_of(resource)
+        if reservations and reservations[-1].type == "DYNAMIC":
+            yield "unreserve_resources", reservations[-1].principal
+
+
+def _teardown(master: Master, body: operator.Teardown) -> Needs:
+    framework = master.frameworks.get(body.framework_id.value)
+    return [("teardown_frameworks", None if framework is None else framework.info.principal)]
+
+
+def _any(action: str) -> Callable[[Master, Any], Needs]:
+    return lambda _master, _body: [(action, None)]
+
+
+_NEEDS: dict[str, Callable[[Master, Any], Needs]] = {
+    "TEARDOWN": _teardown,
+    "MARK_AGENT_GONE": _any("mark_agents_gone"),
+    "DEACTIVATE_AGENT": _any("deactivate_agents"),
+    "REACTIVATE_AGENT": _any("reactivate_agents"),
+    "DRAIN_AGENT": _any("drain_agents"),
+    "UPDATE_WEIGHTS": lambda _m, body: [
+        ("update_weights", info.role) for info in body.weight_infos
+    ],
+    "UPDATE_QUOTA": lambda _m, body: [
+        ("update_quotas", config.role) for config in body.quota_configs
+    ],
+    "SET_QUOTA": lambda _m, body: [("update_quotas", body.quota_request.role)],
+    "REMOVE_QUOTA": lambda _m, body: [("update_quotas", body.role)],
+    "UPDATE_MAINTENANCE_SCHEDULE": _any("update_maintenance_schedules"),
+    "START_MAINTENANCE": _any("start_maintenances"),
+    "STOP_MAINTENANCE": _any("stop_maintenances"),
+    "SET_LOGGING_LEVEL": _any("set_log_level"),
+}
+
+
+# -- views --------------------------------------------------------------------------------------
+
+
+def sees_all(acls: Acls, principal: str | None) -> bool:
+    """Whether nothing of the cluster is hidden from the principal."""
+    return not any(acls.restricts(action, principal) for action in _VIEWS)
+
+
+class Seen:
+    """A master as a principal sees it: everything else is that of the master itself."""
+
+    def __init__(self, master: Master, principal: str | None) -> None:
+        self._master = master
+        self._acls = master.config.acls
+        self._principal = principal
+        self.frameworks = self._visible(master.frameworks)
+        self.completed_frameworks = self._visible(master.completed_frameworks)
+        self.agents = {agent.id: self._agent(agent) for agent in master.agents.values()}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._master, name)
+
+    def sees_role(self, role: str) -> bool:
+        """Whether anything of the role is shown."""
+        return self._acls.allows("view_roles", self._principal, role)
+
+    def _visible(self, frameworks: dict[str, Framework]) -> dict[str, Framework]:
+        return {
+            framework.id: self._framework(framework)
+            for framework in frameworks.values()
+            if self._acls.allows("view_frameworks", self._principal, framework.info.user)
+        }
+
+    def _framework(self, framework: Framework) -> Framework:
+        allows, who = self._acls.allows, self._principal
+        changes: dict[str, Any] = {}
+        user = framework.info.user
+        if not allows("view_executors", who, user):
+            changes["executors"] = {}
+
+        def is_seen(task_user: str | None) -> bool:
+            return allows("view_tasks", who, user if task_user is None else task_user)
+
+        changes["tasks"] = {
+            key: task for key, task in framework.tasks.items() if is_seen(task.wire.user)
+        }
+        changes["unreachable_tasks"] = {
+            key: task for key, task in framework.unreachable_tasks.items() if is_seen(task.user)
+        }
+        kept = framework.completed_tasks.copy()
+        kept.clear()
+        kept.extend(task for task in framework.completed_tasks if is_seen(task.user))
+        changes["completed_tasks"] = kept
+        return msgspec.structs.replace(framework, **changes)
+
+    def _agent(self, agent: Agent) -> Agent:
+        def is_seen(resources: Resources) -> Resources:
+            return resources.filter(lambda kind: not kind.is_reserved or self.sees_role(kind.role))
+
+        return msgspec.structs.replace(agent, total=is_seen(agent.total), free=is_seen(agent.free))
