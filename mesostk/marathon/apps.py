@@ -59,11 +59,12 @@ _RESET = ("executor_resources", "resource_limits")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The daemon's flags that shape apps: network names, `--enable_features`."""
+    """The daemon's flags that shape apps: network names, features, `--mesos_role`."""
 
     default_network_name: str | None = None
     bridge_name: str = "mesos-bridge"
     features: frozenset[str] = frozenset()
+    role: str = "*"
 
 
 DEFAULT_SETTINGS = Settings()

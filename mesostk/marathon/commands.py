@@ -22,6 +22,7 @@ from mesostk.marathon import (
     podcommands,
     ports,
     repository,
+    residents,
     validation,
     versions,
 )
@@ -322,6 +323,9 @@ def _kill_tasks(state: State, turn: Turn, command: KillTasks) -> None:
     views = [task_view(state, instance) for instance in found]
     for instance in found:
         decommission(state, turn, instance, "killed by an operator")
+    if command.wipe:
+        kept = (state.residences.get(instance.id) for instance in found)
+        residents.leave(state, turn, [each for each in kept if each is not None])
     audit.book(state, turn, command, detail=_killed(found))
     turn.reply(command.request, 200, {"task": views[0]} if command.one else {"tasks": views})
 

@@ -19,7 +19,16 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from mesostk.base.core import Put
-from mesostk.marathon import collecting, grouprecords, groups, plan, pods, repository, rollout
+from mesostk.marathon import (
+    collecting,
+    grouprecords,
+    groups,
+    plan,
+    pods,
+    repository,
+    residents,
+    rollout,
+)
 from mesostk.marathon.groups import Group
 from mesostk.marathon.instances import TERMINAL, Condition, Goal, Instance
 from mesostk.marathon.paths import safe
@@ -414,6 +423,7 @@ def _advance(state: State, turn: Turn, deployment: Deployment) -> None:
 def _app_is_gone(state: State, turn: Turn, app_id: str) -> None:
     state.delays.clear_app(app_id)
     state.terminations.pop(app_id, None)
+    residents.leave(state, turn, residents.of_app(state, app_id))
     if state.failures.pop(app_id, None) is not None:
         turn.delete(repository.failure_path(app_id))
     turn.emit(AppTerminated(timestamp=turn.at, app_id=app_id))

@@ -24,8 +24,8 @@ IGNORED = (
     "reporter_graphite", "reporter_datadog", "logstash", "sentry", "sentry_tags", "plugin_dir",
     "plugin_conf", "marathon_store_timeout", "assets_path", "artifact_store",
     "http_max_concurrent_requests", "ssl_keystore_path", "ssl_keystore_password", "https_address",
-    "backup_location", "deprecated_features", "gpu_scheduling_behavior", "new_group_enforce_role",
-    "accepted_resource_roles_default_behavior", "default_accepted_resource_roles",
+    "backup_location", "deprecated_features", "new_group_enforce_role",
+    "default_accepted_resource_roles",
     "metrics_statsd_host", "metrics_statsd_port", "metrics_datadog_host", "metrics_datadog_port",
     "metrics_name_prefix", "executor_health_checks",
 )  # fmt: skip
@@ -92,6 +92,18 @@ def _apps() -> list[Flag]:
             "vips, task_killing, external_volumes, secrets, gpu_resources",
         ),
         Flag("max_running_deployments", int, 100, "deployments at once", minimum=1),
+        Flag(
+            "accepted_resource_roles_default_behavior",
+            str,
+            "any",
+            "resources of apps that name no roles: any, reserved or unreserved",
+        ),
+        Flag(
+            "gpu_scheduling_behavior",
+            str,
+            "restricted",
+            "restricted keeps agents with GPUs for apps that want them; unrestricted does not",
+        ),
         Flag("maintenance_mode", bool, True, "use no agent that is about to be maintained"),
         Flag("draining_seconds", float, 0.0, "how long before a maintenance", unit="s"),
         Flag("zk_max_versions", int, 50, "versions kept of each app and group", minimum=1),
@@ -211,6 +223,15 @@ def settings_of(values: Values) -> Settings:
     webui = values.webui_url
     if webui is None:
         webui = f"http://{hostname}:{values.http_port}"
+    behaviours = {"any", "reserved", "unreserved"}
+    for name, known in (
+        ("accepted_resource_roles_default_behavior", behaviours),
+        ("gpu_scheduling_behavior", {"restricted", "unrestricted"}),
+    ):
+        if values[name] not in known:
+            raise ConfigError(
+                f"--{name}: {values[name]!r} is not one of {', '.join(sorted(known))}"
+            )
     if values.event_subscriber not in {None, "http_callback"}:
         raise ConfigError(f"--event_subscriber: {values.event_subscriber!r} is not http_callback")
     endpoints = tuple(
@@ -253,6 +274,8 @@ def settings_of(values: Values) -> Settings:
         max_versions=values.zk_max_versions,
         draining_s=values.draining_seconds,
         maintenance_mode=values.maintenance_mode,
+        role_behaviour=values.accepted_resource_roles_default_behavior,
+        gpus_are_scarce=values.gpu_scheduling_behavior == "restricted",
         callbacks=values.event_subscriber is not None,
         http_endpoints=endpoints,
         audit_s=values.audit_days * 86_400.0,

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mesostk.marathon import groups, matcher, paths, podinfo, taskinfo
+from mesostk.marathon import apps, groups, matcher, paths, podinfo, residents, taskinfo
 from mesostk.marathon.constraints import Placement
 from mesostk.marathon.instances import Goal, Instance, InstanceId, PodTask
 from mesostk.marathon.matcher import Match, NoMatch, Rules
 from mesostk.marathon.queue import REVIVE_BURST, Hunger, Reasons
+from mesostk.marathon.residents import Home
 from mesostk.marathon.state import State, Turn, Want
 from mesostk.marathon.versions import config_version
 from mesostk.resources import scalar
@@ -29,6 +30,9 @@ from mesostk.wire.mesos import Filters, Launch, Offer, OfferID, OfferOperation, 
 #: With more apps waiting than this, each offer is shown to some of them, drawn anew: matching all
 #: would keep the loop busy for too long.
 MATCHES_PER_OFFER = 300
+
+#: Stands among the apps that offers are asked for; no app has that id.
+LEAVING = ""
 
 #: An offer whose rest is still wanted comes back with the master's next allocation.
 AT_ONCE_S = 0.0
@@ -67,6 +71,10 @@ def on_offers(state: State, turn: Turn, offers: Sequence[Offer]) -> None:
             _refuse_evacuated(state, turn, offer)
             declined.append(offer.id)
             continue
+        given_back = residents.given_back(state, turn, offer, Resources.of(offer.resources))
+        if given_back:
+            _send_accept(turn, offer, given_back, AT_ONCE_S)
+            continue
         launches = _launches(state, turn, offer)
         if launches:
             _accept(state, turn, offer, launches)
@@ -90,17 +98,23 @@ def _refuse_evacuated(state: State, turn: Turn, offer: Offer) -> None:
         reasons_of(state, app_id).refused(offer, why, turn.at)
 
 
-#: An app's task, or the operation that launches a pod.
-Launchable = TaskInfo | OfferOperation
+#: An app's task, or the operations that launch a pod or make the place of a resident first.
+Launchable = TaskInfo | tuple[OfferOperation, ...]
 
 
 def _accept(state: State, turn: Turn, offer: Offer, launches: Sequence[Launchable]) -> None:
     still_wanted = bool(hungry(state, turn.now))
     seconds = AT_ONCE_S if still_wanted else state.settings.decline_offer_duration_s
     tasks = tuple(each for each in launches if isinstance(each, TaskInfo))
-    operations = [each for each in launches if isinstance(each, OfferOperation)]
+    operations = [op for each in launches if isinstance(each, tuple) for op in each]
     if tasks:
         operations.insert(0, OfferOperation(type="LAUNCH", launch=Launch(task_infos=tasks)))
+    _send_accept(turn, offer, operations, seconds)
+
+
+def _send_accept(
+    turn: Turn, offer: Offer, operations: Sequence[OfferOperation], seconds: float
+) -> None:
     turn.send(
         scheduler.Call(
             type="ACCEPT",
@@ -129,14 +143,21 @@ def _launches(state: State, turn: Turn, offer: Offer) -> list[Launchable]:
                 return tasks
             want = state.wants[app_id]
             placed = _placed(state, want)
-            result = matcher.match(want.app, offer, left, placed, state.rng, turn.wall_s, rules)
+            is_resident = apps.is_resident(want.app)
+            usable = left.unreserved() if is_resident else left
+            result = matcher.match(want.app, offer, usable, placed, state.rng, turn.wall_s, rules)
+            home = None
+            if is_resident:
+                found = residents.find_home(state, turn, want, offer, left, result)
+                home = found if isinstance(found, Home) else None
+                result = found if isinstance(found, NoMatch) else found.match
             if isinstance(result, NoMatch):
                 reasons_of(state, app_id).refused(offer, result, turn.at)
                 candidates.remove(app_id)
                 continue
             reasons_of(state, app_id).used(turn.at)
-            tasks.append(_launch(state, turn, want, offer, result))
-            left = result.left
+            tasks.append(_launch(state, turn, want, offer, result, home))
+            left = left - taken_of(result, home)
             if want.count == 0:
                 candidates.remove(app_id)
     return tasks
@@ -147,6 +168,8 @@ def rules_of(state: State) -> Rules:
     settings = state.settings
     return Rules(
         role=settings.role,
+        role_behaviour=settings.role_behaviour,
+        gpus_are_scarce=settings.gpus_are_scarce,
         draining_s=settings.draining_s,
         maintenance_mode=settings.maintenance_mode,
     )
@@ -170,10 +193,27 @@ def _placed(state: State, want: Want) -> list[Placement]:
     ]
 
 
-def _launch(state: State, turn: Turn, want: Want, offer: Offer, match: Match) -> Launchable:
+def taken_of(match: Match, home: Home | None) -> Resources:
+    """What a launch takes out of the offer as it was made: of a new residence not yet reserved."""
+    if home is None or not home.operations:
+        return match.resources
+    plain = match.resources - match.resources.persistent_volumes()
+    for kind, amount in match.resources.persistent_volumes().items():
+        plain += Resources({kind.replace(disk=None): amount})
+    return plain.pop_reservation()
+
+
+def _launch(
+    state: State, turn: Turn, want: Want, offer: Offer, match: Match, home: Home | None
+) -> Launchable:
     app = want.app
     assert app.version is not None  # apps in the root are stamped
-    id = InstanceId(taskinfo.instance_id(app.id, state.new_uuid()))
+    incarnation = 1
+    if home is not None:
+        id, incarnation = home.residence.id, home.residence.incarnation
+        residents.keep(state, turn, home.residence)
+    else:
+        id = InstanceId(taskinfo.instance_id(app.id, state.new_uuid()))
     containers = (
         ()
         if app.pod is None
@@ -182,7 +222,7 @@ def _launch(state: State, turn: Turn, want: Want, offer: Offer, match: Match) ->
             for each in app.pod.containers
         )
     )
-    task_id = containers[0].task_id if containers else taskinfo.task_id(id)
+    task_id = containers[0].task_id if containers else taskinfo.task_id(id, incarnation)
     instance = Instance(
         id=id,
         app_id=app.id,
@@ -208,14 +248,18 @@ def _launch(state: State, turn: Turn, want: Want, offer: Offer, match: Match) ->
     state.tokens.take(turn.now)
     want.count -= 1
     if app.pod is not None:
-        return podinfo.build(app, match, offer.agent_id, id)
+        return (podinfo.build(app, match, offer.agent_id, id),)
     options = taskinfo.Options(
         executor=state.settings.executor,
         env_vars_prefix=state.settings.env_vars_prefix,
         bridge_name=state.settings.bridge_name,
         enforce_role=_enforces_role(state, app.id),
     )
-    return taskinfo.build(app, match, offer.agent_id, task_id, options)
+    task = taskinfo.build(app, match, offer.agent_id, task_id, options)
+    if home is None:
+        return task
+    launch = OfferOperation(type="LAUNCH", launch=Launch(task_infos=(task,)))
+    return (*home.operations, launch)
 
 
 def _enforces_role(state: State, app_id: str) -> bool:
@@ -241,6 +285,8 @@ def ask_for_offers(state: State, turn: Turn, *, all_apps: bool) -> None:
     hunger = state.hunger
     changed = set(state.wants) | set(hunger.counts) if all_apps else set(state.reconsider)
     state.reconsider.clear()
+    _count_leaving(state, turn)
+    changed.discard(LEAVING)
     has_tokens = state.tokens.available(turn.now) > 0
     for id in changed:
         want = state.wants.get(id)
@@ -270,6 +316,19 @@ def ask_for_offers(state: State, turn: Turn, *, all_apps: bool) -> None:
         turn.send(scheduler.Call(type="REVIVE", revive=scheduler.Roles()))
 
 
+def _count_leaving(state: State, turn: Turn) -> None:
+    """Residences are given back in offers, so these are wanted although nothing is launched."""
+    hunger = state.hunger
+    leaving = residents.leaving(state)
+    if leaving > hunger.counts.get(LEAVING, 0):
+        hunger.revive_due = True
+        hunger.again_at = turn.now + state.settings.min_revive_interval_s
+    if leaving:
+        hunger.counts[LEAVING] = leaving
+    else:
+        hunger.counts.pop(LEAVING, None)
+
+
 def _take_credit(state: State, now: float) -> bool:
     hunger = state.hunger
     interval_s = state.settings.min_revive_interval_s
@@ -284,9 +343,9 @@ def _take_credit(state: State, now: float) -> bool:
 
 def deadline(state: State) -> float | None:
     """When launches or a REVIVE become possible that are not now; None if nothing waits."""
-    if not state.wants:
-        return None
     hunger = state.hunger
+    if not state.wants and not hunger.counts:
+        return None
     times = [state.delays.next_end(state.now), state.tokens.deadline(), hunger.again_at]
     if hunger.revive_due and hunger.counts:
         missing = max(0.0, 1.0 - hunger.credits)

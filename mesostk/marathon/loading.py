@@ -37,6 +37,7 @@ def load(state: State, turn: Turn, stored: Mapping[str, bytes]) -> None:
     deploying.set_root(state, _root(state, records, turn))
     for deployment in sorted(records.deployments, key=lambda d: d.created_at):
         _take_deployment(state, turn, deployment)
+    state.residences = {residence.id: residence for residence in records.residences}
     _take_instances(state, turn, records)
     _take_failures(state, turn, records)
     state.audit = {entry.timestamp: entry for entry in records.audit}

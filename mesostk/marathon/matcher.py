@@ -204,9 +204,19 @@ def _needs(app: AppDefinition) -> tuple[tuple[str, int, Reason], ...]:
     return (
         ("cpus", scalar.from_float(app.cpus), "InsufficientCpus"),
         ("mem", scalar.from_float(app.mem), "InsufficientMemory"),
-        ("disk", scalar.from_float(app.disk), "InsufficientDisk"),
+        ("disk", scalar.from_float(app.disk + _volumes_mib(app)), "InsufficientDisk"),
         ("gpus", scalar.from_float(app.gpus), "InsufficientGpus"),
     )
+
+
+def _volumes_mib(app: AppDefinition) -> int:
+    volumes = app.container.volumes if app.container is not None else ()
+    return sum(volume.persistent.size for volume in volumes if volume.persistent is not None)
+
+
+def placement_of(offer: Offer) -> Placement:
+    """Where accepting `offer` would put an instance."""
+    return constraints.of_offer(offer)
 
 
 def _reserved_first(usable: Resources, name: str) -> list[tuple[Kind, Quantity]]:

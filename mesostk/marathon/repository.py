@@ -9,6 +9,7 @@
     root                               {"version": …}: the root group's version that counts
     deployments/<id>                   one running Deployment
     instances/<xx>/<id>                one Instance
+    residences/<xx>/<id>               one Residence: reservations and volumes on an agent
     failures/<x>/<id>                  the last TaskFailure of an app
     callbacks                          the Callbacks that get every event
     audit/<day>/<timestamp>            one AuditEntry
@@ -29,6 +30,7 @@ import msgspec
 from mesostk.marathon import paths
 from mesostk.marathon.grouprecords import ShardKey
 from mesostk.marathon.instances import Instance
+from mesostk.marathon.residence import Residence
 from mesostk.wire.marathon import (
     AppDefinition,
     AuditEntry,
@@ -98,6 +100,7 @@ class Records(msgspec.Struct, kw_only=True):
     shards: dict[ShardKey, GroupShard] = msgspec.field(default_factory=dict)
     deployments: list[Deployment] = msgspec.field(default_factory=list)
     instances: list[Instance] = msgspec.field(default_factory=list)
+    residences: list[Residence] = msgspec.field(default_factory=list)
     failures: list[TaskFailure] = msgspec.field(default_factory=list)
     callbacks: tuple[str, ...] = ()
     audit: list[AuditEntry] = msgspec.field(default_factory=list)
@@ -129,6 +132,11 @@ def deployment_path(id: str) -> str:
 def instance_path(id: str) -> str:
     """Where an instance lies."""
     return f"instances/{_bucket(id, 2)}/{id}"
+
+
+def residence_path(id: str) -> str:
+    """Where a residence lies."""
+    return f"residences/{_bucket(id, 2)}/{id}"
 
 
 def failure_path(app_id: str) -> str:
@@ -197,6 +205,8 @@ def _take(records: Records, path: str, data: bytes) -> None:
         records.deployments.append(read(data, Deployment))
     elif kind == "instances":
         records.instances.append(read(data, Instance))
+    elif kind == "residences":
+        records.residences.append(read(data, Residence))
     elif kind == "failures":
         records.failures.append(read(data, TaskFailure))
     elif kind == "audit":

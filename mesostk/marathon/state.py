@@ -11,6 +11,7 @@ import random
 import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -24,6 +25,7 @@ from mesostk.marathon.instances import Instance, InstanceId
 from mesostk.marathon.queue import BackOff, Delays, Hunger, Reasons, Tokens
 from mesostk.marathon.refusal import Refused
 from mesostk.marathon.repository import Deployment
+from mesostk.marathon.residence import Residence
 from mesostk.marathon.timestamps import iso
 from mesostk.wire import scheduler
 from mesostk.wire.marathon import (
@@ -81,6 +83,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_versions: int = 50
     draining_s: float = 0.0
     maintenance_mode: bool = True
+    role_behaviour: Literal["any", "reserved", "unreserved"] = "any"
+    gpus_are_scarce: bool = True
     #: Whether events may be sent to URLs, and to which they always are.
     callbacks: bool = False
     http_endpoints: tuple[str, ...] = ()
@@ -181,6 +185,7 @@ class State:
             default_network_name=settings.default_network_name,
             bridge_name=settings.bridge_name,
             features=settings.features,
+            role=settings.role,
         )
         self.now = 0.0
         self.offset_s = 0.0
@@ -210,6 +215,8 @@ class State:
         #: Safe paths of apps with unreadable records: their instances are left alone.
         self.quarantined: set[str] = set()
         self.instances: dict[InstanceId, Instance] = {}
+        #: Where instances keep data, by the id of the instances.
+        self.residences: dict[InstanceId, Residence] = {}
         #: Monotonic time at which each instance entered its condition.
         self.entered: dict[InstanceId, float] = {}
         self.by_app: dict[str, dict[InstanceId, None]] = {}

@@ -10,7 +10,7 @@ from collections import deque
 
 import msgspec
 
-from mesostk.marathon import draining, podstate, podviews, probing, repository, taskinfo
+from mesostk.marathon import draining, podstate, podviews, probing, repository, residents, taskinfo
 from mesostk.marathon.instances import (
     RAISES_BACK_OFF,
     TERMINAL,
@@ -111,6 +111,7 @@ def _known_task(state: State, turn: Turn, old: Instance, status: TaskStatus) -> 
         _remember_failure(state, turn, new, status)
     if new.condition is not old.condition:
         _book_progress(state, turn, new)
+    residents.follow(state, turn, new)
     if new.is_terminal or _is_given_up(state, new, _age(state, turn, old, new)):
         finish(state, turn, new)
     else:

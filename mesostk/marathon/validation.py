@@ -25,6 +25,7 @@ from mesostk.wire.marathon import (
     Container,
     EnvSecret,
     HealthCheck,
+    PersistentVolume,
     UnreachableStrategy,
     Violation,
     Volume,
@@ -63,6 +64,7 @@ def violations(
     """Every violation of `app`, which is to take the place of `before`; empty if it is sound."""
     found = [each for rule in _RULES for each in rule(app)]
     found += _features(app, settings)
+    found += _role_of_residents(app, settings)
     if before is not None:
         found += _residents_keep_their_volumes(before, app)
     return found
@@ -253,15 +255,19 @@ def _volume(at: str, volume: Volume, container: Container, app: AppDefinition) -
         yield violation(f"{at}/secret", "needs the MESOS containerizer")
     if volume.external is not None and not volume.external.shared and app.instances > 1:
         yield violation("/instances", "may be at most 1 with external volumes that are not shared")
-    persistent = volume.persistent
-    if persistent is None:
-        return
+    if volume.persistent is not None:
+        yield from _persistent(at, volume, volume.persistent)
+
+
+def _persistent(at: str, volume: Volume, persistent: PersistentVolume) -> Violations:
     if "/" in volume.container_path or volume.container_path in {".", ".."}:
         yield violation(f"{at}/containerPath", "must be a plain name without '/'")
     if volume.mode != "RW":
         yield violation(f"{at}/mode", "must be RW for persistent volumes")
     if persistent.size <= 0:
         yield violation(f"{at}/persistent/size", "must be greater than 0")
+    if persistent.type != "root":
+        yield violation(f"{at}/persistent/type", "must be root: other disks are not used")
     if persistent.max_size is not None and persistent.type != "mount":
         yield violation(f"{at}/persistent/maxSize", "is for type mount only")
     if persistent.constraints and persistent.type == "root":
@@ -403,6 +409,15 @@ def _features(app: AppDefinition, settings: Settings) -> Violations:
             yield violation(
                 path, f"Feature {feature} is not enabled. Enable with --enable_features {feature}"
             )
+
+
+def _role_of_residents(app: AppDefinition, settings: Settings) -> Violations:
+    if is_resident(app) and settings.role == "*":
+        yield violation(
+            "/container/volumes",
+            "persistent volumes need resources that are reserved to a role; start Marathon with "
+            "--mesos_role",
+        )
 
 
 def _residents_keep_their_volumes(before: AppDefinition, after: AppDefinition) -> list[Violation]:

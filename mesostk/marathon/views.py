@@ -21,6 +21,7 @@ from mesostk.wire.marathon import (
     AppDefinition,
     HealthCheckResult,
     LifeTime,
+    LocalVolume,
     ReadinessCheckResult,
     StatCounts,
     StatGroup,
@@ -88,10 +89,16 @@ def task_view(state: State, instance: Instance) -> TaskView:
         started_at=None if instance.started_at is None else iso(instance.started_at),
         version=instance.version,
         health_check_results=health_results(state, instance),
+        local_volumes=_volumes(state, instance),
         region=instance.placement.region,
         zone=instance.placement.zone,
         role=instance.role,
     )
+
+
+def _volumes(state: State, instance: Instance) -> tuple[LocalVolume, ...]:
+    residence = state.residences.get(instance.id)
+    return () if residence is None else residence.volumes
 
 
 def health_results(state: State, instance: Instance) -> tuple[HealthCheckResult, ...]:

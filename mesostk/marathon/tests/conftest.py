@@ -60,8 +60,7 @@ def launched(operation: OfferOperation) -> tuple[TaskInfo, ...]:
     """The tasks of a LAUNCH or LAUNCH_GROUP."""
     if operation.launch_group is not None:
         return operation.launch_group.task_group.tasks
-    assert operation.launch is not None
-    return operation.launch.task_infos
+    return () if operation.launch is None else operation.launch.task_infos
 
 
 class World:

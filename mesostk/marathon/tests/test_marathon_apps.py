@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesostk.marathon import apps, validation
+from mesostk.marathon import apps, pods, validation
 from mesostk.marathon.apps import (
     Settings,
     normalise,
@@ -62,10 +62,20 @@ def bridged(**docker: object) -> dict[str, Any]:
     }
 
 
+WITH_ROLE = apps.Settings(role="web")
+
+
 # -- the tutorial (§0) ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.json")), ids=lambda path: path.stem)
+OF_THE_TUTORIAL = sorted(path for path in EXAMPLES.glob("*.json") if path.stem != "pod")
+
+
+def test_the_example_of_a_pod_is_valid() -> None:
+    assert pods.normalise(json.loads((EXAMPLES / "pod.json").read_bytes())).pod is not None
+
+
+@pytest.mark.parametrize("path", OF_THE_TUTORIAL, ids=lambda path: path.stem)
 def test_every_app_of_the_tutorial_is_valid_and_survives_its_own_answer(path: Path) -> None:
     app = normalise(json.loads(path.read_bytes()))
     validation.refuse_invalid(app)
@@ -256,7 +266,7 @@ def test_upgrade_strategy_defaults_follow_volumes_and_the_single_instance_label(
         },
     }
     app = normalise(resident)
-    validation.refuse_invalid(app)
+    validation.refuse_invalid(app, WITH_ROLE)
     assert app.upgrade_strategy == half
     assert app.unreachable_strategy == "disabled"
     assert app.residency is not None
@@ -367,8 +377,8 @@ def test_resident_apps_keep_their_needs() -> None:
     app = normalise(raw)
     bigger = normalise({"cpus": 2}, app)
     with pytest.raises(Refused, match="may not change resource requirements"):
-        validation.refuse_invalid(bigger, before=app)
-    validation.refuse_invalid(normalise({"cmd": "y"}, app), before=app)
+        validation.refuse_invalid(bigger, WITH_ROLE, app)
+    validation.refuse_invalid(normalise({"cmd": "y"}, app), WITH_ROLE, app)
 
 
 # -- properties -------------------------------------------------------------------------------

@@ -1,0 +1,166 @@
+"""Residents in the core: what is asked of the master, and what is remembered (spec §3.11)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mesostk.marathon import residents
+from mesostk.marathon.events import CreateApp, DeleteApp, FromMaster, KillTasks, PutApps
+from mesostk.marathon.residence import FRAMEWORK_LABEL, TASK_LABEL
+from mesostk.marathon.state import Settings
+from mesostk.marathon.tests.conftest import World
+from mesostk.resources.resources import Resources
+from mesostk.wire import scheduler
+from mesostk.wire.mesos import AgentID, FrameworkID, Offer, OfferID
+
+VOLUME = {"containerPath": "data", "mode": "RW", "persistent": {"size": 16}}
+
+
+def app(**fields: Any) -> dict[str, Any]:
+    container = {"type": "MESOS", "volumes": [VOLUME]}
+    return {"id": "/db", "cmd": "x", "cpus": 0.1, "mem": 32, "container": container, **fields}
+
+
+def world(role: str = "web") -> World:
+    made = World(settings=Settings(role=role, principal="marathon"))
+    made.connect()
+    return made
+
+
+def kinds(made: World) -> list[str]:
+    return [str(operation.type) for operation in made.accepted]
+
+
+def offer_home(made: World, agent: str | None = None) -> None:
+    """An offer of just what is reserved for the only residence."""
+    [residence] = made.core.state.residences.values()
+    offer_part(made, residence.agent_id if agent is None else agent, residence.resources)
+
+
+def offer_part(made: World, agent: str, resources: Any) -> None:
+    made.offers += 1
+    offer = Offer(
+        id=OfferID(f"O{made.offers}"),
+        framework_id=FrameworkID("F1"),
+        agent_id=AgentID(agent),
+        hostname=made.agents[agent],
+        resources=Resources.of(resources).allocate("web").to_wire("POST"),
+    )
+    made.offered[offer.id.value] = agent
+    made.feed(FromMaster(scheduler.Event(type="OFFERS", offers=scheduler.Offers(offers=(offer,)))))
+
+
+def test_a_first_launch_reserves_creates_and_launches_at_once() -> None:
+    made = world()
+    assert made.ask(CreateApp, body=app()).status == 201
+    made.offer()
+    assert kinds(made) == ["RESERVE", "CREATE", "LAUNCH"]
+    reserve, create, _ = made.accepted
+    assert reserve.reserve is not None
+    assert create.create is not None
+    [residence] = made.core.state.residences.values()
+    for resource in reserve.reserve.resources:
+        assert resource.role == "web"
+        assert resource.reservation is not None
+        assert resource.reservation.principal == "marathon"
+        assert resource.reservation.labels is not None
+        labels = {each.key: each.value for each in resource.reservation.labels.labels}
+        assert labels == {FRAMEWORK_LABEL: "F1", TASK_LABEL: residence.id}
+    [volume] = create.create.volumes
+    assert volume.disk is not None
+    assert volume.disk.persistence is not None
+    assert volume.disk.persistence.id.startswith("db#data#")
+    assert made.core.state.residences[residence.id].is_confirmed, "it runs"
+
+
+def test_a_lost_task_waits_for_its_own_volume_and_nobody_elses() -> None:
+    made = world()
+    made.ask(CreateApp, body=app())
+    made.offer()
+    made.end(next(iter(made.tasks)))
+    made.advance(5.0)
+    made.offer()
+    assert not made.tasks
+    [residence] = made.core.state.residences.values()
+    book = made.core.state.reasons["/db"]
+    assert "NoCorrespondingReservationFound" in book.declined
+    offer_home(made)
+    [task] = made.tasks
+    assert task == f"{residence.id}._app.2"
+    assert kinds(made)[3:] == ["LAUNCH"]
+
+
+def test_a_place_that_was_never_made_is_forgotten_and_another_found() -> None:
+    made = world()
+    made.obey = False
+    made.ask(CreateApp, body=app())
+    made.offer(agents=1)
+    [first] = made.core.state.residences
+    made.update(next(iter(made.tasks)), "TASK_ERROR")
+    made.feed()
+    assert not made.core.state.residences
+    made.obey = True
+    made.advance(5.0)
+    made.offer()
+    assert len(made.core.state.residences) == 1
+    assert first not in made.core.state.residences
+
+
+def test_what_a_deleted_app_leaves_is_given_back_in_the_next_offer() -> None:
+    made = world()
+    made.ask(CreateApp, body=app())
+    made.offer()
+    [residence] = made.core.state.residences.values()
+    made.ask(DeleteApp, app_id="/db")
+    before = made.revives
+    made.advance(6.0)
+    assert made.revives > before, "offers are wanted for it"
+    offer_home(made)
+    assert kinds(made)[3:] == ["DESTROY", "UNRESERVE"]
+    assert not made.core.state.residences
+    assert not [path for path in made.store if path.startswith("residences/")]
+    # It was lost on the way: what carries our label and is nobody's goes, whenever it is offered.
+    offer_part(made, residence.agent_id, residence.resources)
+    assert kinds(made)[5:] == ["DESTROY", "UNRESERVE"]
+
+
+def test_scaling_down_keeps_the_place_and_a_wipe_does_not() -> None:
+    made = world()
+    made.ask(CreateApp, body=app())
+    made.offer()
+    made.ask(PutApps, app_id="/db", bodies=({"instances": 0},))
+    assert not made.tasks
+    assert [r.is_leaving for r in made.core.state.residences.values()] == [False]
+    made.start()
+    made.connect()
+    made.ask(PutApps, app_id="/db", bodies=({"instances": 1},))
+    offer_home(made)
+    assert len(made.tasks) == 1
+    made.ask(KillTasks, app_id="/db", wipe=True)
+    assert [r.is_leaving for r in made.core.state.residences.values()] == [True]
+    assert residents.of_app(made.core.state, "/db") == []
+
+
+def test_an_agent_that_is_gone_takes_the_place_with_it() -> None:
+    made = world()
+    made.ask(CreateApp, body=app())
+    made.offer()
+    [task] = made.tasks
+    made.update(task, "TASK_GONE_BY_OPERATOR")
+    made.tasks.pop(task)
+    made.feed()
+    assert not made.core.state.residences
+
+
+def test_residents_need_a_role_and_cannot_change_their_needs() -> None:
+    refused = world("*").ask(CreateApp, body=app())
+    assert refused.status == 422
+    made = world()
+    made.ask(CreateApp, body=app())
+    made.offer()
+    assert made.ask(PutApps, app_id="/db", bodies=({"mem": 64},)).status == 422
+    other = {"type": "MESOS", "volumes": [{**VOLUME, "persistent": {"size": 32}}]}
+    assert made.ask(PutApps, app_id="/db", bodies=({"container": other},)).status == 422
+    mount = {**VOLUME, "persistent": {"size": 1, "type": "mount"}}
+    body = app(id="/m", container={"type": "MESOS", "volumes": [mount]})
+    assert made.ask(CreateApp, body=body).status == 422
