@@ -150,3 +150,24 @@ def _addresses(tree: object) -> dict[str, str]:
                 found[name] = below["ansible_host"]
             found |= _addresses(below)
     return found
+
+
+def test_hosts_of_a_lab_come_and_go_with_their_numbers() -> None:
+    spec = LabSpec(driver="docker")
+    grown = lab.with_host(spec, "mesos-slave4")
+    assert lab.named(grown, "mesos-slave4").address == "10.0.3.54"
+    assert lab.without_host(grown, "mesos-slave4") == spec
+
+    both = lab.with_host(spec, "mesos-master4", "mesos-master1")
+    assert lab.named(both, "mesos-master4").zookeeper_id == 1
+    replaced = lab.without_host(both, "mesos-master1")
+    names = [host.name for host in replaced.hosts() if host.is_master]
+    assert names == ["mesos-master2", "mesos-master3", "mesos-master4"]
+    back = lab.with_host(replaced, "mesos-master1", "mesos-master4")
+    assert lab.without_host(back, "mesos-master4") == spec
+
+    assert lab.named(lab.with_host(spec, "mesos-master5"), "mesos-master5").zookeeper_id == 4
+    with pytest.raises(ConfigError, match="addresses follow from their names"):
+        lab.with_host(spec, "web1")
+    with pytest.raises(ConfigError, match="no host 'mesos-slave9'"):
+        lab.without_host(spec, "mesos-slave9")
