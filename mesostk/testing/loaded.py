@@ -21,7 +21,6 @@ APP: dict[str, Any] = {
     "mem": 32,
     "portDefinitions": [{"port": 10100, "protocol": "tcp"}],
     "labels": {"HAPROXY_GROUP": "external"},
-    "constraints": [["hostname", "MAX_PER", "1"]],
     "healthChecks": [
         {
             "protocol": "MESOS_HTTP",

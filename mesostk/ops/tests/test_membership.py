@@ -5,7 +5,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleFilterError
 
 from mesostk.ops.paths import data_root
 
@@ -128,9 +127,9 @@ def test_last_host_of_a_group_and_hosts_without_one_are_refused() -> None:
     world = World(agents=1)
     (refusal,) = world.weigh(leaving=["a1"])["refusals"]
     assert "group mesos_agents would have no host" in refusal
-    with pytest.raises(AnsibleFilterError, match="nobody: in no group"):
+    with pytest.raises(MEMBERSHIP.AnsibleFilterError, match="nobody: in no group"):
         world.weigh(joining=["nobody"])
-    with pytest.raises(AnsibleFilterError, match="name the hosts"):
+    with pytest.raises(MEMBERSHIP.AnsibleFilterError, match="name the hosts"):
         world.weigh(leaving=[""])
 
 
