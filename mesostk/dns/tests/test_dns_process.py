@@ -90,6 +90,16 @@ class Dns:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
+    def zone(self) -> set[str]:
+        """Every record of every task."""
+        frameworks = self.get("/v1/enumerate")["frameworks"]
+        tasks = [task for framework in frameworks for task in framework["tasks"]]
+        return {
+            f"{record['name']} {record['rtype']} {record['host']}"
+            for task in tasks
+            for record in task["records"] or ()
+        }
+
     def health(self) -> dict[str, Any]:
         answer = self.unit.get("/v1/health")
         return {"healthy": False} if answer is None else answer.json()
@@ -152,6 +162,27 @@ def test_tasks_of_a_real_cluster_have_names_while_they_run(
         # Figures of the second process come once a second.
         until("figures of both", lambda: server.figure("mesos") >= 20)
         assert server.figure("staleness_s") < 60
+
+
+def test_servers_side_by_side_answer_alike_and_one_is_enough(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    keys: dict[str, Any] = {"masters": [cluster.master_url]}
+    with Dns(tmp_path, "first", **keys) as first:
+        with Dns(tmp_path, "second", **keys) as second:
+            deploy(cluster, "/twice", 2)
+            service = "_twice._tcp.marathon.mesos"
+
+            def ports(server: Dns) -> set[int]:
+                reply = server.ask(service, "SRV")
+                answers = [] if reply is None else reply.answer
+                return {data.port for rrset in answers for data in rrset}
+
+            until("both instances in both", lambda: len(ports(first) & ports(second)) == 2)
+            assert ports(first) == ports(second)
+            until("both serve one zone", lambda: first.zone() == second.zone())
+        destroy(cluster, "/twice")
+        until("the other one goes on", lambda: not ports(first))
 
 
 def test_the_http_interface_shows_the_same(cluster: Cluster, tmp_path: Path) -> None:

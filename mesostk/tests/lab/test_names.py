@@ -103,6 +103,23 @@ def test_names_and_balancing_run_on_hosts_of_their_own(deployed: Cluster) -> Non
     assert services(deployed, AGENT) == {"docker", "mesos-agent"}
 
 
+def test_edge_runs_without_privileges_but_for_low_ports(deployed: Cluster) -> None:
+    script = """
+    pid=$(systemctl show -p MainPID --value {unit})
+    awk '/^(Uid|CapEff|NoNewPrivs):/ {{ print $2 }}' /proc/$pid/status
+    """
+    bind_only = f"{1 << 10:016x}"  # CAP_NET_BIND_SERVICE
+    for host, unit, capabilities in (
+        (DNS, "mesos-dns", bind_only),
+        (BALANCER, "haproxy", bind_only),
+        (BALANCER, "marathon-lb", f"{0:016x}"),
+    ):
+        uid, effective, no_new = deployed.run(host, script.format(unit=unit)).split()
+        assert uid != "0", unit
+        assert effective == capabilities, unit
+        assert no_new == "1", unit
+
+
 def test_deployed_cluster_is_reached_without_an_address(deployed: Cluster) -> None:
     assert deployed.inventory.is_dir()
     looked_up = mesostk("dns", "leader")
