@@ -74,6 +74,12 @@ def test_second_up_leaves_daemons_alone_and_a_killed_one_is_started_again(it: Lo
     before = pids(it)
     it.up(Silent())
     assert pids(it) == before
+    (names,) = it.endpoints().dns
+    wait_until(
+        lambda: ask("GET", f"{names}/v1/hosts/leader.mesos")[0]["ip"] == SPEC.hosts()[0].address,
+        30.0,
+        lambda: "Mesos-DNS does not know who leads",
+    )
     it.stop("mesos-slave1")
     assert states(it) == ["running", "stopped", "running"]
     it.up(Silent())
