@@ -28,6 +28,7 @@ from mesostk.agent.containers_api import ContainerCalls
 from mesostk.agent.core import Agent
 from mesostk.agent.disk import DirectoryLock, DiskQueue, read_records
 from mesostk.agent.executor_http import ExecutorApi
+from mesostk.agent.fetch_cache import FetchCache
 from mesostk.agent.fetcher import Fetcher
 from mesostk.agent.gc import Collector, Policy
 from mesostk.agent.http import Endpoints
@@ -121,8 +122,16 @@ class Shell:
         self._disk = checkpoint.Disk(work_dir)
         self._queue = DiskQueue(daemon, self._disk, self._feed)
         self._link = MasterLink(daemon, self._client, self._feed, values.credential)
+        kept = values.fetcher_cache_dir
+        cache_dir = work_dir / "fetch" if kept is None else Path(kept).absolute() / "mesostk"
+        cache = FetchCache(cache_dir, values.fetcher_cache_size)
         self._fetcher = Fetcher(
-            daemon, self._feed, work_dir, values.frameworks_home, values.fetcher_stall_timeout
+            daemon,
+            self._feed,
+            work_dir,
+            values.frameworks_home,
+            values.fetcher_stall_timeout,
+            cache,
         )
         policy = Policy(
             delay_s=values.gc_delay,
@@ -226,6 +235,7 @@ class Shell:
     async def recover(self) -> None:
         """Read what a former agent left, find its runs, and tell the core."""
         boot = checkpoint.boot_identity()
+        await self._daemon.disk(self._fetcher.clear_cache)
         files, latest = await self._daemon.disk(read_records, self._work_dir)
         found = recovery.read(files, latest, boot)
         check_reconfiguration(found, self._state.settings, self._values.reconfiguration_policy)

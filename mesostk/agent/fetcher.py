@@ -2,7 +2,8 @@
 
 ::
 
-    http(s)://…, file:///…, /absolute, relative to --frameworks_home ─▶ <sandbox>/<name>
+    http(s)://…, ftp://…, file:///…, /absolute, relative to --frameworks_home ─▶ <sandbox>/<name>
+        cache: by way of fetch_cache.py
         executable: mode 0755 · else archives are unpacked beside and kept
 
 Runs in threads of its own: a slow server holds up nobody but its task. What it has to say goes to
@@ -12,22 +13,26 @@ the sandbox's `stderr` as well.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ftplib
 import gzip
 import os
 import pwd
 import shutil
+import subprocess
 import tarfile
 import threading
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from mesostk.agent.events import CancelFetch, Fetch, Fetched, FetchFailed
+from mesostk.agent.fetch_cache import FetchCache
 from mesostk.base.core import Event
 from mesostk.base.daemon import Daemon
 from mesostk.errors import MesostkError
@@ -54,12 +59,17 @@ class Fetcher:
         work_dir: Path,
         frameworks_home: str | None,
         stall_timeout_s: float,
+        cache: FetchCache,
     ) -> None:
         self._daemon = daemon
         self._feed = feed
         self._work_dir = work_dir
         self._home = frameworks_home
         self._stall_s = stall_timeout_s
+        self._cache = cache
+        gauge = daemon.metrics.gauge
+        gauge("containerizer/fetcher/cache_size_total_bytes", lambda: cache.capacity)
+        gauge("containerizer/fetcher/cache_size_used_bytes", lambda: cache.used)
         self._pool = ThreadPoolExecutor(MAX_FETCHING, thread_name_prefix="fetch")
         self._cancelled: dict[str, threading.Event] = {}
         self._succeeded = daemon.metrics.counter("containerizer/fetcher/task_fetches_succeeded")
@@ -75,6 +85,13 @@ class Fetcher:
         cancelled = self._cancelled.get(effect.container_id)
         if cancelled is not None:
             cancelled.set()
+
+    def clear_cache(self) -> None:
+        """Remove what a former agent kept. Blocks."""
+        try:
+            self._cache.clear()
+        except OSError as error:
+            self._daemon.log.error("Cache stays", why=error)
 
     async def close(self) -> None:
         """Stop all fetching; the runs are told as dropped after the restart."""
@@ -107,8 +124,15 @@ class Fetcher:
         with (directory / "stderr").open("a") as log:
             for uri in effect.uris:
                 try:
-                    made = fetch_one(uri, directory, self._home, self._stall_s, cancelled)
-                except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+                    job = Job(directory, effect.user, self._home, self._stall_s, cancelled)
+                    made = fetch_one(uri, job, self._cache)
+                except (
+                    OSError,
+                    tarfile.TarError,
+                    zipfile.BadZipFile,
+                    EOFError,
+                    ValueError,
+                ) as error:
                     log.write(f"Failed to fetch '{uri.value}': {error}\n")
                     raise FetchError(f"{uri.value}: {error}") from error
                 log.write(f"Fetched '{uri.value}' to '{made}'\n")
@@ -116,29 +140,93 @@ class Fetcher:
             give_to(directory, effect.user)
 
 
-def fetch_one(
-    uri: CommandURI,
-    directory: Path,
-    home: str | None,
-    stall_s: float,
-    cancelled: threading.Event,
-) -> Path:
-    """Bring one URI into `directory`; returns the file. Raises OSError or an archive's error."""
-    target = directory / name_of(uri)
+class Job(NamedTuple):
+    """For whom, and how, URIs are fetched. `user` None: the agent's own."""
+
+    directory: Path
+    user: str | None
+    home: str | None
+    stall_s: float
+    cancelled: threading.Event
+
+
+def fetch_one(uri: CommandURI, job: Job, cache: FetchCache) -> Path:
+    """Bring one URI into the sandbox; returns the file. Raises OSError or an archive's error."""
+    target = job.directory / name_of(uri)
     target.parent.mkdir(parents=True, exist_ok=True)
-    scheme = urlsplit(uri.value).scheme
-    if scheme in ("http", "https"):
-        _download(uri.value, target, stall_s, cancelled)
-    elif scheme in ("", "file"):
-        source = local_path(uri.value, home)
-        shutil.copyfile(source, target)
+    size = announced_size(uri.value, job) if uri.cache else None
+    if size is None:
+        _bring(uri.value, target, job)
     else:
-        raise OSError(f"scheme '{scheme}' is not supported; use http, https or file")
+        key = (job.user, uri.value)
+        with cache.hold(key, size, lambda path: _bring(uri.value, path, job)) as kept:
+            if kept is None:
+                _bring(uri.value, target, job)
+            else:
+                shutil.copyfile(kept, target)
     if uri.executable:
         target.chmod(0o755)
     elif uri.extract:
-        _extract(target, directory)
+        _extract(target, job.directory)
     return target
+
+
+def _bring(value: str, target: Path, job: Job) -> None:
+    scheme = urlsplit(value).scheme
+    if scheme in ("http", "https"):
+        _download(value, target, job.stall_s, job.cancelled)
+    elif scheme == "ftp":
+        with _ftp(value, job) as (ftp, path), target.open("wb") as file:
+            size = _ftp_size(ftp, path)
+            ftp.retrbinary(f"RETR {path}", file.write, _CHUNK_BYTES)
+            _check_size(file.tell(), size)
+    elif scheme in ("", "file"):
+        _copy(local_path(value, job.home), target, job.user)
+    else:
+        raise OSError(f"scheme '{scheme}' is not supported; use http, https, ftp or file")
+
+
+def announced_size(value: str, job: Job) -> int | None:
+    """Bytes that a URI says it has; None if it does not, and so is not cached. Raises OSError."""
+    scheme = urlsplit(value).scheme
+    if scheme in ("", "file"):
+        return local_path(value, job.home).stat().st_size
+    if scheme == "ftp":
+        with _ftp(value, job) as (ftp, path):
+            return _ftp_size(ftp, path)
+    if scheme not in ("http", "https"):
+        return None
+    request = urllib.request.Request(value, method="HEAD")  # noqa: S310 - scheme was checked
+    try:
+        with urllib.request.urlopen(request, timeout=job.stall_s) as answer:  # noqa: S310
+            length = answer.headers.get("Content-Length")
+    except urllib.error.HTTPError as error:
+        error.close()
+        return None  # the download tells what is wrong
+    except urllib.error.URLError as error:
+        raise OSError(f"{error.reason}") from error
+    return int(length) if length is not None and length.isdigit() else None
+
+
+def _copy(source: Path, target: Path, user: str | None) -> None:
+    """Copy a file that `user` may read: a task must not have the agent read it others' files."""
+    if user is None or os.geteuid() != 0:
+        shutil.copyfile(source, target)
+        return
+    entry = pwd.getpwnam(user)
+    with target.open("wb") as file:
+        done = subprocess.run(
+            ["/bin/cat", "--", str(source)],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.PIPE,
+            user=entry.pw_uid,
+            group=entry.pw_gid,
+            extra_groups=os.getgrouplist(user, entry.pw_gid),
+            check=False,
+        )
+    if done.returncode != 0:
+        raise OSError(done.stderr.decode(errors="replace").strip().removeprefix("/bin/cat: "))
 
 
 def name_of(uri: CommandURI) -> str:
@@ -171,15 +259,45 @@ def _download(url: str, target: Path, stall_s: float, cancelled: threading.Event
         with urllib.request.urlopen(url, timeout=stall_s) as answer, target.open("wb") as file:  # noqa: S310 - scheme was checked
             if answer.status != 200:
                 raise OSError(f"HTTP status {answer.status}")
+            size = 0
             while chunk := answer.read(_CHUNK_BYTES):
                 if cancelled.is_set():
                     raise OSError("no longer wanted")
                 file.write(chunk)
+                size += len(chunk)
+            announced = answer.headers.get("Content-Length", "")
+            _check_size(size, int(announced) if announced.isdigit() else None)
     except urllib.error.HTTPError as error:
         error.close()
         raise OSError(f"HTTP status {error.code}") from error
     except urllib.error.URLError as error:
         raise OSError(f"{error.reason}") from error
+
+
+def _check_size(came: int, announced: int | None) -> None:
+    if announced is not None and came != announced:
+        raise OSError(f"{came} bytes came instead of the {announced} announced")
+
+
+@contextlib.contextmanager
+def _ftp(url: str, job: Job) -> Iterator[tuple[ftplib.FTP, str]]:
+    """A connection that is logged in, and the file's path there; OSError says what failed."""
+    parts = urlsplit(url)
+    try:
+        with ftplib.FTP(timeout=job.stall_s) as ftp:  # noqa: S321 - whoever wrote the URI chose it
+            ftp.connect(parts.hostname or "", parts.port or ftplib.FTP_PORT)
+            ftp.login(unquote(parts.username or ""), unquote(parts.password or ""))
+            ftp.voidcmd("TYPE I")
+            yield ftp, unquote(parts.path)
+    except ftplib.Error as error:
+        raise OSError(str(error)) from error
+
+
+def _ftp_size(ftp: ftplib.FTP, path: str) -> int | None:
+    try:
+        return ftp.size(path)
+    except ftplib.error_perm:
+        return None  # not every server tells
 
 
 def _extract(file: Path, directory: Path) -> None:

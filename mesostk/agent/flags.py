@@ -44,7 +44,6 @@ _ACCEPTED_TEXTS: dict[str, str | None] = {
     "domain_socket_location": None,
     "effective_capabilities": None,
     "external_log_file": None,
-    "fetcher_cache_dir": "/tmp/mesos/fetch",  # noqa: S108 - the original's default
     "firewall_rules": None,
     "hadoop_home": None,
     "hooks": None,
@@ -267,7 +266,11 @@ def _runs() -> list[Flag]:
              "Between TERM and KILL when a whole framework is ended."),
         Flag("max_completed_executors_per_framework", int, 150, "History in /state.", minimum=0),
         Flag("fetcher_stall_timeout", duration, "1mins", "A download that stands still fails."),
-        Flag("fetcher_cache_size", size_bytes, "2GB", _UNUSED),
+        Flag("fetcher_cache_size", size_bytes, "2GB",
+             "Of URIs with 'cache'; what does not fit is fetched for each task.", minimum=0),
+        Flag("fetcher_cache_dir", str, None,
+             "Where cached URIs are, removed at each start; by default 'fetch' in work_dir.",
+             file_value=False),
     ]  # fmt: skip
 
 

@@ -14,13 +14,17 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from mesostk.agent.fetcher import fetch_one, local_path, name_of, unpack
+from mesostk.agent.fetch_cache import FetchCache
+from mesostk.agent.fetcher import Job, fetch_one, local_path, name_of, unpack
 from mesostk.wire.mesos import CommandURI
 
 
-def fetch(uri: CommandURI, sandbox: Path, home: str | None = None) -> Path:
+def fetch(
+    uri: CommandURI, sandbox: Path, home: str | None = None, cache: FetchCache | None = None
+) -> Path:
     sandbox.mkdir(exist_ok=True)
-    return fetch_one(uri, sandbox, home, 5.0, threading.Event())
+    job = Job(sandbox, None, home, 5.0, threading.Event())
+    return fetch_one(uri, job, cache if cache is not None else FetchCache(sandbox / "c", 0))
 
 
 def tar_with(name: str, data: bytes = b"hi") -> bytes:
