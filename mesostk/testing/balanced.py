@@ -231,6 +231,7 @@ class Balancer:
         self.stats_socket = str(directory / "stats.sock")
         self.master_socket = str(directory / "master.sock")
         self.config = directory / "haproxy.cfg"
+        self.certificates: list[Path] = []
         self.haproxy: subprocess.Popen[bytes] | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.log = directory / "marathon-lb.log"
@@ -255,7 +256,7 @@ class Balancer:
             "--group=external",
             f"--haproxy-config={self.config}",
             f"--haproxy-program={program()}",
-            f"--ssl-certs={self.directory / 'cert.pem'}",
+            f"--ssl-certs={','.join(map(str, self.certificates))}",
             f"--stats-socket={self.stats_socket}",
             f"--master-socket={self.master_socket}",
             f"--state-dir={self.directory}",
@@ -265,36 +266,18 @@ class Balancer:
             *more,
         ]
 
-    def make_certificate(self) -> None:
-        """A certificate of its own, for port 443."""
-        key, cert = self.directory / "key", self.directory / "crt"
-        subprocess.run(
-            [
-                *(
-                    "openssl",
-                    "req",
-                    "-x509",
-                    "-newkey",
-                    "ec",
-                    "-pkeyopt",
-                    "ec_paramgen_curve:P-256",
-                ),
-                *(
-                    "-nodes",
-                    "-keyout",
-                    str(key),
-                    "-out",
-                    str(cert),
-                    "-subj",
-                    "/CN=lab",
-                    "-days",
-                    "2",
-                ),
-            ],
-            check=True,
-            capture_output=True,
+    def make_certificate(self, name: str = "lab") -> Path:
+        """One more certificate for port 443, for host `name`; the path of it without its key."""
+        key, cert = self.directory / f"{name}.key", self.directory / f"{name}.crt"
+        command = (
+            "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+            f"-subj /CN={name} -addext subjectAltName=DNS:{name} -keyout {key} -out {cert}"
         )
-        (self.directory / "cert.pem").write_text(cert.read_text() + key.read_text())
+        subprocess.run(command.split(), check=True, capture_output=True)
+        both = self.directory / f"{name}.pem"
+        both.write_text(cert.read_text() + key.read_text())
+        self.certificates.append(both)
+        return cert
 
     def start_haproxy(self) -> None:
         """Start HAProxy from the file, or from an empty one if there is none yet."""

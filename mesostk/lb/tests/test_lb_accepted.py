@@ -45,7 +45,7 @@ def haproxy(tmp_path: Path) -> Haproxy:
 
 
 def settings(directory: Path, **more: Any) -> dict[str, Any]:
-    cert = str(directory / "cert.pem")
+    cert = str(directory / "lab.pem")
     return {"certificates": (cert,), "directory": str(directory), **more}
 
 
@@ -64,7 +64,7 @@ async def test_file_of_every_label_is_valid(
             name = f"/group/app-{number}-{len(check)}"
             port = 20_001 + 2 * number + len(check)
             apps.append(app(name, labels, ports=[port], healthChecks=check))
-    secure = {"HAPROXY_0_SSL_CERT": str(tmp_path / "cert.pem"), "HAPROXY_0_VHOST": "z.example"}
+    secure = {"HAPROXY_0_SSL_CERT": str(tmp_path / "lab.pem"), "HAPROXY_0_VHOST": "z.example"}
     apps.append(app("/secure", secure, ports=[20_100]))
     made = config(apps, None, settings(tmp_path, **more))
     assert made.refusals == ()

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from mesostk.lb import runtime
@@ -166,12 +167,33 @@ async def test_every_way_to_an_app_leads_to_it(site: Site) -> None:
     assert await site.get(site.balancer.url(0), headers=headers) == answer
     assert await site.get(f"http://{IP}:{site.balancer.port + 100}/") == answer
     assert await site.get(site.balancer.url(3), headers={"X-Marathon-App-Id": "/web"}) == answer
-    context = ssl.create_default_context(cafile=str(site.directory / "crt"))
+    context = ssl.create_default_context(cafile=str(site.directory / "lab.crt"))
     context.check_hostname = False
     secure = f"https://{IP}:{site.balancer.port + 1}/"
     options: dict[str, Any] = {"ssl": context, "server_hostname": "web.example"}
     assert await site.get(secure, **options) == answer
     assert (await site.get(site.balancer.url(0), headers={"Host": "no.example"}))[0] == 503
+
+
+async def test_each_host_name_is_served_with_its_own_certificate(site: Site) -> None:
+    authorities = {
+        name: site.balancer.make_certificate(name) for name in ("web.example", "shop.example")
+    }
+    await site.grow("/web")
+    await site.grow("/shop")
+    site.balancer.start()
+    await site.settled()
+    await until_up(site)
+    secure = f"https://{IP}:{site.balancer.port + 1}/"
+    for name, authority in authorities.items():
+        # Only this one is trusted, and only for its own name.
+        context = ssl.create_default_context(cafile=str(authority))
+        status, text = await site.get(secure, ssl=context, server_hostname=name)
+        assert status == 200
+        assert text.startswith("/" + name.partition(".")[0])
+    strange = {"ssl": context, "server_hostname": "web.example"}
+    with pytest.raises(aiohttp.ClientConnectorCertificateError):
+        await site.get(secure, **strange)
 
 
 async def until_up(site: Site) -> None:
