@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import docker
+import docker.errors
 
 IMAGE = "mesostk-test:1"
 PROGRAMS = (
@@ -74,10 +75,11 @@ def load_image(socket_path: Path, image: str = IMAGE) -> None:
 class Dockerd:
     """One `dockerd` with everything below `root`."""
 
-    def __init__(self, root: Path, *flags: str) -> None:
+    def __init__(self, root: Path, *flags: str, live_restore: bool = True) -> None:
         self.root = root
         self.socket = root / "docker.sock"
-        self._flags = flags
+        # Swarm refuses to work with it.
+        self._flags = ("--live-restore", *flags) if live_restore else flags
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -89,6 +91,9 @@ class Dockerd:
                     # An engine without a bridge removes docker0 where it finds it: not the host's.
                     "unshare",
                     "--net",
+                    "sh",
+                    "-c",
+                    'ip link set lo up && exec dockerd "$@"',
                     "dockerd",
                     f"--host=unix://{self.socket}",
                     f"--data-root={self.root}/data",
@@ -98,7 +103,6 @@ class Dockerd:
                     "--iptables=false",
                     "--ip-forward=false",
                     "--ip-masq=false",
-                    "--live-restore",
                     *self._flags,
                 ],
                 stdout=log,
@@ -154,7 +158,11 @@ class Dockerd:
             docker.APIClient(base_url=f"unix://{self.socket}", version="auto")
         ) as client:
             for container in client.containers(all=True):
-                client.remove_container(container["Id"], force=True, v=True)
+                try:
+                    client.remove_container(container["Id"], force=True, v=True)
+                except docker.errors.APIError as error:
+                    if error.status_code not in (404, 409):  # gone, or on its way
+                        raise
         self.kill(signal.SIGTERM)
         mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for place in sorted((m for m in mounted if m.startswith(f"{self.root}/")), reverse=True):

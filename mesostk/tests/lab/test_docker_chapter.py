@@ -217,6 +217,16 @@ def test_engine_is_replaced_under_running_containers(chapter: Cluster) -> None:
     assert (after["id"], after["state"]) == (task["id"], "TASK_RUNNING")
 
 
+def test_check_mode_shows_the_engine_of_dockers_own_repository(cluster: Cluster) -> None:
+    host = agents(cluster)[0]
+    cluster.run(host, "mkdir -p /srv/docker; echo a key >/srv/docker/gpg")
+    own = {"docker_source": "docker", "docker_repository": "file:///srv/docker"}
+    outcome = cluster.playbook("site", check=True, diff=True, limit=[host.name], extra_vars=own)
+    line = "deb [signed-by=/etc/apt/keyrings/docker.asc] file:///srv/docker bookworm stable"
+    assert f"+{line}" in outcome.output()
+    assert "no docker-ce" in cluster.run(host, "dpkg -s docker-ce 2>/dev/null || echo no docker-ce")
+
+
 #: bcrypt of the password "secret", which is the only kind that the registry takes.
 ACCOUNT = "tutorial:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"
 

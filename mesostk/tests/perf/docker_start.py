@@ -2,14 +2,16 @@
 
 A start is timed from the order of the master until TASK_RUNNING is with it; the agent is a real
 process, the master a few lines, the engine one of the script's own (needs root), the network the
-host's. Both ways are measured in turns, so that a noisy machine disturbs both alike. At the end:
-what the agent uses while the containers run idle.
+host's. The ways are measured in turns, so that a noisy machine disturbs all alike: the agent, a
+loop of `docker run -d`, and a service of Docker Swarm on the same engine. In between: what the
+agent uses while the containers run idle.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import platform
 import signal
@@ -17,8 +19,10 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
+from docker import APIClient
 from msgspec.structs import replace
 
 from mesostk.agent.tests.agent_bench import cpus, task
@@ -36,6 +40,9 @@ from mesostk.wire.mesos import (
 )
 
 IDLE_S = 10.0
+
+#: Between two looks at Swarm's tasks, a tenth of its fastest deployment.
+LOOK_S = 0.05
 
 
 def contained(task_id: str) -> TaskInfo:
@@ -81,6 +88,33 @@ async def by_command(socket: Path, names: list[str]) -> float:
     return taken
 
 
+async def by_swarm(socket: Path, count: int) -> float:
+    """Seconds until all replicas of a new service run, by what its manager says of them."""
+    docker = ["docker", "-H", f"unix://{socket}"]
+    create = ["service", "create", "--detach", "--no-resolve-image", "--name=many"]
+    options = [f"--replicas={count}", "--network=host", "--restart-condition=none"]
+    what = [IMAGE, "/bin/sh", "-c", "exec sleep 10000"]
+    started = time.perf_counter()
+    await asyncio.to_thread(_quietly, [*docker, *create, *options, *what])
+    client = APIClient(base_url=f"unix://{socket}", version="auto")
+    with contextlib.closing(client):
+        while True:
+            tasks = await asyncio.to_thread(client.tasks, {"service": "many"})
+            states = Counter(task["Status"]["State"] for task in tasks)
+            if states["running"] == count:
+                break
+            await asyncio.sleep(LOOK_S)
+        taken = time.perf_counter() - started
+        await asyncio.to_thread(_quietly, [*docker, "service", "rm", "many"])
+        while await asyncio.to_thread(client.containers, quiet=True):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(LOOK_S)
+    return taken
+
+
+def _quietly(command: list[str]) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=120)
+
+
 def processor_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -111,6 +145,7 @@ async def measure(engine: Dockerd, directory: Path, rounds: int) -> None:
             await idle(agent, count)
         await end(master, names)
         report(f"{count} at once", [ours], [await by_command(engine.socket, names)])
+        print(f"{'':12} Docker Swarm {await by_swarm(engine.socket, count):7.3f} s", flush=True)
     await agent.kill(signal.SIGTERM)
     await runner.cleanup()
 
@@ -140,10 +175,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory, "engine")
         root.mkdir()
-        engine = Dockerd(root)
+        engine = Dockerd(root, live_restore=False)
         engine.start()
         try:
             load_image(engine.socket)
+            swarm = ["swarm", "init", "--advertise-addr=127.0.0.1", "--listen-addr=127.0.0.1"]
+            _quietly(["docker", "-H", f"unix://{engine.socket}", *swarm])
             asyncio.run(measure(engine, Path(directory), rounds))
         finally:
             engine.remove()
