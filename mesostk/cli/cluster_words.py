@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from mesostk.cli import doctor, planning
+from mesostk.cli import doctor, making, planning, support
 from mesostk.cli.cluster import commands
 
+commands.command("init")(making.init)
 commands.command("plan")(planning.plan)
 commands.command("doctor")(doctor.doctor)
+commands.command("support-bundle")(support.support_bundle)
+commands.command("reset")(making.reset)
 
 __all__ = ["commands"]

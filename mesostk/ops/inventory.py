@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from mesostk.errors import ConfigError
 from mesostk.ops.lab import Host
@@ -123,3 +126,94 @@ def addresses(inventory: Path) -> dict[str, str]:
         )
         for name in sorted(names)
     }
+
+
+# -- a first inventory --------------------------------------------------------------------------
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a first inventory is to say: (name, address) of each host."""
+
+    masters: tuple[tuple[str, str], ...]
+    agents: tuple[tuple[str, str], ...]
+    edges: tuple[tuple[str, str], ...] = ()
+    user: str = "admin"
+    docker: bool = False
+
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+
+
+def read_host(text: str, kind: str, number: int) -> tuple[str, str]:
+    """(name, address) of `ADDRESS` or `NAME=ADDRESS`; hosts without a name are called by kind.
+
+    Raises ConfigError naming the word.
+    """
+    name, equals, address = text.partition("=")
+    if not equals:
+        name, address = f"{kind}{number}", text
+    if not _NAME.fullmatch(name) or not re.fullmatch(r"[A-Za-z0-9.:-]+", address):
+        raise ConfigError(f"--{kind} {text!r}: write ADDRESS or NAME=ADDRESS")
+    return name, address
+
+
+def initial_inventory(wanted: Wanted, example: str) -> dict[str, str]:
+    """Text by file name: `hosts.yml`, and `group_vars/all.yml` made of the commented example.
+
+    Raises ConfigError for an even number of masters and for names or addresses that come twice.
+    """
+    if len(wanted.masters) % 2 == 0 or not wanted.agents:
+        raise ConfigError(
+            f"{len(wanted.masters)} masters and {len(wanted.agents)} agents: use 1, 3 or 5 masters "
+            "(an even number survives no more failures) and at least one agent"
+        )
+    hosts: dict[str, str] = {}
+    for name, address in (*wanted.masters, *wanted.agents, *wanted.edges):
+        if hosts.setdefault(name, address) != address:
+            raise ConfigError(f"{name} has two addresses: {hosts[name]} and {address}")
+    twice = {one for one in hosts.values() if list(hosts.values()).count(one) > 1}
+    if twice:
+        raise ConfigError(f"several hosts have the address {', '.join(sorted(twice))}")
+    user = re.sub(r"(?m)^ansible_user: .*$", f"ansible_user: {wanted.user}", example)
+    return {"hosts.yml": _initial_hosts(wanted, hosts), "group_vars/all.yml": user}
+
+
+def _initial_hosts(wanted: Wanted, hosts: Mapping[str, str]) -> str:
+    masters = [name for name, _ in wanted.masters]
+    edges = [name for name, _ in wanted.edges or wanted.masters]
+    agents = [name for name, _ in wanted.agents]
+    docker = ": {mesos_agent_containerizers: [docker, mesos]}" if wanted.docker else ":"
+    lines = [
+        "---",
+        "# Addresses are what the hosts reach each other by; where Ansible needs another one (a",
+        "# bastion, a NAT port), set common_address as well. A host may be in several groups.",
+        "all:",
+        "  hosts:",
+        *(f"    {name}: {{ansible_host: {json.dumps(where)}}}" for name, where in hosts.items()),
+        "  children:",
+        "    cluster:",
+        "      children:",
+        "        control_plane:",
+        "          children:",
+        "            # 1, 3 or 5 members, whose numbers may never change nor be used again.",
+        "            zookeeper:",
+        "              hosts:",
+        *(
+            f"                {name}: {{zookeeper_id: {number}}}"
+            for number, name in enumerate(masters, 1)
+        ),
+    ]
+    for group in ("mesos_masters", "marathon"):
+        lines += [f"            {group}:", "              hosts:"]
+        lines += [f"                {name}:" for name in masters]
+    lines += [
+        "        # For constraints give agents attributes: {mesos_agent_attributes: {rack: a}}",
+        "        mesos_agents:",
+        "          hosts:",
+        *(f"            {name}{docker}" for name in agents),
+        "        # Names of tasks (port 53), and HAProxy in front of them (80, 443, 9090).",
+    ]
+    for group in ("mesos_dns", "marathon_lb"):
+        lines += [f"        {group}:", "          hosts:"]
+        lines += [f"            {name}:" for name in edges]
+    return "\n".join(lines) + "\n"

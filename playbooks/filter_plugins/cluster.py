@@ -206,6 +206,17 @@ def expectations(host, groups, hostvars):
     return wanted
 
 
+def data_paths(host, groups, hostvars):
+    """Directories with data of the services that the inventory puts on `host`."""
+    known, found = hostvars[host], []
+    for name, (variable, default, _) in DISKS.items():
+        if host in groups.get(name, ()):
+            path = known.get(variable, default)
+            # The package owns the directory itself.
+            found.append(path + "/version-2" if name == "zookeeper" else path)
+    return found
+
+
 def _cgroups(mine, known):
     isolation = str(known.get("mesos_agent_flags", {}).get("isolation", ""))
     limits = "docker" in known.get("mesos_agent_containerizers", ()) or "cgroups/" in isolation
@@ -415,6 +426,7 @@ class FilterModule:
             "cluster_address": address,
             "cluster_addresses": addresses,
             "cluster_endpoints": endpoints,
+            "cluster_data": data_paths,
             "cluster_findings": findings,
             "cluster_present": present,
             "cluster_members": lambda groups: sorted(members(groups)),

@@ -1,0 +1,179 @@
+"""What an operator asks of a running cluster: plans, impact, doctor, support, the run ledger."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesostk.testing.labs import Cluster, mesostk
+from mesostk.testing.processes import until
+
+pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(600)]
+
+SECRET = "hunter2-Zx81"
+CONTEXT = ("--context", "test")
+
+
+def asked(*words: str, rc: int = 0) -> Any:
+    done = mesostk(*words, *CONTEXT, "--json", timeout_s=300)
+    assert done.returncode == rc, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+# -- preflight ------------------------------------------------------------------------------------
+
+
+def test_preflight_tells_all_that_is_wrong_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    text = (cluster.inventory / "hosts.yml").read_text()
+    first, second = cluster.hosts[0], cluster.hosts[-1]
+    for host, more in (
+        (first, "zookeeper_id: 9, mesostk_python: /bin/false"),
+        (second, "ansible_python_interpreter: /usr/bin/python9"),
+    ):
+        one = f"{host.name}: {{ansible_host: {host.address}"
+        assert one in text
+        text = text.replace(one, f"{one}, {more}")
+    (tmp_path / "hosts.yml").write_text(text)
+    done = mesostk("cluster", "validate", "-i", str(tmp_path))
+    assert done.returncode == 1
+    for words in (
+        f"host {first.name}: it is member 1 of the ensemble, the inventory makes it 9",
+        f"host {first.name}: /bin/false is not there",
+        f"host {second.name}: it cannot be looked at",
+    ):
+        assert words in done.stderr
+
+
+# -- looking --------------------------------------------------------------------------------------
+
+
+def test_plan_names_the_restarts_with_the_leader_last(cluster: Cluster) -> None:
+    before = cluster.service_pids()
+    nothing = asked("cluster", "plan", "--exit-code")
+    assert (nothing["hosts"], nothing["restarts"]) == ([], [])
+    planned = asked("cluster", "plan", "--exit-code", "-e", "zookeeper_heap_mib=257", rc=3)
+    (step,) = planned["restarts"]
+    masters = {host.name for host in cluster.hosts if host.is_master}
+    assert (step["service"], step["kind"]) == ("zookeeper", "restart")
+    assert set(step["hosts"]) == masters
+    assert step["capacity"] == f"{len(masters) - 1} of {len(masters)} serve"
+    leader = next(host for host in cluster.hosts if host.name == step["hosts"][-1])
+    mode = cluster.run(leader, "echo srvr | nc -w 2 $(hostname -i | cut -d' ' -f1) 2181")
+    assert "Mode: leader" in mode
+    assert {one["path"] for one in planned["hosts"]} == {"/etc/systemd/system/zookeeper.service"}
+    assert cluster.service_pids() == before
+
+
+def test_impact_counts_the_quorum_that_is_left(cluster: Cluster) -> None:
+    found = asked("impact", cluster.hosts[0].name)
+    left = {one["name"]: (one["left"], one["needed"], one["fails"]) for one in found["services"]}
+    assert left["zookeeper"] == (2, 2, False)
+    assert left["mesos-master"] == (2, 1, False)
+
+
+@pytest.fixture
+def silent_dns(cluster: Cluster) -> Iterator[str]:
+    """A host whose Mesos-DNS was stopped by somebody, and its master's configuration touched."""
+    host = next(one for one in cluster.hosts if "mesos_dns" in one.groups)
+    flag = "/etc/mesos-master/max_completed_frameworks"
+    cluster.run(host, f"systemctl stop mesos-dns; echo 40 > {flag}")
+    yield host.name
+    cluster.run(host, f"systemctl start mesos-dns; rm {flag}")
+
+
+def test_doctor_finds_nothing_in_a_cluster_that_is_well(cluster: Cluster) -> None:
+    found = asked("cluster", "doctor")
+    assert [one for one in found if one["level"] == "error"] == []
+
+
+def test_doctor_finds_what_was_stopped_and_what_runs_otherwise(silent_dns: str) -> None:
+    found = asked("doctor", rc=1)
+    problems = {one["subject"]: one for one in found}
+    assert f"mesos-dns on {silent_dns}" in problems
+    drifted = problems[f"mesos-master on {silent_dns}"]
+    assert "changed since it started" in drifted["problem"]
+    assert drifted["remedy"] == f"mesostk cluster deploy --limit {silent_dns}"
+
+
+# -- support --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def planted(cluster: Cluster) -> Iterator[None]:
+    """A secret in a flag's file, in a log, and in a file of the load balancer."""
+    host = cluster.hosts[0]
+    paths = (
+        "/etc/marathon/conf/http_credentials /etc/marathon-lb/conf/marathon-auth-credential-file"
+    )
+    cluster.run(
+        host,
+        f"""
+        for path in {paths}; do echo admin:{SECRET} > $path; done
+        printf 'MESSAGE=Connecting with {SECRET}\\nOBJECT_SYSTEMD_UNIT=marathon.service\\n' |
+            logger --journald
+        """,
+    )
+    yield
+    cluster.run(host, f"rm {paths}")
+
+
+@pytest.mark.usefixtures("planted")
+def test_support_bundle_has_every_host_and_no_secret(cluster: Cluster, tmp_path: Path) -> None:
+    archive = tmp_path / "support.tar.gz"
+    made = asked("cluster", "support-bundle", "--to", str(archive))
+    assert made["missing"] == []
+    with tarfile.open(archive) as found:
+        texts = {
+            member.name.partition("/")[2]: file.read()
+            for member in found
+            if (file := found.extractfile(member)) is not None
+        }
+    assert [name for name, text in texts.items() if SECRET.encode() in text] == []
+    first = cluster.hosts[0].name
+    assert b"Connecting with (withheld)" in texts[f"{first}/logs/marathon.log"]
+    assert f"{first}/config/etc/marathon/conf/http_credentials" in texts
+    assert "runs.json" in texts
+    for host in cluster.hosts:
+        assert f"{host.name}/host/disks.txt" in texts
+        service = "mesos-master" if host.is_master else "mesos-agent"
+        assert f"{host.name}/logs/{service}.log" in texts
+
+
+# -- the ledger -----------------------------------------------------------------------------------
+
+
+def runs() -> list[dict[str, Any]]:
+    return list(json.loads(mesostk("runs", "list", "--json").stdout))
+
+
+def test_a_deployment_that_is_killed_is_resumed(cluster: Cluster) -> None:
+    before = len(runs())
+    inventory = str(cluster.inventory)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mesostk", "cluster", "deploy", "-i", inventory],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        until("a step is done", lambda: len(runs()) > before and bool(runs()[-1]["steps"]), 60)
+        refused = mesostk("cluster", "deploy", "-i", inventory)
+        assert refused.returncode == 1
+        assert "changes the same hosts" in refused.stderr
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert runs()[-1]["outcome"] == "interrupted"
+    resumed = mesostk("runs", "resume", timeout_s=300)
+    assert resumed.returncode == 0, resumed.stderr
+    first, second = runs()[-2:]
+    assert (first["outcome"], second["outcome"]) == ("interrupted", "done")
+    assert second["resumes"] == first["id"]
+    assert second["steps"]
