@@ -27,6 +27,7 @@ from mesostk.agent import (
 )
 from mesostk.agent.events import (
     Checked,
+    DiskExceeded,
     ExecutorCalled,
     ExecutorStreamClosed,
     ExecutorSubscribed,
@@ -268,6 +269,7 @@ HANDLERS: dict[type[Event], Handler] = {
     Exited: _exited,
     Probed: _probed,
     Checked: general_checks.checked,
+    DiskExceeded: kills.disk_exceeded,
     ShutdownRequested: _shutdown_requested,
     ExecutorSubscribed: lambda s, now, e: custom.subscribed(s, now, e) + _afterwards(s, now),
     ExecutorCalled: custom.called,

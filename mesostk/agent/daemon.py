@@ -27,6 +27,7 @@ from mesostk.agent.containers import Containers
 from mesostk.agent.containers_api import ContainerCalls
 from mesostk.agent.core import Agent
 from mesostk.agent.disk import DirectoryLock, DiskQueue, read_records
+from mesostk.agent.disk_watch import DiskWatch, Limits
 from mesostk.agent.executor_http import ExecutorApi
 from mesostk.agent.fetch_cache import FetchCache
 from mesostk.agent.fetcher import Fetcher
@@ -148,6 +149,12 @@ class Shell:
             self._collector,
             enable_cfs=values.cgroups_enable_cfs,
         )
+        limits = Limits(
+            interval_s=values.container_disk_watch_interval,
+            enforce=values.enforce_container_disk_quota,
+            log_bytes=values.container_log_size,
+        )
+        self._disk_watch = DiskWatch(daemon, state, self._feed, work_dir, limits)
         self._executors = ExecutorApi(state, self._feed)
         self._containers = Containers(daemon, state, self.runs, work_dir)
         trusting = ssl.create_default_context()
@@ -220,6 +227,7 @@ class Shell:
             self._values,
             self._executors,
             ContainerCalls(self._containers, self._values.http_heartbeat_interval),
+            self._disk_watch,
         )
         endpoints.add_to(app)
         ip = self._values.ip if self._values.ip is not None else "0.0.0.0"  # noqa: S104 - as the original
@@ -268,6 +276,8 @@ class Shell:
         await self._daemon.disk(self._disk.apply, (boot_record,))
         await self._daemon.disk(self._collector.add_old)
         self._daemon.start("gc", self._collector.run())
+        self._daemon.start("disk usage", self._disk_watch.watch_usage())
+        self._daemon.start("log rotation", self._disk_watch.rotate_output())
         if self._values.recover == "cleanup":
             self._feed(events.ShutdownRequested("--recover=cleanup"))
 

@@ -110,6 +110,9 @@ def outcome(framework: Framework, entry: TaskEntry, event: Exited) -> Outcome:
     cause = entry.kill.cause if entry.kill is not None else "KILL" if event.killed else None
     if cause == "TIME":
         return ("TASK_FAILED", "REASON_MAX_COMPLETION_TIME_REACHED", text, "SOURCE_EXECUTOR")
+    if cause == "DISK" and entry.kill is not None and entry.kill.text is not None:
+        reason: StatusReason = "REASON_CONTAINER_LIMITATION_DISK"
+        return ("TASK_FAILED", reason, entry.kill.text, "SOURCE_AGENT")
     if cause == "DRAIN":
         gone = entry.gone and framework.can("PARTITION_AWARE")
         state: TaskState = "TASK_GONE_BY_OPERATOR" if gone else "TASK_KILLED"

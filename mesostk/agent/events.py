@@ -118,7 +118,7 @@ class UpdateRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     uuid: bytes | None = None
 
 
-KillCause = Literal["KILL", "HEALTH", "TIME", "DRAIN", "SHUTDOWN"]
+KillCause = Literal["KILL", "HEALTH", "TIME", "DRAIN", "SHUTDOWN", "DISK"]
 
 
 class KillRecord(msgspec.Struct, frozen=True, gc=False):
@@ -126,6 +126,7 @@ class KillRecord(msgspec.Struct, frozen=True, gc=False):
 
     cause: KillCause
     grace_s: float
+    text: str | None = None
 
 
 class RunSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -347,6 +348,14 @@ class RunOver(Effect, frozen=True):
     framework_id: str
     executor_id: str
     container_id: str
+
+
+class DiskExceeded(Event, frozen=True):
+    """A run uses more of the disk than it was given, in bytes."""
+
+    container_id: str
+    used: int
+    quota: int
 
 
 # -- custom executors ---------------------------------------------------------------------------

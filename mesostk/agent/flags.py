@@ -120,7 +120,6 @@ _ACCEPTED_SWITCHES: dict[str, bool] = {
     "disallow_sharing_agent_pid_namespace": False,
     "docker_ignore_runtime": False,
     "docker_volume_chown": False,
-    "enforce_container_disk_quota": False,
     "enforce_container_ports": False,
     "gc_non_executor_container_sandboxes": False,
     "http_command_executor": False,
@@ -140,7 +139,6 @@ _ACCEPTED_DURATIONS: dict[str, str | None] = {
     "authentication_timeout_max": "1mins",
     "authentication_timeout_min": "5secs",
     "cgroups_destroy_timeout": "1mins",
-    "container_disk_watch_interval": "15secs",
     "container_ports_watch_interval": "30secs",
     "docker_stop_timeout": "0ns",
     "executor_reregistration_retry_interval": None,
@@ -280,6 +278,13 @@ def _disk() -> list[Flag]:
         Flag("gc_disk_headroom", _number, 0.1, "Part of the disk to keep free by removing them "
              "earlier.", minimum=0),
         Flag("disk_watch_interval", duration, "1mins", "How often the disk is looked at."),
+        Flag("container_disk_watch_interval", duration, "15secs",
+             "How often the sandbox of each task is measured.", minimum=0.1),
+        Flag("enforce_container_disk_quota", bool, False,
+             "End tasks whose sandbox is larger than their disk resource."),
+        Flag("container_log_size", size_bytes, "100MB",
+             "Size from which on stdout and stderr are moved to stdout.1 and stderr.1; 0 never.",
+             minimum=0),
         Flag("xfs_quota_headroom", size_bytes, "10MB", _UNUSED),
     ]  # fmt: skip
 

@@ -25,6 +25,7 @@ from mesostk import MESOS_VERSION, __version__
 from mesostk.agent import usage, views
 from mesostk.agent.api import OperatorApi
 from mesostk.agent.containers_api import ContainerCalls
+from mesostk.agent.disk_watch import DiskWatch
 from mesostk.agent.executor_http import ExecutorApi
 from mesostk.agent.flags import shown
 from mesostk.agent.runs import Runs
@@ -64,7 +65,9 @@ class Endpoints:
         values: Values,
         executors: ExecutorApi,
         containers: ContainerCalls,
+        disk_watch: DiskWatch,
     ) -> None:
+        self._disk_watch = disk_watch
         self._daemon = daemon
         self._state = state
         self._runs = runs
@@ -214,6 +217,9 @@ class Endpoints:
             elif resource.name in ("mem", "disk"):
                 name = f"{resource.name}_limit_bytes"
                 allowed[name] = int(allowed.get(name, 0) + resource.scalar.value * 2**20)
+        used = self._disk_watch.used.get(run.container_id)
+        if used is not None:
+            allowed["disk_used_bytes"] = used
         docker = self._runs.docker
         if docker is not None and docker.owns(run.container_id):
             allowed |= await docker.statistics(run.container_id)

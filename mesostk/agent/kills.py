@@ -10,8 +10,8 @@
 from __future__ import annotations
 
 from mesostk.agent import checks, custom, endings, executors, layout, updates
-from mesostk.agent.events import CancelFetch, KillCause, KillRecord, KillRun
-from mesostk.agent.state import Run, State, TaskEntry
+from mesostk.agent.events import CancelFetch, DiskExceeded, KillCause, KillRecord, KillRun
+from mesostk.agent.state import Run, State, TaskEntry, Verdict
 from mesostk.agent.state import Timer as TimerBase
 from mesostk.agent.state import Wait as WaitBase
 from mesostk.base.core import Effect, Put, note
@@ -21,6 +21,8 @@ from mesostk.wire.mesos import TERMINAL_STATES, StatusReason
 #: How long after the KILL a run may linger before it is killed again: uninterruptible sleep, or a
 #: supervisor that was stopped.
 KILL_AGAIN_S = 10.0
+
+_MIB = 1 << 20
 
 
 class KillSaved(WaitBase, frozen=True):
@@ -59,7 +61,13 @@ def kill(state: State, now: float, message: Kill) -> list[Effect]:
 
 
 def end(
-    state: State, now: float, run: Run, entry: TaskEntry, cause: KillCause, grace_s: float
+    state: State,
+    now: float,
+    run: Run,
+    entry: TaskEntry,
+    cause: KillCause,
+    grace_s: float,
+    text: str | None = None,
 ) -> list[Effect]:
     """Have a task end within `grace_s`; a second call may only shorten that."""
     if entry.state in TERMINAL_STATES or run.phase == "OVER":
@@ -71,7 +79,7 @@ def end(
             return []
         run.kill_at = now + grace_s
         return kill_now(state, now, run)
-    entry.kill = KillRecord(cause, grace_s)
+    entry.kill = KillRecord(cause, grace_s, text)
     run.kill_at = now + grace_s
     effects: list[Effect] = [
         note("Killing", task=entry.info.task_id.value, run=run.container_id, cause=cause)
@@ -147,6 +155,22 @@ def time_up(state: State, now: float, timer: TimeUp) -> list[Effect]:
         return []
     grace_s = executors.grace_of(run.only_task.info, state.settings)
     return end(state, now, run, run.only_task, "TIME", grace_s)
+
+
+def disk_exceeded(state: State, now: float, event: DiskExceeded) -> list[Effect]:
+    """End what uses more of the disk than it may. Source of the text: spec §8.7."""
+    run = state.runs.get(event.container_id)
+    if run is None or run.phase != "RUNNING" or run.silent:
+        return []
+    used, quota = event.used / _MIB, event.quota / _MIB
+    text = f"Disk usage ({used:.0f}MB) exceeds quota ({quota:.0f}MB)"
+    if not run.is_custom:
+        return end(state, now, run, run.only_task, "DISK", 0.0, text)
+    if run.verdict is not None:
+        return []
+    run.verdict = Verdict("TASK_FAILED", "REASON_CONTAINER_LIMITATION_DISK", text)
+    said = note("Ending", level="WARNING", executor=run.executor_id, why=text)
+    return [said, *custom.end_process(now, run)]
 
 
 def shutdown_framework(state: State, now: float, framework_id: str) -> list[Effect]:

@@ -99,7 +99,10 @@ class _Reader:
 
     def read_on(self) -> bool:
         """Print what has come; False when there was nothing new."""
-        _, data = self._sandbox.read(self._name, self._offset, _CHUNK)
+        size, data = self._sandbox.read(self._name, self._offset, _CHUNK)
+        if size < self._offset:  # rotated: it begins anew
+            self._offset = 0
+            return True
         self._offset += len(data)
         self._print(data)
         return bool(data)
