@@ -22,7 +22,7 @@ from mesostk.ops.progress import Silent
 from mesostk.testing.labs import Cluster, mesostk
 from mesostk.testing.requirements import require_docker, require_root
 
-pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(1800)]
 
 SPEC = LabSpec(
     driver="docker", name="names", masters=1, agents=1, subnet="10.0.34.0/24", topology="tutorial"
@@ -81,7 +81,7 @@ def made(it: Lab, runs: Path) -> Iterator[Cluster]:
 
 
 def deploy(cluster: Cluster) -> None:
-    done = mesostk("cluster", "deploy", "-i", str(cluster.inventory), timeout_s=600)
+    done = mesostk("cluster", "deploy", "-i", str(cluster.inventory), timeout_s=1200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Commands talk to inventory now." in done.stderr
 
