@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -15,11 +16,14 @@ from typing import Any
 import aiohttp
 import pytest
 
+from mesostk.lb.deployment import Settings
+from mesostk.lb.zdd import Deployment, Services
 from mesostk.ops.zookeeper import free_ports
 from mesostk.testing.balanced import Balancer, Load, until
 from mesostk.testing.requirements import require_haproxy
 
 HOST = "127.0.0.65"
+OTHER_HOST = "127.0.0.68"
 
 #: Answers at once, and dies at once on SIGTERM.
 SERVER = (
@@ -177,6 +181,75 @@ async def test_app_is_reached_by_port_and_host_name_and_scales_without_a_lost_re
         assert not json.loads(json.dumps(await balancer.status()))["routes"]
     finally:
         balancer.close()
+
+
+def replace(marathon: str, balancers: list[str], app: dict[str, Any]) -> None:
+    """What `mesostk zdd` does: the other colour beside the first, then instead of it."""
+    run = Deployment(
+        Services(marathon, balancers),
+        Settings(step_delay_s=0.2),
+        lambda _said: None,
+        lambda _question: True,
+    )
+    made, previous = run.prepare(app)
+    run.create(made)
+    for old in previous:
+        assert run.swap(made["id"], old["id"])
+
+
+async def test_blue_and_green_deployment_through_two_balancers_loses_no_request(
+    processes: Processes, tmp_path: Path
+) -> None:
+    port = 21_000 + (free_ports(HOST, 1)[0] * 8) % 900
+    balancers = []
+    for ip in (HOST, OTHER_HOST):
+        directory = tmp_path / ip
+        directory.mkdir()
+        balancers.append(Balancer(directory, ip, [processes.marathon], port))
+    labels = {
+        "HAPROXY_GROUP": "external",
+        "HAPROXY_0_VHOST": "web.example",
+        "HAPROXY_0_BIND_ADDR": HOST,
+        "HAPROXY_DEPLOYMENT_GROUP": "web",
+        "HAPROXY_DEPLOYMENT_ALT_PORT": str(port + 101),
+    }
+    app: dict[str, Any] = {
+        "id": "/web",
+        "cmd": SERVER.format(python=sys.executable, host=HOST),
+        "instances": 2,
+        "cpus": 0.1,
+        "mem": 32,
+        "ports": [port + 100],
+        "healthChecks": [
+            {"protocol": "TCP", "portIndex": 0, "gracePeriodSeconds": 20, "intervalSeconds": 1}
+        ],
+        "labels": labels,
+    }
+    try:
+        for each in balancers:
+            each.make_certificate()
+            each.start_haproxy()
+            each.start()
+        services = [each.url(2, "") for each in balancers]
+        await until(lambda: answers(f"{processes.marathon}/v2/leader"), "Marathon leads")
+        await asyncio.to_thread(replace, processes.marathon, services, app)
+        for each in balancers:
+            await each.serves(2)
+        before = await balancers[0].running()
+        first, second = (Load(each.url(), 30, {"Host": "web.example"}) for each in balancers)
+        async with first, second:
+            await first.more(10)
+            await asyncio.to_thread(replace, processes.marathon, services, app)
+            for each in balancers:
+                await each.serves(2)
+            assert not await balancers[1].running() & before
+            await first.more(20)
+            await second.more(20)
+        assert first.failures == []
+        assert second.failures == []
+    finally:
+        for each in balancers:
+            each.close()
 
 
 async def answers(url: str) -> bool:
