@@ -326,6 +326,10 @@ def main():
             leader, checks = verify(params, deadline)
             module.exit_json(changed=False, leader=leader, checks=checks)
         except Finding as finding:
+            if module.check_mode:
+                # before the first run there is nothing yet that could answer
+                checks = [f"in check mode no failure: {finding}"]
+                module.exit_json(changed=False, leader="", checks=checks)
             if time.monotonic() > deadline:
                 module.fail_json(msg=f"{finding} (asked for {params['wait_s']} s)")
         time.sleep(0.5)
