@@ -37,7 +37,7 @@ from mesostk.base.zkstore import ZkStore
 from mesostk.errors import ConfigError
 from mesostk.marathon import flags
 from mesostk.marathon.api import Api
-from mesostk.marathon.edge import Edge, error_response
+from mesostk.marathon.edge import Edge, add_slashes, error_response
 from mesostk.marathon.leading import Leading
 from mesostk.marathon.levels import Levels
 from mesostk.marathon.proxy import LeaderProxy, ProxySettings
@@ -171,6 +171,7 @@ class MarathonDaemon:
             self._abdicate,
         ).add_to(app)
         Levels(self._daemon.log).add_to(app)
+        add_slashes(app)
 
     def _state(self) -> State:
         assert self._leading is not None  # the edge forwards everything before

@@ -64,6 +64,14 @@ def error_response(status: int, message: str) -> web.Response:
     return json_response({"message": message}, status, dict(COMMON_HEADERS))
 
 
+def add_slashes(app: web.Application) -> None:
+    """Answer every path with a slash behind it, too: the original does, and clients send it."""
+    for resource in list(app.router.resources()):
+        if isinstance(resource, web.PlainResource) and not resource.canonical.endswith("/"):
+            for route in resource:
+                app.router.add_route(route.method, resource.canonical + "/", route.handler)
+
+
 class Edge:
     """The middlewares around all routes.
 

@@ -15,7 +15,7 @@ from mesostk.base.log import Log
 from mesostk.base.metrics import Metrics
 from mesostk.marathon import flags
 from mesostk.marathon.api import Api
-from mesostk.marathon.edge import Edge, error_response
+from mesostk.marathon.edge import Edge, add_slashes, error_response
 from mesostk.marathon.levels import Levels
 from mesostk.marathon.proxy import LeaderProxy, ProxySettings
 from mesostk.marathon.stream import EventHub
@@ -70,6 +70,7 @@ class Rig:
             self._abdicate,
         ).add_to(self.app)
         Levels(self.log).add_to(self.app)
+        add_slashes(self.app)
         await self.server.start()
 
     def _abdicate(self) -> None:
@@ -563,3 +564,16 @@ async def test_log_levels_that_make_no_sense_are_refused(
     client: aiohttp.ClientSession, body: dict[str, object], status: int
 ) -> None:
     assert (await client.post("/logging", json=body)).status == status
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2/apps", "/v2/groups", "/v2/tasks", "/v2/deployments", "/v2/queue", "/v2/pods",
+             "/v2/leader", "/v2/info", "/ping", "/metrics"],
+)  # fmt: skip
+async def test_a_slash_behind_a_path_changes_nothing(
+    client: aiohttp.ClientSession, path: str
+) -> None:
+    bare, slashed = await client.get(path), await client.get(path + "/")
+    assert bare.status == slashed.status == 200
+    if path != "/metrics":
+        assert await bare.read() == await slashed.read()

@@ -24,6 +24,14 @@ PACKAGES = {
     "mesoshttp": ("mesoshttp==0.4.2", "PyJWT==2.10.1"),
     "avmesos-cli": ("avmesos-cli==1.0.0", "toml==0.10.2", "docopt==0.6.2", "tenacity==9.0.0",
                     "ujson==5.10.0"),
+    "shpkpr": ("shpkpr==4.1.2", "click==6.7", "jsonschema==2.6.0", "Jinja2==2.11.3",
+               "MarkupSafe==2.0.1", "hvac==2.4.0", "chronos-python==1.2.1", "httplib2==0.32.1",
+               "pyparsing==3.3.3", "cached-property==1.5.2", "python-slugify==9.2.0",
+               "text-unidecode==1.3", "six==1.17.0"),
+    "marathon-acme": ("marathon-acme==0.6.1", "Twisted==26.10.0", "treq==26.7.0",
+                      "Automat==25.4.16", "constantly==23.10.4", "hyperlink==21.0.0",
+                      "Incremental==24.11.0", "zope.interface==8.7", "uritools==6.1.4",
+                      "multipart==2.0.1", "packaging==26.3", "idna==3.20"),
     "pymesos": ("pymesos==0.3.15", "six==1.17.0", "addict==2.4.0"),
 }  # fmt: skip
 
