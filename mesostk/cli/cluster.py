@@ -9,7 +9,6 @@ from typing import Annotated
 import msgspec
 import typer
 
-import mesostk
 from mesostk.cli import contexts
 from mesostk.cli.contexts import ContextOption
 from mesostk.cli.output import (
@@ -148,6 +147,7 @@ def remember_cluster(outcome: Outcome, inventory: Path, named: str | None) -> st
 
 
 def extra_vars_of(pairs: Sequence[str]) -> dict[str, object]:
+    """Variables of `--extra-var NAME=VALUE`. Raises ConfigError for anything else."""
     """NAME=VALUE words as variables. Raises ConfigError, naming the word, for any other."""
     found: dict[str, object] = {}
     for pair in pairs:
@@ -158,7 +158,8 @@ def extra_vars_of(pairs: Sequence[str]) -> dict[str, object]:
     return found
 
 
-def _show(outcome: Outcome, output: Format) -> None:
+def show(outcome: Outcome, output: Format) -> None:
+    """The counts of every host."""
     table = Table(("HOST", "OK", "CHANGED", "FAILED", "UNREACHABLE"), "host")
     for host, one in sorted(outcome.hosts.items()):
         row = (host, str(one.ok), str(one.changed), str(one.failed), str(one.unreachable))
@@ -228,7 +229,7 @@ def deploy(
         name = None if check else remember_cluster(outcome, hosts, None if inventory else context)
         if name is not None and form is Format.TABLE:
             say(f"Commands talk to {name} now.")
-        _show(outcome, form)
+        show(outcome, form)
 
 
 @commands.command("validate")
@@ -246,42 +247,7 @@ def validate(
         done = "Nothing stands in the way of `mesostk cluster deploy`."
         outcome = look("validate", hosts, done, form, limit=limit or ())
         if form is not Format.TABLE:
-            _show(outcome, form)
-
-
-@commands.command("upgrade")
-def upgrade(
-    to: Annotated[
-        str, typer.Option("--to", help="Release, also an older one; this one if not given.")
-    ] = "",
-    inventory: InventoryOption = None,
-    limit: LimitOption = None,
-    tags: TagsOption = None,
-    check: CheckOption = False,
-    diff: DiffOption = False,
-    extra_var: VarsOption = None,
-    context: ContextOption = None,
-    output: FormatOption = Format.TABLE,
-    as_json: JsonOption = False,
-) -> None:
-    """Bring every host to another release, one at a time, while the tasks run on."""
-    with errors():
-        form = chosen(output, as_json)
-        hosts = inventory_of(inventory, context)
-        options: dict[str, object] = {
-            "limit": limit or (),
-            "tags": tags or (),
-            "diff": diff,
-            "extra_vars": {**extra_vars_of(extra_var or ()), "mesostk_version": to},
-        }
-        if check:
-            outcome = look("upgrade", hosts, "Nothing was changed.", form, check=True, **options)
-        else:
-            done = f"Every host runs {to or f'mesostk {mesostk.__version__}'}."
-            outcome = act("cluster upgrade", "upgrade", hosts, done, form, context, **options)
-        if diff or check:
-            say(outcome.output())
-        _show(outcome, form)
+            show(outcome, form)
 
 
 @commands.command("verify")
@@ -296,4 +262,4 @@ def verify(
         form = chosen(output, as_json)
         outcome = look("verify", inventory_of(inventory, context), "The cluster is well.", form)
         if form is not Format.TABLE:
-            _show(outcome, form)
+            show(outcome, form)
