@@ -1,4 +1,7 @@
-"""A scripted framework beside Marathon: jobs that run once, and one that lets agents be lost.
+"""A scripted framework beside Marathon: jobs that run once, some on what it reserves for them.
+
+What it reserves, with volumes, it gives back at rest, and it acknowledges every outcome that it is
+told.
 
 It is not partition-aware, so it is told TASK_LOST where Marathon is told TASK_UNREACHABLE. What it
 decides it remembers across its lives, as if each of its records were written at once.
@@ -8,9 +11,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
+from mesostk.resources import conversions
 from mesostk.resources.resources import Resources
 from mesostk.testing.simhost import Ground, Host, Process
 from mesostk.testing.simmaster import SESSION_TIMEOUT_S
@@ -22,15 +27,27 @@ from mesostk.wire.mesos import (
     TERMINAL_STATES,
     AgentID,
     CommandInfo,
+    Create,
+    Destroy,
+    DiskInfo,
     Filters,
+    FrameworkCapability,
     FrameworkID,
     FrameworkInfo,
     MasterInfo,
     Offer,
     OfferOperation,
+    OperationID,
+    OperationStatus,
+    OperationType,
+    Persistence,
+    ReservationInfo,
+    Reserve,
     TaskID,
     TaskInfo,
     TaskStatus,
+    Unreserve,
+    Volume,
 )
 from mesostk.wire.mesos import Launch as LaunchTasks
 
@@ -39,6 +56,11 @@ JOBS = 3
 COMMANDS = ("exit 0", "exit 1", "run")
 #: How often open jobs are asked for, and surplus ones killed; seconds.
 RECONCILE_S = 30.0
+
+
+ROLE = "jobs"
+#: What is reserved at a time; the disk becomes a volume half of the time.
+AMOUNTS = Resources.scalars(cpus=0.5, mem=16, disk=16)
 
 
 class FrameworkShell(Process):
@@ -52,8 +74,16 @@ class FrameworkShell(Process):
         self._net = net
         self._client: SchedulerClient | None = None
         self.info = FrameworkInfo(
-            user="root", name="jobs", checkpoint=True, failover_timeout=100_000.0
+            user="root",
+            name="jobs",
+            role=ROLE,
+            capabilities=(FrameworkCapability(type="RESERVATION_REFINEMENT"),),
+            checkpoint=True,
+            failover_timeout=100_000.0,
         )
+        #: Operations that want feedback and whose end was not told, by id.
+        self.asked: set[str] = set()
+        self.operations = 0
         #: Open jobs with the agent each was sent to.
         self.jobs: dict[str, AgentID] = {}
         self.made = 0
@@ -98,6 +128,12 @@ class FrameworkShell(Process):
         if tasks:
             self._send(scheduler.Call(type="RECONCILE", reconcile=scheduler.Reconcile(tasks=tasks)))
         self._send(scheduler.Call(type="RECONCILE", reconcile=scheduler.Reconcile()))
+        asked = tuple(
+            scheduler.ReconcileOperation(operation_id=OperationID(id)) for id in sorted(self.asked)
+        )
+        if asked:
+            body = scheduler.ReconcileOperations(operations=asked)
+            self._send(scheduler.Call(type="RECONCILE_OPERATIONS", reconcile_operations=body))
 
     def _kill(self, job: str, agent_id: AgentID | None) -> None:
         kill = scheduler.Kill(task_id=TaskID(job), agent_id=agent_id)
@@ -111,8 +147,16 @@ class FrameworkShell(Process):
                 self._answer(offer)
         elif event.update is not None:
             self._updated(event.update.status)
+        elif event.update_operation_status is not None:
+            self._operation_told(event.update_operation_status.status)
 
     def _answer(self, offer: Offer) -> None:
+        operations = self._conversions(offer)
+        if operations:
+            filters = Filters(refuse_seconds=1.0)
+            accept = scheduler.Accept(offer_ids=(offer.id,), operations=operations, filters=filters)
+            self._send(scheduler.Call(type="ACCEPT", accept=accept))
+            return
         filters = Filters(refuse_seconds=self.ground.rng.choice((1.0, 5.0, 20.0)))
         wanted = 0 if self.is_resting else JOBS - len(self.jobs)
         cpus = Resources.of(offer.resources).unallocate().quantities().get("cpus", 0)
@@ -125,6 +169,69 @@ class FrameworkShell(Process):
         launch = OfferOperation(type="LAUNCH", launch=LaunchTasks(task_infos=tasks))
         accept = scheduler.Accept(offer_ids=(offer.id,), operations=(launch,), filters=filters)
         self._send(scheduler.Call(type="ACCEPT", accept=accept))
+
+    def _conversions(self, offer: Offer) -> tuple[OfferOperation, ...]:
+        """At rest all that is reserved goes back; before, some offers get something reserved, a
+        volume made, and a job that uses both."""
+        offered = Resources.of(offer.resources).unallocate()
+        reserved = offered.reserved(ROLE)
+        if reserved and (self.is_resting or self.ground.rng.random() < 0.2):
+            return self._given_back(reserved)
+        wanted = not reserved and not self.is_resting and offered.contains(AMOUNTS)
+        if not wanted or self.ground.rng.random() < 0.5:
+            return ()
+        mine = AMOUNTS.push_reservation(ReservationInfo(type="DYNAMIC", role=ROLE))
+        found = [self._operation("RESERVE", reserve=Reserve(resources=mine.to_wire()))]
+        if self.ground.rng.random() < 0.5:
+            (disk,) = mine.named("disk").to_wire()
+            self.operations += 1
+            volume = msgspec.structs.replace(
+                disk,
+                disk=DiskInfo(
+                    persistence=Persistence(id=f"v{self.operations}"),
+                    volume=Volume(mode="RW", container_path="data"),
+                ),
+            )
+            found.append(self._operation("CREATE", create=Create(volumes=(volume,))))
+            mine = mine - mine.named("disk") + Resources.of((volume,))
+        if len(self.jobs) < JOBS:
+            job = msgspec.structs.replace(self._new_job(offer.agent_id), resources=mine.to_wire())
+            found.append(OfferOperation(type="LAUNCH", launch=LaunchTasks(task_infos=(job,))))
+        return tuple(found)
+
+    def _given_back(self, reserved: Resources) -> tuple[OfferOperation, ...]:
+        volumes = reserved.persistent_volumes()
+        found = []
+        if volumes:
+            destroy = self._operation("DESTROY", destroy=Destroy(volumes=volumes.to_wire()))
+            after = conversions.apply(reserved, destroy)
+            assert not isinstance(after, str), after
+            found.append(destroy)
+            reserved = after
+        back = Unreserve(resources=reserved.to_wire())
+        return (*found, self._operation("UNRESERVE", unreserve=back))
+
+    def _operation(self, kind: OperationType, **body: Any) -> OfferOperation:
+        """With feedback half of the time."""
+        self.operations += 1
+        if self.ground.rng.random() < 0.5:
+            return OfferOperation(type=kind, **body)
+        id = f"{kind}-{self.operations}"
+        self.asked.add(id)
+        return OfferOperation(type=kind, id=OperationID(id), **body)
+
+    def _operation_told(self, status: OperationStatus) -> None:
+        assert status.operation_id is not None
+        if status.state not in {"OPERATION_PENDING", "OPERATION_RECOVERING"}:
+            self.asked.discard(status.operation_id.value)
+        if status.uuid is None or status.agent_id is None:
+            return
+        heard = scheduler.AcknowledgeOperationStatus(
+            agent_id=status.agent_id, uuid=status.uuid.value, operation_id=status.operation_id
+        )
+        self._send(
+            scheduler.Call(type="ACKNOWLEDGE_OPERATION_STATUS", acknowledge_operation_status=heard)
+        )
 
     def _new_job(self, agent_id: AgentID) -> TaskInfo:
         self.made += 1

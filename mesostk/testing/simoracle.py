@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from mesostk.agent import layout
 from mesostk.agent.events import Launch, SendUp
 from mesostk.base.core import Put, Save
 from mesostk.base.zk import SetData, ZkOp
@@ -129,6 +130,17 @@ class Oracle:
         elif isinstance(effect, SendUp) and isinstance(effect.message, link.StatusUpdates):
             for update in effect.message.updates:
                 self._update_goes_up(agent, update.status)
+        elif isinstance(effect, SendUp) and isinstance(effect.message, link.OperationUpdate):
+            self._outcome_goes_up(agent, effect.message)
+
+    def _outcome_goes_up(self, agent: AgentShell, update: link.OperationUpdate) -> None:
+        """What is told as done is on the disk, and asks for an acknowledgement if it has an id."""
+        status = update.status
+        if status.state != "OPERATION_FINISHED" or status.operation_id is None or agent.was_full:
+            return
+        mark = b"" if status.uuid is None else base64.b64encode(status.uuid.value)
+        if not mark or mark not in agent.disk.files.get(layout.RESOURCES, b""):
+            raise Broken(f"{agent.name} tells {status.operation_id.value} unsaved")
 
     def _update_goes_up(self, agent: AgentShell, status: TaskStatus) -> None:
         run = self._run(agent, status.task_id.value)
@@ -327,6 +339,8 @@ class Oracle:
                 return why
         if marathon.state.deployments:
             return f"deployments run: {sorted(marathon.state.deployments)}"
+        if world.framework is not None and world.framework.asked:
+            return f"nobody told how {sorted(world.framework.asked)} ended"
         for user in world.user.apps.values():
             if user.is_asking:
                 return f"the user waits for an answer about {user.app_id}"
@@ -368,6 +382,16 @@ class Oracle:
             return f"Marathon's instances differ: {sorted(theirs ^ alive)}"
         for agent in self._world.agents:
             assert agent.core is not None
+            state = agent.core.state
+            theirs_total = None if state.agent_id is None else master.agents[state.agent_id.value]
+            if theirs_total is None or theirs_total.total != state.total:
+                return f"{agent.name} has {state.total}, the master thinks otherwise"
+            if state.operations or theirs_total.operations:
+                return f"{agent.name} has outcomes that are not acknowledged"
+            if state.total.checkpointable():
+                return f"{agent.name} has {state.total.checkpointable()} that nobody wants"
+            if agent.disk.volumes:
+                return f"{agent.name} keeps the volumes {sorted(agent.disk.volumes)}"
             if any(stream.pending for stream in agent.core.state.streams.values()):
                 return f"{agent.name} has unacknowledged updates"
             if len(agent.core.state.runs) != len(agent.processes.alive()):

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from mesostk.agent import core as agent_core
-from mesostk.agent import recovery, registration, updates
-from mesostk.agent.events import RecoveredRun, RunSeen
+from mesostk.agent import operations, recovery, registration, updates
+from mesostk.agent.events import RecoveredRun, ResourcesRecord, RunSeen
 from mesostk.base import zkstore
 from mesostk.base.core import Effect, Save
 from mesostk.marathon import deploying, loading, tracking
@@ -21,13 +21,14 @@ from mesostk.marathon.core import Marathon
 from mesostk.marathon.events import Send
 from mesostk.marathon.instances import Condition
 from mesostk.marathon.state import Outbox, Turn
-from mesostk.master import allocator, arrival, departure, tasks
+from mesostk.master import allocator, arrival, converting, departure, tasks
 from mesostk.master import core as master_core
 from mesostk.master.core import Master
 from mesostk.master.events import AgentStreamClosed
 from mesostk.testing.simoracle import Broken
 from mesostk.testing.simzk import Ensemble
 from mesostk.testing.world import World
+from mesostk.wire import link
 
 Patch = pytest.MonkeyPatch
 Bug = Callable[[Patch], None]
@@ -42,6 +43,10 @@ def bug(plant: Bug) -> Bug:
     """Enter a bug in the table under its name."""
     BUGS[plant.__name__.replace("_", " ")] = plant
     return plant
+
+
+def _messages() -> dict[Any, Any]:
+    return agent_core.MESSAGES
 
 
 # -- the store and leadership -------------------------------------------------------------------
@@ -129,6 +134,51 @@ def tasks_of_agents_still_to_come_back_are_called_unknown(patch: Patch) -> None:
 @bug
 def an_agent_follows_a_lower_epoch(patch: Patch) -> None:
     patch.setattr(registration, "why_refused", lambda _state, _epoch: None)
+
+
+@bug
+def reservations_are_forgotten_by_a_restart_of_the_agent(patch: Patch) -> None:
+    read = recovery.read
+
+    def forget(*args: Any) -> recovery.Found:
+        found = read(*args)
+        found.kept = ResourcesRecord()
+        return found
+
+    patch.setattr(recovery, "read", forget)
+
+
+@bug
+def an_operation_is_told_before_it_is_saved(patch: Patch) -> None:
+    apply = operations.apply
+
+    def hasty(state: Any, now: float, message: Any) -> list[Effect]:
+        effects = apply(state, now, message)
+        told = [
+            operations._tell(state, what.operation)
+            for what in state.waiting.values()
+            if isinstance(what, operations.Applied)
+        ]
+        return [*(effect for some in told for effect in some), *effects]
+
+    patch.setitem(_messages(), link.ApplyOperation, hasty)
+
+
+@bug
+def an_outcome_is_forgotten_when_it_was_told_once(patch: Patch) -> None:
+    applied = operations.applied
+
+    def forget(state: Any, now: float, what: Any, error: Any) -> list[Effect]:
+        effects = applied(state, now, what, error)
+        state.operations.clear()
+        return effects
+
+    patch.setattr(operations, "applied", forget)
+
+
+@bug
+def operations_that_never_arrived_are_waited_for(patch: Patch) -> None:
+    patch.setattr(converting, "take", lambda *_args: None)
 
 
 @bug
