@@ -5,17 +5,15 @@ A module is imported when its word is used: `--help` and tab completion stay und
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 import mesostk
+from mesostk.cli.lazy import LazyGroup, Words
 
-#: Word → (module of mesostk.cli, function or Typer, help). A Typer becomes a group of words.
-WORDS: dict[str, tuple[str, str, str]] = {
+WORDS: Words = {
     "lab": ("lab", "commands", "A whole cluster on this machine."),
     "cluster": ("cluster_words", "commands", "Provision and check a cluster of hosts."),
     "backup": ("backup", "commands", "What the cluster knows, as one file, and back."),
@@ -46,39 +44,14 @@ WORDS: dict[str, tuple[str, str, str]] = {
 }
 
 
-class LazyGroup(TyperGroup):
-    """A group whose words are imported when they are used.
+class Root(LazyGroup):
+    """The words of the command itself."""
 
-    Contexts and commands are `Any` here: newer releases of typer bring a click of their own.
-    """
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 # click's signature
-        """All words, in the order of a session."""
-        return list(WORDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 # click's signature
-        """The command of a word; None where there is none."""
-        if cmd_name not in WORDS:
-            return None
-        module, attribute, _ = WORDS[cmd_name]
-        target = getattr(importlib.import_module(f"mesostk.cli.{module}"), attribute)
-        if isinstance(target, typer.Typer):
-            command: Any = typer.main.get_group(target)
-        else:
-            single = typer.Typer(add_completion=False, rich_markup_mode=None)
-            single.command()(target)
-            command = typer.main.get_command(single)
-        command.name = cmd_name
-        return command
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 # click's signature
-        """The words with their help, without importing what they lead to."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(word, text) for word, (_, _, text) in WORDS.items()])
+    words = WORDS
 
 
 app = typer.Typer(
-    cls=LazyGroup,
+    cls=Root,
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -28,10 +28,6 @@ from mesostk.ops.ansible import Failure, Outcome, run_playbook
 from mesostk.ops.paths import labs_dir
 from mesostk.ops.progress import Progress
 
-commands = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Provision and check a cluster of hosts."
-)
-
 InventoryOption = Annotated[
     Path | None,
     typer.Option("--inventory", "-i", help="Inventory; that of the context if not given."),
@@ -197,7 +193,6 @@ def act(
         return look(playbook, inventory, done, output, entry=entry, **options)
 
 
-@commands.command("deploy")
 def deploy(
     inventory: InventoryOption = None,
     limit: LimitOption = None,
@@ -232,7 +227,6 @@ def deploy(
         show(outcome, form)
 
 
-@commands.command("validate")
 def validate(
     inventory: InventoryOption = None,
     limit: LimitOption = None,
@@ -250,7 +244,6 @@ def validate(
             show(outcome, form)
 
 
-@commands.command("verify")
 def verify(
     inventory: InventoryOption = None,
     context: ContextOption = None,

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from typer.testing import CliRunner, Result
 
-from mesostk.cli import contexts
+from mesostk.cli import cluster_words, contexts
 from mesostk.cli.app import WORDS, app
 from mesostk.cli.cluster import remember_cluster
 from mesostk.cli.dns import servers as dns_servers
@@ -133,6 +133,13 @@ def test_every_word_of_the_help_leads_to_a_command() -> None:
     for word in WORDS:
         assert word in listing
         assert run(word, "--help").exit_code == 0, word
+
+
+def test_every_word_of_the_clusters_help_leads_to_a_command() -> None:
+    listing = run("cluster", "--help").stdout
+    for word in cluster_words.WORDS:
+        assert word in listing
+        assert run("cluster", word, "--help").exit_code == 0, word
 
 
 def test_unknown_word_is_a_usage_error() -> None:
