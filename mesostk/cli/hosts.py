@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,9 @@ from mesostk.cli import contexts
 from mesostk.cli.cluster import (
     CheckOption,
     InventoryOption,
+    VarsOption,
     act,
+    extra_vars_of,
     inventory_of,
     look,
     remember_cluster,
@@ -121,6 +124,7 @@ def _change(
     verb: str,
     playbook: str,
     extra_vars: dict[str, object],
+    extra_var: Sequence[str] | None,
     done: str,
     inventory: Path | None,
     context: str | None,
@@ -129,6 +133,7 @@ def _change(
     check: bool,
 ) -> None:
     hosts = inventory_of(inventory, context)
+    extra_vars = {**extra_vars_of(extra_var or ()), **extra_vars}
     if check:
         done = "Nothing was changed."
         outcome = look(playbook, hosts, done, form, check=True, extra_vars=extra_vars)
@@ -144,6 +149,7 @@ def add(
     later: LaterOption = None,
     allow_even: EvenOption = False,
     check: CheckOption = False,
+    extra_var: VarsOption = None,
     inventory: InventoryOption = None,
     context: ContextOption = None,
     output: FormatOption = Format.TABLE,
@@ -166,6 +172,7 @@ def add(
                 "later": ",".join(later or ()),
                 "node_allow_even": allow_even,
             },
+            extra_var,
             f"{', '.join(hosts)}: part of the cluster.",
             inventory,
             context,
@@ -179,6 +186,7 @@ def remove(
     hosts: HostArguments,
     allow_even: EvenOption = False,
     check: CheckOption = False,
+    extra_var: VarsOption = None,
     inventory: InventoryOption = None,
     context: ContextOption = None,
     output: FormatOption = Format.TABLE,
@@ -192,6 +200,7 @@ def remove(
             "node remove",
             "remove_node",
             {"node": ",".join(hosts), "node_allow_even": allow_even},
+            extra_var,
             f"{', '.join(hosts)}: no part of the cluster any more.",
             inventory,
             context,
@@ -208,6 +217,7 @@ def replace(
     old: str,
     new: str,
     check: CheckOption = False,
+    extra_var: VarsOption = None,
     inventory: InventoryOption = None,
     context: ContextOption = None,
     output: FormatOption = Format.TABLE,
@@ -226,6 +236,7 @@ def replace(
             "node replace",
             "replace_node",
             {"old": old, "new": new},
+            extra_var,
             f"{new} is in the place of {old}, which must not be switched on as it was.",
             inventory,
             context,

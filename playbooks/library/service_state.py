@@ -18,9 +18,9 @@ options:
     description: Service to bring up; without it nothing changes and all services are reported.
     type: str
   wait_s:
-    description: Seconds to wait until the service is healthy.
+    description: Seconds to wait until the service is healthy; a limit for what hangs.
     type: int
-    default: 60
+    default: 180
   advice:
     description: What to do next; said at the end of a failure.
     type: str
@@ -288,7 +288,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str"},
-            "wait_s": {"type": "int", "default": 60},
+            "wait_s": {"type": "int", "default": 180},
             "advice": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
