@@ -89,9 +89,11 @@ def busybox_layer() -> bytes:
 
 def python_layer() -> bytes:
     """Debian's Python with the standard library and the C libraries it is linked to."""
-    packages = output(
-        "dpkg-query", "--show", "--showformat=${Package}\\n", *PYTHON_PACKAGES
-    ).split()
+    # a pattern also finds names that other packages only mention
+    shown = output(
+        "dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\\n", *PYTHON_PACKAGES
+    )
+    packages = [line.split()[1] for line in shown.splitlines() if line.startswith("installed ")]
     listed = output("dpkg", "--listfiles", *packages)
     wanted = [
         Path(line)
