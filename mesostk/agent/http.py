@@ -3,7 +3,7 @@
 ::
 
     GET ─▶ recovering? 503 ─▶ view of the core (views.py) ─▶ JSON
-    GET /files/… ─▶ disk thread ─▶ sandbox.VirtualFiles
+    GET /files/… ─▶ disk thread ─▶ base.files.VirtualFiles
     GET /sandbox ─▶ page that lists a sandbox and follows stdout and stderr
 """
 

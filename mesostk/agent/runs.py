@@ -32,9 +32,10 @@ from mesostk.agent.events import (
 from mesostk.agent.gc import Collector
 from mesostk.agent.launch import LauncherClient, LaunchSpec, Run
 from mesostk.agent.launch import LaunchFailed as LaunchRefused
-from mesostk.agent.sandbox import SandboxError, VirtualFiles
+from mesostk.agent.sandbox import SandboxError
 from mesostk.base.core import Event
 from mesostk.base.daemon import Daemon
+from mesostk.base.files import VirtualFiles
 from mesostk.errors import Unavailable
 
 if TYPE_CHECKING:  # the SDK costs an agent that needs none of it 0.2 s and 20 MB

@@ -41,6 +41,7 @@ from mesostk.master.guard import guard
 from mesostk.master.http import Routes, system_figures
 from mesostk.master.link import LinkApi
 from mesostk.master.memorystore import MemoryStore
+from mesostk.master.node_files import NodeFiles
 from mesostk.master.operator import OperatorApi
 from mesostk.master.posts import Posts
 from mesostk.master.scheduler import SchedulerApi
@@ -77,13 +78,14 @@ class MasterDaemon:
     def __init__(self, daemon: Daemon, values: Values) -> None:
         self._daemon = daemon
         self._values = values
-        self._node = node = Node(flags.shown(values), values.cluster)
+        self._node = node = Node(flags.shown(values), values.cluster, flags.acls_of(values))
         self._scheduler = SchedulerApi(node)
         self._link = LinkApi(node, values.max_body)
         self._bodies = Bodies(
             daemon.start, daemon.cpu, daemon.metrics.counter("master/http_cache_hits")
         )
-        self._operator = OperatorApi(node, daemon.metrics, self._bodies)
+        files = NodeFiles(node, daemon, values.external_log_file)
+        self._operator = OperatorApi(node, daemon.metrics, self._bodies, files)
 
     async def start(self) -> None:
         """Listen, then stand for election; returns once both are under way."""

@@ -15,6 +15,7 @@ from mesostk.base.core import Driver, Event
 from mesostk.base.http import JSON_TYPE, PROTOBUF_TYPE
 from mesostk.base.stream import Stream
 from mesostk.errors import Rejected, WireError
+from mesostk.master.acls import NO_ACLS, Acls
 from mesostk.master.core import Master
 from mesostk.master.fragments import Fragments
 from mesostk.wire import json, protobuf
@@ -35,8 +36,9 @@ class Node:
     master: Master
     fragments: Fragments
 
-    def __init__(self, flags: Mapping[str, str], cluster: str | None) -> None:
+    def __init__(self, flags: Mapping[str, str], cluster: str | None, acls: Acls = NO_ACLS) -> None:
         self.flags = flags
+        self.acls = acls
         self.cluster = cluster
         self.leader: MasterInfo | None = None
         self.driver: Driver[Master] | None = None

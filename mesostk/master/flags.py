@@ -25,7 +25,6 @@ _ACCEPTED_TEXTS: dict[str, str | None] = {
     "allocator": "hierarchical",
     "authenticators": "crammd5",
     "authorizers": "local",
-    "external_log_file": None,
     "framework_sorter": "drf",
     "hooks": None,
     "http_authenticators": "basic",
@@ -222,6 +221,8 @@ def _history() -> list[Flag]:
         _flag("max_operator_event_stream_subscribers", int, 1000,
               "More close the oldest one.", minimum=1),
         _flag("publish_per_framework_metrics", bool, True, "Metrics for each framework."),
+        _flag("external_log_file", str, None,
+              "Where somebody writes this master's log to; shown as /master/log by /files."),
         _flag("max_body", size_bytes, "64MB", "Largest body of a request."),
     ]  # fmt: skip
 
@@ -298,6 +299,12 @@ def without_effect(values: Values) -> list[str]:
     return [name for name in names if values.is_set(name)]
 
 
+def acls_of(values: Values) -> acls.Acls:
+    """Who may do what; without --acls, everybody everything."""
+    given: acls.Acls | None = values.acls
+    return acls.NO_ACLS if given is None else given
+
+
 def config_of(values: Values, *, ip: str, port: int, hostname: str) -> Config:
     """The core's configuration; `ip` and `port` are where others reach this master."""
     return Config(
@@ -327,7 +334,7 @@ def config_of(values: Values, *, ip: str, port: int, hostname: str) -> Config:
         roles=values.roles,
         whitelist=values.whitelist,
         root_submissions=values.root_submissions,
-        acls=acls.NO_ACLS if values.acls is None else values.acls,
+        acls=acls_of(values),
         max_completed_frameworks=values.max_completed_frameworks,
         max_completed_tasks_per_framework=values.max_completed_tasks_per_framework,
         max_unreachable_tasks_per_framework=values.max_unreachable_tasks_per_framework,

@@ -21,6 +21,7 @@ from aiohttp.typedefs import Handler, Middleware
 from mesostk.base.config import Values
 from mesostk.base.http import BasicAuth, parse_credentials
 from mesostk.errors import ConfigError, Rejected
+from mesostk.master.acls import Acls
 from mesostk.master.permits import Seen, sees_all
 from mesostk.wire import scheduler
 
@@ -145,10 +146,10 @@ def principal_of(request: web.Request) -> str | None:
 
 
 def require_allowed(
-    master: Master, request: web.Request, action: str, value: str | None = None
+    acls: Acls, request: web.Request, action: str, value: str | None = None
 ) -> None:
     """Rejected (403) if the principal of the request may not do it."""
-    if not master.config.acls.allows(action, principal_of(request), value):
+    if not acls.allows(action, principal_of(request), value):
         raise Rejected(403, "403 Forbidden.")
 
 

@@ -112,6 +112,7 @@ class Routes:
             "/metrics": self.prometheus,
             "/redirect": self.redirect,
             **self._posts.table(),
+            **self._operator.files.table(),
             "/ui/{name}": self.page_file,
         }
         table = {**documents, **aliases, **others}
@@ -130,7 +131,7 @@ class Routes:
             self._node.flags,
             self._node.cluster,
         )
-        if not self._node.master.config.acls.allows("view_flags", principal_of(request)):
+        if not self._node.acls.allows("view_flags", principal_of(request)):
             head = {key: value for key, value in head.items() if key not in {"flags", "cluster"}}
             return await self._document(request, documents.state, variant="no flags", head=head)
         return await self._document(request, documents.state, head=head)
@@ -188,7 +189,7 @@ class Routes:
         """GET with `framework`, an id or a name, and perhaps `role`: why agents are not offered."""
         require_leader(self._node, request)
         require_recovered(self._node)
-        if not sees_all(self._node.master.config.acls, principal_of(request)):
+        if not sees_all(self._node.acls, principal_of(request)):
             raise Rejected(403, "403 Forbidden.")
         wanted = request.query.get("framework")
         if not wanted:
@@ -214,18 +215,18 @@ class Routes:
         raise web.HTTPTemporaryRedirect(leader_url(self._node))
 
     async def flags(self, request: web.Request) -> web.Response:
-        require_allowed(self._node.master, request, "view_flags")
+        require_allowed(self._node.acls, request, "view_flags")
         return json_answer({"flags": dict(self._node.flags)}, request=request)
 
     async def version(self, request: web.Request) -> web.Response:
         return json_answer({"version": MESOS_VERSION, **legacy.BUILD}, request=request)
 
     async def snapshot(self, request: web.Request) -> web.Response:
-        require_allowed(self._node.master, request, "get_endpoints", "/metrics/snapshot")
+        require_allowed(self._node.acls, request, "get_endpoints", "/metrics/snapshot")
         return json_answer(self._metrics.snapshot(), request=request)
 
     async def prometheus(self, request: web.Request) -> web.Response:
-        require_allowed(self._node.master, request, "get_endpoints", "/metrics/snapshot")
+        require_allowed(self._node.acls, request, "get_endpoints", "/metrics/snapshot")
         return web.Response(text=self._metrics.prometheus(), content_type="text/plain")
 
     async def system(self, request: web.Request) -> web.Response:

@@ -69,7 +69,7 @@ class LinkApi:
         return tuple(json.decode(record, link.UpMessage) for record in records)
 
     async def _subscribe(self, request: web.Request, message: link.Subscribe) -> web.StreamResponse:
-        if not self._node.master.config.acls.allows("register_agents", principal_of(request)):
+        if not self._node.acls.allows("register_agents", principal_of(request)):
             raise Rejected(403, "Not authorized to register an agent")
         rejected = agents.refusal(message)
         if rejected is not None:

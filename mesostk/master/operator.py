@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from aiohttp import web
@@ -45,6 +45,7 @@ from mesostk.master.events import (
 )
 from mesostk.master.fragments import Fragments
 from mesostk.master.guard import principal_of, require_allowed, seen_by
+from mesostk.master.node_files import NodeFiles
 from mesostk.master.permits import sees_all
 from mesostk.wire import json, operator
 from mesostk.wire.mesos import Flag, Metric, VersionInfo
@@ -60,7 +61,8 @@ _NOT_IMPLEMENTED = "501 Not Implemented."
 class OperatorApi:
     """The endpoint, and the performer of what the core tells operators."""
 
-    def __init__(self, node: Node, metrics: Metrics, bodies: Bodies) -> None:
+    def __init__(self, node: Node, metrics: Metrics, bodies: Bodies, files: NodeFiles) -> None:
+        self.files = files
         self._node = node
         self._metrics = metrics
         self._bodies = bodies
@@ -117,7 +119,7 @@ class OperatorApi:
             text = f"Expecting 'Accept' to allow '{JSON_TYPE}' or '{PROTOBUF_TYPE}'"
             raise Rejected(406, text) from error
         if call.type == "SUBSCRIBE":
-            if not sees_all(self._node.master.config.acls, principal_of(request)):
+            if not sees_all(self._node.acls, principal_of(request)):
                 raise Rejected(403, _ONLY_WHO_SEES_ALL)
             return await self._subscribe(request)
         if call.type in operators.CALLS or call.type in operator_resources.OPERATIONS:
@@ -127,13 +129,25 @@ class OperatorApi:
             seen, key = seen_by(self._node.master, request, call.type)
             fragments = self._node.fragments
             return await self._bodies.answer(request, key, lambda: pieces(seen, fragments))
+        local = _LOCAL.get(call.type or "")
+        if local is not None:
+            return json_answer(await local(self.files, call, request))
+        if call.type == "SET_LOGGING_LEVEL":
+            return self._set_logging_level(call, request)
         read = _READS.get(call.type or "")
         if read is None:
             return web.Response(status=501, text=_NOT_IMPLEMENTED)
         action = _READ_ACTIONS.get(call.type or "")
         if action is not None:
-            require_allowed(self._node.master, request, action[0], action[1])
+            require_allowed(self._node.acls, request, action[0], action[1])
         return json_answer(read(self, request))
+
+    def _set_logging_level(self, call: operator.Call, request: web.Request) -> web.Response:
+        require_allowed(self._node.acls, request, "set_log_level")
+        asked = call.set_logging_level
+        assert asked is not None
+        self.files.set_level(asked.level, asked.duration.nanoseconds / 1e9)
+        return web.Response()
 
     async def change(self, call: operator.Call, asked: web.Request) -> web.Response:
         """Have the core do it; its `Reply` is the answer."""
@@ -218,6 +232,15 @@ _DOCUMENTS: dict[str, Callable[[Master, Fragments], Iterator[bytes]]] = {
     "GET_FRAMEWORKS": documents.get_frameworks,
     "GET_EXECUTORS": documents.get_executors,
     "GET_TASKS": documents.get_tasks,
+}
+
+#: About this process; these may wait for the disk.
+_LOCAL: dict[
+    str, Callable[[NodeFiles, operator.Call, web.Request], Awaitable[operator.Response]]
+] = {
+    "LIST_FILES": NodeFiles.list_files,
+    "READ_FILE": NodeFiles.read_file,
+    "GET_LOGGING_LEVEL": NodeFiles.level,
 }
 
 #: What a reading call needs, beyond what is left out of its answer.

@@ -115,7 +115,7 @@ class Posts:
         require_leader(self._node, request)
         require_recovered(self._node)
         if request.method == "GET":
-            require_allowed(self._node.master, request, "get_maintenance_schedules")
+            require_allowed(self._node.acls, request, "get_maintenance_schedules")
             schedule = self._node.master.registry.maintenance.schedule
             return json_answer(schedule, request=request)
         if request.method != "POST":
@@ -135,7 +135,7 @@ class Posts:
         require_recovered(self._node)
         if request.method != "GET":
             raise _wrong_method(request, "GET")
-        require_allowed(self._node.master, request, "get_maintenance_statuses")
+        require_allowed(self._node.acls, request, "get_maintenance_statuses")
         return json_answer(maintenance.status(self._node.master), request=request)
 
     async def machine_down(self, request: web.Request) -> web.StreamResponse:

@@ -12,16 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesostk.agent.sandbox import (
-    READ_LIMIT_BYTES,
-    Piece,
     SandboxError,
-    VirtualFiles,
     create,
     disk_used,
     due,
     max_age_s,
     size_bytes,
 )
+from mesostk.base.files import READ_LIMIT_BYTES, Piece, VirtualFiles
 from mesostk.errors import Rejected
 from mesostk.testing.requirements import require_root
 

@@ -19,6 +19,7 @@ from mesostk.master.bodies import Bodies
 from mesostk.master.entry import Node
 from mesostk.master.http import Routes
 from mesostk.master.link import LinkApi
+from mesostk.master.node_files import NodeFiles
 from mesostk.master.operator import OperatorApi
 from mesostk.master.posts import Posts
 from mesostk.master.scheduler import SchedulerApi
@@ -33,7 +34,8 @@ def app() -> web.Application:
     made = make_app(Log(), metrics)
     daemon = Daemon("mesos-master", metrics=metrics)
     bodies = Bodies(daemon.start, daemon.cpu, metrics.counter("shared"))
-    operator = OperatorApi(node, metrics, bodies)
+    files = NodeFiles(node, daemon, None)
+    operator = OperatorApi(node, metrics, bodies, files)
     scheduler, link, posts = SchedulerApi(node), LinkApi(node, 1000), Posts(node, operator)
     Routes(node, metrics, scheduler, link, operator, bodies, posts).add_to(made)
     return made

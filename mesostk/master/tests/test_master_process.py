@@ -402,6 +402,49 @@ async def test_quota_is_posted_got_and_deleted(
         assert answer.status == 405
 
 
+async def test_the_log_and_its_level_are_shown_by_both_interfaces(
+    http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    log = tmp_path / "master.log"
+    log.write_text("one line\n")
+    process = Process(tmp_path, f"--work_dir={tmp_path}/w", f"--external_log_file={log}")
+    url = process.url
+
+    async def call(kind: str, **body: Any) -> tuple[int, Any]:
+        sent = {"type": kind, **({kind.lower(): body} if body else {})}
+        async with http.post(f"{url}/api/v1", json=sent) as answer:
+            text = await answer.text()
+            return answer.status, msgspec.json.decode(text) if text.startswith("{") else text
+
+    try:
+        await process.wait(http)
+        _, body = await call("READ_FILE", path="/master/log", offset=4, length=4)
+        assert body["read_file"] == {"size": 9, "data": base64.b64encode(b"line").decode()}
+        assert (await call("READ_FILE", path="/etc/passwd", offset=0))[0] == 404
+        assert (await call("LIST_FILES", path="/master/log"))[0] == 400
+        async with http.get(f"{url}/files/read?path=/master/log&offset=0") as answer:
+            assert await answer.json() == {"offset": 0, "data": "one line\n"}
+        async with http.get(f"{url}/files/download?path=/master/log") as answer:
+            assert await answer.text() == "one line\n"
+        async with http.get(f"{url}/files/debug") as answer:
+            assert await answer.json() == {"/master/log": str(log)}
+        _, body = await call("GET_LOGGING_LEVEL")
+        assert body["get_logging_level"] == {"level": 0}
+        duration = {"nanoseconds": 10**12}
+        assert (await call("SET_LOGGING_LEVEL", level=1, duration=duration))[0] == 200
+        async with http.get(f"{url}/logging/toggle") as answer:
+            assert await answer.text() == "1"
+        async with http.post(f"{url}/logging/toggle?level=0&duration=1secs") as answer:
+            assert answer.status == 200
+        assert (await call("GET_LOGGING_LEVEL"))[1]["get_logging_level"] == {"level": 0}
+        for query in ("level=0", "duration=1secs", "level=x&duration=1secs", "level=0&duration=x"):
+            async with http.get(f"{url}/logging/toggle?{query}") as answer:
+                assert answer.status == 400, query
+        assert (await call("SET_LOGGING_LEVEL", level=-1, duration=duration))[0] == 400
+    finally:
+        process.end()
+
+
 async def test_weights_are_put_and_got(master: Process, http: aiohttp.ClientSession) -> None:
     await master.wait(http)
     url = f"{master.url}/weights"
