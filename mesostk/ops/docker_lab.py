@@ -82,11 +82,11 @@ class DockerLab:
         with lab.changing(self.state_dir):
             self._up(progress)
 
-    def _up(self, progress: Progress) -> None:
-        hosts = self.spec.hosts()
+    def _up(self, progress: Progress, only: Sequence[Host] | None = None) -> None:
+        hosts = self.spec.hosts() if only is None else only
         self._client = engine.ensure_engine(progress)
         lab.save_spec(self.state_dir, self.spec)
-        self.ssh.ensure(hosts)
+        self.ssh.ensure(self.spec.hosts())
         progress.step("Looking for the host image")
         # beside the labs, since all of them share the image
         image = lab_image.ensure_image(
@@ -105,20 +105,21 @@ class DockerLab:
         deadline = time.monotonic() + _BOOT_LIMIT_S
         _in_parallel(hosts, lambda host: self._wait_ready(host, deadline))
         lab_registry.wait(self.spec)
-        self._write_inventory(hosts)
+        self._write_inventory(self.spec.hosts())
         progress.done(f"{len(hosts)} hosts are up; inventory: {self.inventory_path}")
 
     @engine.talking()
     def reshape(self, spec: LabSpec, progress: Progress) -> None:
         """Become `spec`: make the hosts that are new in it, take away those that are not."""
         with lab.changing(self.state_dir):
-            stay = {host.name for host in spec.hosts()}
-            for host in self.spec.hosts():
-                if host.name not in stay:
+            before, after = self.spec.hosts(), spec.hosts()
+            for host in before:
+                if host not in after:
                     self._remove_host(host)
                     progress.detail(f"{host.name}: removed")
             self.spec = spec
-            self._up(progress)
+            # A host that is off stays off: it may be the one that is replaced.
+            self._up(progress, [host for host in after if host not in before])
 
     def _remove_host(self, host: Host) -> None:
         container = self._find(host)
