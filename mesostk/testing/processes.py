@@ -272,12 +272,13 @@ class Cluster:
             f"--hostname={ip}",
             f"--work_dir={self.work_dir(number)}",
             f"--runtime_dir={self.work_dir(number) / 'run'}",
-            "--launcher=posix",
             f"--resources={resources(number)}",
             "--registration_backoff_factor=100ms",
             "--no-switch_user",
             *more,
         ]
+        if not any(flag.startswith("--launcher=") for flag in flags):
+            flags.append("--launcher=posix")
         return self._unit("mesos-agent", number, ip, AGENT_PORT, flags)
 
     def _marathon(self, number: int, more: Iterable[str]) -> Unit:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mesostk.agent import recovery
+from mesostk.agent import layout, recovery
 from mesostk.agent.core import Agent
 from mesostk.agent.events import (
     Append,
@@ -42,6 +42,7 @@ from mesostk.wire.link import (
     Down,
     Kill,
     Registered,
+    RunGroup,
     RunTask,
     StatusUpdate,
     StatusUpdates,
@@ -52,12 +53,15 @@ from mesostk.wire.mesos import (
     TERMINAL_STATES,
     AgentID,
     CommandInfo,
+    ExecutorID,
+    ExecutorInfo,
     FrameworkCapability,
     FrameworkCapabilityType,
     FrameworkID,
     FrameworkInfo,
     Resource,
     Scalar,
+    TaskGroupInfo,
     TaskID,
     TaskInfo,
 )
@@ -291,7 +295,8 @@ class Process(msgspec.Struct):
 class World:
     """An agent, its processes and a master, with crashes, lost messages and any order of events."""
 
-    def __init__(self, seed: int, tasks: int = 6) -> None:
+    def __init__(self, seed: int, tasks: int = 6, *, groups: bool = False) -> None:
+        self.groups = groups
         self.rng = random.Random(seed)
         self.disk = SimDisk()
         self.settings = settings(registration_backoff_s=0.5)
@@ -350,7 +355,8 @@ class World:
                 self.disk_queue.append(effect)
             case Launch(spec):
                 self.processes[spec.container_id] = Process()
-                self.of_task[spec.executor_id] = spec.container_id
+                run = self.core.state.runs[spec.container_id]
+                self.of_task[run.only_task.info.task_id.value] = spec.container_id
                 self.inbox.append(Launched(spec.container_id, 1))
             case KillRun(container_id, grace_s):
                 process = self.processes[container_id]
@@ -455,7 +461,14 @@ class World:
             return
         task_id = self.to_launch.pop()
         self.known[task_id] = []
-        self.send(RunTask(framework=framework("F"), task=task(task_id)))
+        if not self.groups or not self.to_launch:
+            self.send(RunTask(framework=framework("F"), task=task(task_id)))
+            return
+        other = self.to_launch.pop()
+        self.known[other] = []
+        executor = ExecutorInfo(executor_id=ExecutorID(f"e-{task_id}"), type="DEFAULT")
+        both = TaskGroupInfo(tasks=(task(task_id), task(other)))
+        self.send(RunGroup(framework=framework("F"), executor=executor, task_group=both))
 
     def _kill(self) -> None:
         task_id = self.rng.choice([*sorted(self.known), ""])
@@ -473,7 +486,8 @@ class World:
 
     def is_to_be_killed(self, container_id: str) -> bool:
         """Whether the agent wrote down that it kills the run: it must not need to end by itself."""
-        return any(container_id in path and path.endswith("task.kill") for path in self.disk.files)
+        place = layout.run_segments(container_id)
+        return any(place in path and path.endswith("task.kill") for path in self.disk.files)
 
     def _exit(self) -> None:
         alive = [(cid, p) for cid, p in self.processes.items() if p.alive]

@@ -255,6 +255,36 @@ def test_no_task_is_lost_whatever_happens_in_whatever_order(seed: int) -> None:
         assert all(s in TERMINAL_STATES for s in order[first_end:]), f"said after the end: {order}"
 
 
+@pytest.mark.parametrize("seed", range(150))
+def test_groups_end_together_whatever_happens_in_whatever_order(seed: int) -> None:
+    world = World(seed, groups=True)
+    for _ in range(500):
+        world.step()
+    world.has_faults = False
+    for _ in range(20_000):
+        if not world.to_launch and all(world.is_done(t) for t in world.known):
+            break
+        world.step()
+    for task_id, heard in world.known.items():
+        ends = {u.status.state for u in heard if u.status.state in TERMINAL_STATES}
+        assert len(ends) == 1, f"{task_id} ended as {ends}, seed {seed}"
+        cid = world.of_task.get(task_id)
+        if cid is None:
+            assert ends <= {"TASK_LOST", "TASK_KILLED"}
+            continue
+        ended = world.processes[cid].ended
+        assert ended is not None, f"{task_id} runs on, seed {seed}"
+        by_itself = "TASK_FINISHED" if ended.status == 0 else "TASK_FAILED"
+        assert ends <= {by_itself, "TASK_KILLED"}
+        order = [u.status.state for u in heard]
+        first_end = next(i for i, s in enumerate(order) if s in TERMINAL_STATES)
+        assert all(s in TERMINAL_STATES for s in order[first_end:]), f"said after the end: {order}"
+    # What the last acknowledgements ask for is still on its way to the disk.
+    for _ in range(200):
+        world.step()
+    assert not any(run.is_default for run in world.core.state.runs.values())
+
+
 def test_the_random_worlds_do_crash_and_lose_links() -> None:
     worlds = [World(seed) for seed in range(20)]
     for world in worlds:

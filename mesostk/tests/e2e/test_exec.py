@@ -19,6 +19,7 @@ import pytest
 import requests
 
 from mesostk.testing.processes import LIMIT_S, Cluster, until
+from mesostk.testing.requirements import require_root
 from mesostk.testing.scheduler import Scheduler, scalars
 from mesostk.wire.recordio import Decoder, encode_record
 
@@ -161,6 +162,45 @@ def test_the_end_of_the_connection_ends_a_session(bare: Cluster, parent: dict[st
         pid = int(base64.b64decode(json.loads(record)["data"]["data"]))
         assert not is_gone(pid)
     until("the end of the session", lambda: is_gone(pid))
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Iterator[Cluster]:
+    """An agent that puts its tasks into cgroups."""
+    require_root()
+    root = f"mesostk-test-{uuid.uuid4()}"
+    flags = ["--launcher=linux", f"--cgroups_root={root}"]
+    with Cluster(tmp_path, marathons=0, agent_flags=flags) as cluster:
+        cluster.start()
+        yield cluster
+    for top in Path("/sys/fs/cgroup").glob(f"**/{root}"):
+        for directory in (*top.iterdir(), top):
+            if directory.is_dir():
+                directory.rmdir()
+
+
+def test_a_session_is_within_the_limits_of_its_task(limited: Cluster) -> None:
+    with Scheduler(limited.masters[0].url) as scheduler:
+        task = {
+            "name": "home",
+            "task_id": {"value": "home"},
+            "resources": scalars(cpus=0.1, mem=64),
+            "command": {"value": "sleep 600"},
+        }
+        scheduler.launch(scheduler.offer(), task)
+        status = scheduler.until_state("home", "TASK_RUNNING")
+        parent = status["container_status"]["container_id"]
+        child = {"value": "look", "parent": parent}
+        launched = {"container_id": child, "command": {"value": "cat /proc/self/cgroup >> cgroup"}}
+        assert call(limited, "LAUNCH_NESTED_CONTAINER", **launched).status_code == 200
+        answer = call(limited, "WAIT_NESTED_CONTAINER", container_id=child).json()
+        assert answer["wait_nested_container"] == {"exit_status": 0}
+        [told] = limited.work_dir(1).glob("slaves/*/frameworks/*/executors/home/runs/*-*/**/cgroup")
+        assert parent["value"] in told.read_text()
+        # What has ended beside it has not taken the task along.
+        assert call(limited, "KILL_CONTAINER", container_id=parent, signal=15).status_code == 200
+        ended = scheduler.until_state("home", "TASK_FAILED")
+        assert "signal" in ended["message"]
 
 
 def test_a_nested_container_runs_is_waited_for_and_removed(
