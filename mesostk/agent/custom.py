@@ -76,7 +76,7 @@ def find(state: State, framework_id: str, executor_id: str) -> Run:
     if framework is None:
         raise Rejected(400, "Framework cannot be found")
     run = framework.executor_run(executor_id)
-    if run is None or not run.is_custom:
+    if run is None or not run.is_custom or run.phase not in {"LAUNCHING", "RUNNING"}:
         raise Rejected(400, "Executor cannot be found")
     return run
 

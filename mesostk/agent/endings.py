@@ -11,7 +11,7 @@ from __future__ import annotations
 import signal
 
 from mesostk.agent import checks, layout, updates
-from mesostk.agent.events import Exited, RunOver, SendUp
+from mesostk.agent.events import CloseExecutorStream, Exited, RunOver, SendUp
 from mesostk.agent.state import Framework, Run, State, TaskEntry, TaskKey, Verdict
 from mesostk.agent.state import Wait as WaitBase
 from mesostk.base.core import Delete, Effect, Put, note
@@ -53,12 +53,14 @@ def executor_over(state: State, now: float, run: Run, event: Exited | None = Non
     Source: spec §8.4 "Executor exit".
     """
     run.phase = "OVER"
-    run.stream = None
+    stream, run.stream = run.stream, None
     state.reconnecting.discard(run.container_id)
     status = event.status if event is not None and event.status is not None else -1
     effects: list[Effect] = [
         note("Ended", executor=run.executor_id, run=run.container_id, status=status)
     ]
+    if stream is not None:
+        effects.append(CloseExecutorStream(stream))
     if run.silent:
         return effects + forget(state, run)
     effects += tell_exited(state, run, status)
