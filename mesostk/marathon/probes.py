@@ -6,7 +6,8 @@
                         ▲                        └─▶ at most 256 at once ─▶ ProbeResult
                         └──────── next round, interval later ◀──────────┘
 
-One sleeping task serves every probe; one client session, without redirects and cookies.
+One sleeping task serves every probe. Health checks need a status only (`knocking`); readiness
+checks show the answer, so they go through a client session, without redirects and cookies.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import string
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
+from urllib.parse import quote
 
 import aiohttp
 
@@ -23,6 +26,7 @@ from mesostk.base.clock import Clock
 from mesostk.marathon.events import Probe, ProbeResult, StartProbes, StopProbes
 from mesostk.marathon.health import ProbeOutcome
 from mesostk.marathon.instances import InstanceId
+from mesostk.marathon.knocking import any_certificate, connect, status_of
 
 #: Probes under way at once; the rest waits its turn (`--max_concurrent_marathon_health_checks`).
 MAX_AT_ONCE: Final = 256
@@ -55,6 +59,7 @@ class Prober:
         self._wake = asyncio.Event()
         self._free = asyncio.Semaphore(max_at_once)
         self._session: aiohttp.ClientSession | None = None
+        self._tls = any_certificate()
 
     def begin(self, effect: StartProbes) -> None:
         """Perform `StartProbes`; what ran for the instance before ends."""
@@ -115,7 +120,9 @@ class Prober:
             async with asyncio.timeout(probe.timeout_s):
                 if probe.kind == "TCP":
                     return await self._tcp(id, probe)
-                return await self._http(id, probe)
+                if probe.ready_codes is not None:
+                    return await self._readiness(id, probe, probe.ready_codes)
+                return await self._health(id, probe)
         except TimeoutError:
             cause = f"no answer from {probe.host}:{probe.port} in {probe.timeout_s:g} s"
         except (OSError, aiohttp.ClientError, ValueError) as error:
@@ -123,25 +130,28 @@ class Prober:
         return ProbeResult(id, probe.index, ProbeOutcome(alive=False, cause=cause))
 
     async def _tcp(self, id: InstanceId, probe: Probe) -> ProbeResult:
-        _, writer = await asyncio.open_connection(probe.host, probe.port)
-        writer.close()
+        await connect(probe.host, probe.port)
         return ProbeResult(id, probe.index, ProbeOutcome(alive=True))
 
-    async def _http(self, id: InstanceId, probe: Probe) -> ProbeResult | None:
+    async def _health(self, id: InstanceId, probe: Probe) -> ProbeResult | None:
+        tls = self._tls if probe.kind == "HTTPS" else None
+        status = await status_of(probe.host, probe.port, _path(probe), tls)
+        if status in INFORMATIONAL and probe.ignore_1xx:
+            return None
+        alive = status in GOOD_STATUSES
+        cause = None if alive else f"HTTP {status}"
+        return ProbeResult(id, probe.index, ProbeOutcome(alive=alive, cause=cause), status=status)
+
+    async def _readiness(
+        self, id: InstanceId, probe: Probe, ready_codes: tuple[int, ...]
+    ) -> ProbeResult:
         assert self._session is not None
         scheme = "https" if probe.kind == "HTTPS" else "http"
         host = f"[{probe.host}]" if ":" in probe.host else probe.host
-        path = probe.path if probe.path.startswith("/") else "/" + probe.path
-        async with self._session.get(
-            f"{scheme}://{host}:{probe.port}{path}", allow_redirects=False
-        ) as answer:
-            if answer.status in INFORMATIONAL and probe.ignore_1xx:
-                return None
-            good = GOOD_STATUSES if probe.ready_codes is None else probe.ready_codes
-            alive = answer.status in good
-            body = b""
-            if probe.ready_codes is not None:
-                body = await answer.content.read(MAX_BODY_BYTES)
+        url = f"{scheme}://{host}:{probe.port}{_path(probe)}"
+        async with self._session.get(url, allow_redirects=False) as answer:
+            alive = answer.status in ready_codes
+            body = await answer.content.read(MAX_BODY_BYTES)
             return ProbeResult(
                 id,
                 probe.index,
@@ -150,3 +160,9 @@ class Prober:
                 content_type=answer.headers.get("Content-Type", ""),
                 body=body.decode(errors="replace"),
             )
+
+
+def _path(probe: Probe) -> str:
+    """The path as it may stand in a request's first line."""
+    path = probe.path if probe.path.startswith("/") else "/" + probe.path
+    return quote(path, safe=string.punctuation)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import uvloop
 from aiohttp import web
 
 from mesostk.base.clock import RealClock
@@ -135,3 +136,53 @@ async def test_nothing_is_reported_after_the_stop(serve: Serve, rig: Rig) -> Non
     rig.prober.begin(StartProbes(other, (probe(port),)))
     for _ in range(3):
         assert (await rig.next()).instance_id == other
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n", "no HTTP"),
+        (b"", "without an answer"),
+        (b"x" * 5000, "no HTTP"),
+        (b"HTTP/1.1 2", "without an answer"),
+    ],
+)
+async def test_what_is_no_http_answer_is_a_failure_that_says_so(
+    rig: Rig, said: bytes, words: str
+) -> None:
+    server = await asyncio.start_server(_sayer(said), "127.0.0.1", 0)
+    port = int(server.sockets[0].getsockname()[1])
+    rig.prober.begin(StartProbes(ID, (probe(port),)))
+    outcome = (await rig.next()).outcome
+    assert not outcome.alive
+    assert outcome.cause is not None
+    assert words in outcome.cause
+    server.close()
+
+
+def _sayer(said: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.close()
+
+    return answer
+
+
+def test_probes_work_on_the_loop_that_daemons_have() -> None:
+    async def run() -> list[ProbeResult]:
+        rig = Rig()
+        rig._start("run", rig.prober.run())
+        server = await asyncio.start_server(
+            _sayer(b"HTTP/1.1 204 No Content\r\n\r\n"), "127.0.0.1", 0
+        )
+        port = int(server.sockets[0].getsockname()[1])
+        rig.prober.begin(StartProbes(ID, (probe(port), probe(port, kind="TCP"))))
+        seen = [await rig.next(), await rig.next()]
+        for task in rig.tasks:
+            task.cancel()
+        await asyncio.gather(*rig.tasks, return_exceptions=True)
+        server.close()
+        return seen
+
+    assert [result.outcome.alive for result in uvloop.run(run())] == [True, True]
