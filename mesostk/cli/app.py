@@ -17,6 +17,7 @@ WORDS: Words = {
     "lab": ("lab", "commands", "A whole cluster on this machine."),
     "cluster": ("cluster_words", "commands", "Provision and check a cluster of hosts."),
     "backup": ("backup", "commands", "What the cluster knows, as one file, and back."),
+    "bundle": ("bundle", "commands", "All that an installation takes from elsewhere, as one file."),
     "runs": ("runs", "commands", "What was changed, by whom, when; go on with it."),
     "context": ("contexts", "commands", "Clusters that this command knows."),
     "status": ("status", "status", "Show masters, agents and apps."),

@@ -23,9 +23,9 @@ from mesostk.cli.output import (
 )
 from mesostk.cli.runs import recorded, say_estimate
 from mesostk.errors import ConfigError, MesostkError
-from mesostk.ops import ledger
+from mesostk.ops import bundle, ledger
 from mesostk.ops.ansible import Failure, Outcome, run_playbook
-from mesostk.ops.paths import labs_dir
+from mesostk.ops.paths import bundles_dir, labs_dir
 from mesostk.ops.progress import Progress
 
 InventoryOption = Annotated[
@@ -193,6 +193,11 @@ def act(
         return look(playbook, inventory, done, output, entry=entry, **options)
 
 
+def _bundled(source: Path) -> dict[str, object]:
+    directory, lock = bundle.open_bundle(source, bundles_dir())
+    return bundle.variables(directory, lock)
+
+
 def deploy(
     inventory: InventoryOption = None,
     limit: LimitOption = None,
@@ -200,6 +205,10 @@ def deploy(
     check: CheckOption = False,
     diff: DiffOption = False,
     extra_var: VarsOption = None,
+    from_bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", help="Take packages, wheels and images from this bundle only."),
+    ] = None,
     context: ContextOption = None,
     output: FormatOption = Format.TABLE,
     as_json: JsonOption = False,
@@ -208,11 +217,12 @@ def deploy(
     with errors():
         form = chosen(output, as_json)
         hosts = inventory_of(inventory, context)
+        bundled = {} if from_bundle is None else _bundled(from_bundle)
         options: dict[str, object] = {
             "limit": limit or (),
             "tags": tags or (),
             "diff": diff,
-            "extra_vars": extra_vars_of(extra_var or ()),
+            "extra_vars": {**bundled, **extra_vars_of(extra_var or ())},
         }
         if check:
             outcome = look("site", hosts, "Nothing was changed.", form, check=True, **options)

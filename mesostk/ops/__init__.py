@@ -8,6 +8,7 @@
       vagrant_lab.py                                 hosts are the machines of the Vagrantfile
     inventory.py     hosts → Ansible inventory
     ansible.py       inventory + playbook → events → progress
+    bundle.py        packages, wheels and images as one file, for hosts without a way out
     dump.py          a store in ZooKeeper as lines of JSON, and back: runs on a host
     backup.py        dumps, configurations and inventory as one file with sums
     ledger.py        who changed what when, and how long it took

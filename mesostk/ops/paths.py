@@ -50,6 +50,18 @@ def labs_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return base / "mesostk" / "labs"
 
 
+def bundles_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Directory where bundles are unpacked, each once; beside the labs' state."""
+    return labs_dir(environ) / "bundles"
+
+
+def wheelhouse_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the control node keeps wheelhouses: as role mesostk says, `mesostk_wheelhouse`."""
+    if override := environ.get("MESOSTK_WHEELHOUSE"):
+        return Path(override)
+    return Path.home() / ".cache" / "mesostk" / "wheelhouse"
+
+
 def ledger_dir(environ: Mapping[str, str] = os.environ) -> Path:
     """Directory of the run ledger: beside the labs' state; `MESOSTK_LEDGER_DIR` overrides that.
 

@@ -198,6 +198,13 @@ def build(directory: Path, release: str, python: str, machine: str) -> Path:
     return archive
 
 
+def prepared(directory: Path, python: str, machine: str) -> tuple[str, Path, Path]:
+    """Release name, wheel and archive of the code that runs now; for others than the playbooks."""
+    with _lock(directory):
+        release, own = own_wheel(directory)
+        return release, own, build(directory, release, python, machine)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mesostk.ops.wheelhouse", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
