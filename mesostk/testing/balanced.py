@@ -346,14 +346,19 @@ class Balancer:
                 found.add((backend, words[1], words[2], int(words[4])))
         return found
 
-    async def serves(self, servers: int) -> None:
-        """Return once exactly that many servers run, by HAProxy, file and marathon-lb."""
+    async def serves(self, servers: int, addresses: set[str] | None = None) -> None:
+        """Return once exactly that many servers run, by HAProxy, file and marathon-lb.
+
+        `addresses` are those of the servers: a pass on the way there may have as many.
+        """
 
         async def reached() -> bool:
             try:
                 running = await self.running()
                 status = await self.status()
             except (Unavailable, aiohttp.ClientError):  # it starts
+                return False
+            if addresses is not None and {one[2] for one in running} != addresses:
                 return False
             known = sum(int(route["servers"]) for route in status["routes"])
             return len(running) == known == servers and running == self.in_file()

@@ -103,8 +103,9 @@ class Site:
 
     async def settled(self) -> None:
         """Return once every balancer serves exactly the instances that there are."""
+        wanted = {f"{one.ip}:{one.port}" for some in self.backends.values() for one in some}
         for each in (self.balancer, *self.others):
-            await each.serves(sum(len(some) for some in self.backends.values()))
+            await each.serves(len(wanted), wanted)
 
     async def get(self, url: str, **options: Any) -> tuple[int, str]:
         """Status and text of an answer."""
