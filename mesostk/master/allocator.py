@@ -64,6 +64,8 @@ class Allocator:
             self.roles.set_weight(role, weight)
         self.by_role: dict[str, Sorter] = {}
         self.quotas = Quotas()
+        #: The only hostnames that get offered; None = any.
+        self.whitelist = config.whitelist
         #: Quotas are set and most agents are not back yet: what roles consume is not known.
         self.is_recovering = False
         #: Under quota, what is given back on one agent may be had on all others.
@@ -323,8 +325,7 @@ class Allocator:
             return "the agent's tasks hold more than it has"
         if not agent.free:
             return "nothing of the agent is free"
-        whitelist = self._config.whitelist
-        if whitelist is not None and agent.info.hostname not in whitelist:
+        if self.whitelist is not None and agent.info.hostname not in self.whitelist:
             return "the agent's hostname is not in --whitelist"
         return None
 

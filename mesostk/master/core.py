@@ -20,6 +20,7 @@ from mesostk.master import (
     draining,
     frameworks,
     maintenance,
+    offers,
     operators,
     quota_calls,
     registry,
@@ -42,6 +43,7 @@ from mesostk.master.events import (
     SchedulerSubscribed,
     SendToAgent,
     SendToScheduler,
+    WhitelistRead,
 )
 from mesostk.master.state import Agent, Config, Framework, OfferRecord
 from mesostk.master.timers import Call, Timers
@@ -208,6 +210,17 @@ class Master:
         """Nothing is offered by a master that may be deposed."""
         self.allocator.pause(now, paused=event.in_doubt)
 
+    def on_whitelist(self, now: float, event: WhitelistRead) -> None:
+        """Agents that are no longer in it are not offered from now on, new ones are."""
+        if event.hostnames == self.allocator.whitelist:
+            return
+        self.allocator.whitelist = event.hostnames
+        self.note("Read whitelist", hostnames=len(event.hostnames))
+        for agent in self.agents.values():
+            if agent.info.hostname not in event.hostnames:
+                offers.end_all(self, now, agent.offers, rescind=True)
+        self.allocator.mark_all(self, now)
+
     def on_saved(self, now: float, event: Saved) -> None:
         then, args = self._saves.pop(event.token)
         then(self, now, *args)
@@ -302,6 +315,7 @@ HANDLERS: dict[type[Event], Callable[[Master, float, Any], None]] = {
     WallClock: Master.on_clock,
     Elected: Master.on_elected,
     LeadershipInDoubt: Master.on_doubt,
+    WhitelistRead: Master.on_whitelist,
     Saved: Master.on_saved,
     Tick: Master.on_tick,
     AgentSubscribed: agents.subscribed,

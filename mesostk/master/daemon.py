@@ -32,7 +32,7 @@ from mesostk.base.systemd import Notifier
 from mesostk.base.zk import SessionState, Zk, ZkUrl
 from mesostk.base.zkstore import ZkStore
 from mesostk.errors import ConfigError, WireError
-from mesostk.master import events, flags
+from mesostk.master import events, flags, whitelist
 from mesostk.master.bodies import Bodies
 from mesostk.master.core import Master
 from mesostk.master.entry import Node
@@ -117,6 +117,13 @@ class MasterDaemon:
         self._node.begin(master)
         self._measure(master)
         daemon.log.info("Listening", ip=server.ip, port=server.port, id=master.id)
+        if values.whitelist is not None:
+            told = whitelist.watch(
+                values.whitelist,
+                daemon.log,
+                lambda names: self._node.feed(events.WhitelistRead(names)),
+            )
+            daemon.start("whitelist", told)
         self._stand()
         daemon.ready("standing for election")
 

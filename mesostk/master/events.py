@@ -29,6 +29,12 @@ class LeadershipInDoubt(Event, frozen=True):
     in_doubt: bool
 
 
+class WhitelistRead(Event, frozen=True):
+    """The file of --whitelist names these; they may be the same as before."""
+
+    hostnames: frozenset[str]
+
+
 class AgentSubscribed(Event, frozen=True):
     """An agent opened a link; `message` passed `agents.refusal`."""
 

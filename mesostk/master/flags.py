@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from mesostk import MESOS_VERSION, __version__
 from mesostk.base.config import Flag, FlagSet, Values, duration, port_number, size_bytes
 from mesostk.base.zk import zk_url
-from mesostk.master import acls, guard
+from mesostk.master import acls, guard, whitelist
 from mesostk.master.state import Config
 from mesostk.resources.text import parse_quantities
 from mesostk.wire import json
@@ -92,10 +92,6 @@ def _rate(text: str) -> tuple[int, float]:
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(part.strip() for part in text.split(",") if part.strip())
-
-
-def _lines(text: str) -> frozenset[str]:
-    return frozenset(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _weights(text: str) -> Mapping[str, float]:
@@ -198,8 +194,9 @@ def _allocation() -> list[Flag]:
               "… or this time has gone by.", minimum=0),
         _flag("roles", _names, None, "The only roles that frameworks may use, comma separated."),
         _flag("weights", _weights, None, "role=weight,role=weight: shares of roles."),
-        _flag("whitelist", _lines, None, "file:///path with the hostnames of the only agents that "
-              "are offered, one a line; read at start."),
+        _flag("whitelist", whitelist.path_of, None, "file:///path with the hostnames of the only "
+              "agents that are offered, one a line; read again when it changes.",
+              file_value=False),
         _flag("fair_sharing_excluded_resource_names", _names, None,
               "Resources that do not count for shares, e.g. gpus."),
         _flag("filter_gpu_resources", bool, True,
@@ -332,7 +329,7 @@ def config_of(values: Values, *, ip: str, port: int, hostname: str) -> Config:
         fair_sharing_excluded=_or_empty(values.fair_sharing_excluded_resource_names),
         weights={} if values.weights is None else values.weights,
         roles=values.roles,
-        whitelist=values.whitelist,
+        whitelist=None if values.whitelist is None else whitelist.read(values.whitelist),
         root_submissions=values.root_submissions,
         acls=acls_of(values),
         max_completed_frameworks=values.max_completed_frameworks,
