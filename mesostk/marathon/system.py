@@ -79,6 +79,7 @@ class System:
         get("/metrics/prometheus", self._prometheus)
         get("/v2/info", self._info)
         get("/v2/leader", self._get_leader)
+        get("/v2/plugins", self._plugins)
         app.router.add_delete("/v2/leader", self._delete_leader)
         get("/v2/events", self._events, allow_head=False)
 
@@ -89,6 +90,9 @@ class System:
         if "application/json" in request.headers.get("Accept", ""):
             return json_response("pong")
         return web.Response(text="pong")
+
+    async def _plugins(self, _request: web.Request) -> web.Response:
+        return json_response({"plugins": []})  # there is no interface for them
 
     async def _get_leader(self, _request: web.Request) -> web.Response:
         leader = self._leader()

@@ -568,7 +568,7 @@ async def test_log_levels_that_make_no_sense_are_refused(
 
 @pytest.mark.parametrize(
     "path", ["/v2/apps", "/v2/groups", "/v2/tasks", "/v2/deployments", "/v2/queue", "/v2/pods",
-             "/v2/leader", "/v2/info", "/ping", "/metrics"],
+             "/v2/leader", "/v2/info", "/v2/plugins", "/ping", "/metrics"],
 )  # fmt: skip
 async def test_a_slash_behind_a_path_changes_nothing(
     client: aiohttp.ClientSession, path: str
