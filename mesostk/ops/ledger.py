@@ -198,9 +198,14 @@ class Run:
     """The entry of a run that is at work; a context manager that holds its lock."""
 
     def __init__(
-        self, directory: Path, entry: Entry, wall: Callable[[], float] = time.time
+        self,
+        directory: Path,
+        entry: Entry,
+        require_alone: Callable[[], None],
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._directory = directory
+        self._require_alone = require_alone
         self._wall = wall
         self._lock = -1
         self._step = ""
@@ -208,11 +213,18 @@ class Run:
         self.entry = entry
 
     def __enter__(self) -> Self:
-        self._directory.mkdir(mode=0o700, parents=True)
-        self._lock = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-        # A reader of the ledger may look at the lock in this instant, so this waits for it.
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self._replace()
+        # One run begins at a time, so that of two for the same hosts the second sees the first.
+        beginning = os.open(self._directory.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(beginning, fcntl.LOCK_EX)
+            self._require_alone()
+            self._directory.mkdir(mode=0o700)
+            self._lock = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+            # A reader of the ledger may look at the lock in this instant, so this waits for it.
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._replace()
+        finally:
+            os.close(beginning)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -278,13 +290,11 @@ class Ledger:
         inventory: str = "",
         environ: Mapping[str, str] = os.environ,
     ) -> Run:
-        """The run to enter before anything is changed.
+        """The run to enter before anything is changed; raises ConfigError if it cannot be written.
 
-        Raises Unavailable if another run changes the same inventory, ConfigError if the ledger
-        cannot be written: a change that nobody could trace is not begun.
+        A change that nobody could trace is not begun. To enter it raises Unavailable if another run
+        changes the same inventory.
         """
-        if inventory:
-            self._require_alone(inventory)
         now = self._wall()
         kept, withheld = withhold(arguments)
         stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
@@ -312,9 +322,13 @@ class Ledger:
                 f"the run ledger {self.directory}: {error.strerror or error}; "
                 "make it writable, or name another place in MESOSTK_LEDGER_DIR"
             ) from error
-        return Run(self.directory / entry.id, entry, self._wall)
+        return Run(
+            self.directory / entry.id, entry, lambda: self._require_alone(inventory), self._wall
+        )
 
     def _require_alone(self, inventory: str) -> None:
+        if not inventory:
+            return
         for entry in self.entries():
             if entry.outcome == "running" and entry.inventory == inventory:
                 raise Unavailable(

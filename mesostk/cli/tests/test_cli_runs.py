@@ -32,7 +32,8 @@ class Marathon:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self._send(200, {"app": APP})
+                there = self.path == "/v2/apps/web"
+                self._send(200 if there else 404, {"app": APP} if there else {"message": "no"})
 
             def do_PUT(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))

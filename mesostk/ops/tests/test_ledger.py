@@ -201,8 +201,8 @@ def test_a_run_whose_process_is_gone_was_interrupted(tmp_path: Path) -> None:
 def test_two_runs_do_not_change_the_same_hosts_at_once(tmp_path: Path) -> None:
     book = Ledger(tmp_path)
     with begin(book, "/inventory/prod") as run:
-        with pytest.raises(Unavailable, match=run.id):
-            begin(book, "/inventory/prod")
+        with pytest.raises(Unavailable, match=run.id), begin(book, "/inventory/prod"):
+            pytest.fail("it was begun")
         with begin(book, "/inventory/test"):
             pass
     with begin(book, "/inventory/prod"):

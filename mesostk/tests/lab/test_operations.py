@@ -41,7 +41,7 @@ def test_preflight_tells_all_that_is_wrong_at_once(cluster: Cluster, tmp_path: P
         assert one in text
         text = text.replace(one, f"{one}, {more}")
     (tmp_path / "hosts.yml").write_text(text)
-    done = mesostk("cluster", "validate", "-i", str(tmp_path))
+    done = mesostk("cluster", "validate", "-i", str(tmp_path), timeout_s=300)
     assert done.returncode == 1
     for words in (
         f"host {first.name}: it is member 1 of the ensemble, the inventory makes it 9",
