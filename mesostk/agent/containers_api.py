@@ -29,6 +29,9 @@ from mesostk.wire.recordio import Decoder, encode_record
 #: Most that one record of input may hold.
 _MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
 
+#: Of a container launched without a terminal. Status and text are what the original's clients know.
+_NOT_ATTACHABLE: Final = "I/O switchboard server was disabled for this container"
+
 #: Type of the records within a body of type RECORDIO_TYPE.
 _INNER_TYPE: Final = "Message-Content-Type"
 
@@ -107,11 +110,10 @@ class ContainerCalls:
         container = self._containers.get(container_id)
         if container is None:
             if self._containers.is_known(container_id):
-                text = f"Container '{container_id}' was launched without a terminal"
-                raise Rejected(400, f"{text}; use LAUNCH_NESTED_CONTAINER_SESSION beside it")
+                raise Rejected(500, _NOT_ATTACHABLE)
             raise Rejected(404, f"Container '{container_id}' cannot be found")
         if container.stdio is None:
-            raise Rejected(400, f"Container '{container_id}' was launched without a terminal")
+            raise Rejected(500, _NOT_ATTACHABLE)
         return container
 
     async def _stream(

@@ -32,6 +32,7 @@ from mesostk.agent.executor_http import ExecutorApi
 from mesostk.agent.fetch_cache import FetchCache
 from mesostk.agent.fetcher import Fetcher
 from mesostk.agent.gc import Collector, Policy
+from mesostk.agent.guard import guard
 from mesostk.agent.http import Endpoints
 from mesostk.agent.link import MasterLink
 from mesostk.agent.probing import Prober
@@ -219,7 +220,12 @@ class Shell:
 
     async def listen(self) -> None:
         """Open the port; most endpoints answer 503 until recovery is over."""
-        app = make_app(self._daemon.log, self._daemon.metrics, in_thread=self._daemon.cpu)
+        app = make_app(
+            self._daemon.log,
+            self._daemon.metrics,
+            in_thread=self._daemon.cpu,
+            middlewares=(guard(self._values),),
+        )
         endpoints = Endpoints(
             self._daemon,
             self._state,

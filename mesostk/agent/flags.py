@@ -49,7 +49,6 @@ _ACCEPTED_TEXTS: dict[str, str | None] = {
     "hooks": None,
     "host_path_volume_force_creation": None,
     "http_authenticators": None,
-    "http_credentials": None,
     "image_gc_config": None,
     "image_providers": None,
     "image_provisioner_backend": "auto",
@@ -110,9 +109,6 @@ _SWITCHES_OF_PORT_MAPPING = {
 }
 
 _ACCEPTED_SWITCHES: dict[str, bool] = {
-    "authenticate_http_executors": False,
-    "authenticate_http_readonly": False,
-    "authenticate_http_readwrite": False,
     "cgroups_cpu_enable_pids_and_tids_count": False,
     "cgroups_limit_swap": False,
     "check_agent_port_range_only": False,
@@ -160,6 +156,10 @@ class _Credential(msgspec.Struct, forbid_unknown_fields=True):
     secret: str
 
 
+#: Flags whose values are shown to nobody.
+_SECRET = frozenset({"credential", "http_credentials"})
+
+
 def credential(text: str) -> str:
     """The `Authorization` header of a credential in JSON. Raises ValueError with what is wrong."""
     try:
@@ -173,7 +173,7 @@ def credential(text: str) -> str:
 def shown(values: Values) -> dict[str, str]:
     """What /flags and /state tell: every flag with a value, but no secret."""
     texts = values.as_strings()
-    return {name: "****" if name == "credential" else text for name, text in texts.items()}
+    return {name: "****" if name in _SECRET else text for name, text in texts.items()}
 
 
 def _number(text: str) -> float:
@@ -240,6 +240,13 @@ def _runs() -> list[Flag]:
              "15secs."),
         Flag("http_heartbeat_interval", duration, "30secs",
              "Between heartbeats on the output of containers.", minimum=1),
+        Flag("authenticate_http_readonly", bool, False,
+             "Documents, metrics and sandboxes ask for HTTP Basic credentials."),
+        Flag("authenticate_http_readwrite", bool, False,
+             "The operator API, which can run programs, asks for HTTP Basic credentials."),
+        Flag("authenticate_http_executors", bool, False, "Refused: executors have no tokens."),
+        Flag("http_credentials", str, None,
+             'file:///path of {"credentials":[{"principal":…,"secret":…}]}.'),
         Flag("credential", credential, None, 'file:///path of {"principal":…,"secret":…}, by which '
              "the agent proves itself to the master."),
         Flag("docker_socket", str, "/var/run/docker.sock", "Where the Docker engine listens.",

@@ -3,7 +3,8 @@
 avmesos, mesoshttp   SUBSCRIBE, OFFERS, ACCEPT with LAUNCH, UPDATE, ACKNOWLEDGE, RECONCILE, REVIVE,
                      SUPPRESS (avmesos only), DECLINE with filters, KILL, TEARDOWN
 avmesos-cli          agent list, framework list (--all), framework inspect, task list (--all),
-                     task inspect: /slaves, /frameworks, /tasks?limit=-1
+                     task inspect: /slaves, /frameworks, /tasks?limit=-1. Its `task exec`
+                     cannot be tried: this release ends with a NameError before it asks anything.
 """
 
 from __future__ import annotations

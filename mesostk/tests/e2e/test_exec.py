@@ -210,7 +210,7 @@ def test_a_nested_container_runs_is_waited_for_and_removed(
     launched = {"container_id": child, "command": {"value": "echo in; read x < wait; exit 4"}}
     assert call(bare, "LAUNCH_NESTED_CONTAINER", **launched).status_code == 200
     assert call(bare, "LAUNCH_NESTED_CONTAINER", **launched).status_code == 202
-    assert call(bare, "ATTACH_CONTAINER_OUTPUT", container_id=child).status_code == 400
+    assert call(bare, "ATTACH_CONTAINER_OUTPUT", container_id=child).status_code == 500
     until("its end", lambda: call(bare, "REMOVE_NESTED_CONTAINER", container_id=child).ok)
     assert call(bare, "WAIT_NESTED_CONTAINER", container_id=child).status_code == 404
 
