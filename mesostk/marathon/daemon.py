@@ -158,6 +158,7 @@ class MarathonDaemon:
             proxy.forward,
             basic_auth(values),
             origins,
+            values.http_max_concurrent_requests,
         )
         app.middlewares.extend(edge.middlewares())
         self._api.add_to(app)

@@ -2,9 +2,9 @@
 
 ::
 
-    request ─▶ common headers ─▶ Basic ─▶ CORS ─▶ this process leads? ─▶ api
-                                                      └─ no ─▶ proxy ─▶ the leader
-                                                      └─ elected, still loading: 503
+    request ─▶ common headers ─▶ CORS ─▶ Basic ─▶ too many? ─▶ this process leads? ─▶ api
+                                                     └─ 503        └─ no ─▶ proxy ─▶ the leader
+                                                                   └─ elected, still loading: 503
 
 Source: spec/marathon §1.1, §1.2, §1.8.
 """
@@ -86,6 +86,7 @@ class Edge:
         forward: Callable[[web.Request], Awaitable[web.StreamResponse]],
         auth: BasicAuth | None,
         origins: tuple[str, ...],
+        max_requests: int | None = None,
     ) -> None:
         self._my_url = my_url
         self._leads = leads
@@ -93,10 +94,12 @@ class Edge:
         self._forward = forward
         self._auth = auth
         self._origins = origins
+        self._max_requests = max_requests
+        self._requests = 0
 
     def middlewares(self) -> list[Middleware]:
         """In the order in which they see a request."""
-        return [self._common, self._cors, self._guard, self._lead, _refusals]
+        return [self._common, self._cors, self._guard, self._crowd, self._lead, _refusals]
 
     def headers(self) -> dict[str, str]:
         """What the leader puts on each answer, streams included."""
@@ -138,6 +141,19 @@ class Edge:
                 return self._auth.challenge()
             request[_PRINCIPAL] = principal
         return await handler(request)
+
+    @web.middleware
+    async def _crowd(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """`--http_max_concurrent_requests`; event streams, which last, do not count."""
+        if self._max_requests is None or request.path.rstrip("/") == "/v2/events":
+            return await handler(request)
+        if self._requests >= self._max_requests:
+            raise Rejected(503, f"{self._max_requests} requests are under way; try again later")
+        self._requests += 1
+        try:
+            return await handler(request)
+        finally:
+            self._requests -= 1
 
     @web.middleware
     async def _lead(self, request: web.Request, handler: Handler) -> web.StreamResponse:

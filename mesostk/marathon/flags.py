@@ -23,7 +23,7 @@ from mesostk.marathon.state import Settings
 IGNORED = (
     "reporter_graphite", "reporter_datadog", "logstash", "sentry", "sentry_tags", "plugin_dir",
     "plugin_conf", "marathon_store_timeout", "assets_path", "artifact_store",
-    "http_max_concurrent_requests", "ssl_keystore_path", "ssl_keystore_password", "https_address",
+    "ssl_keystore_path", "ssl_keystore_password", "https_address",
     "backup_location", "deprecated_features", "new_group_enforce_role",
     "default_accepted_resource_roles",
     "metrics_statsd_host", "metrics_statsd_port", "metrics_datadog_host", "metrics_datadog_port",
@@ -154,6 +154,13 @@ def _http() -> list[Flag]:
         Flag("http_realm", str, "Mesosphere", "realm of those"),
         Flag("access_control_allow_origin", str, None, "origins that scripts may call from"),
         Flag("max_body_bytes", size_bytes, "4MB", "largest request body"),
+        Flag(
+            "http_max_concurrent_requests",
+            int,
+            None,
+            "requests under way at once; more are answered 503",
+            minimum=1,
+        ),
         Flag("leader_proxy_connection_timeout", float, 5000.0, "standby to leader", unit="ms"),
         Flag("leader_proxy_read_timeout", float, 10_000.0, "standby to leader", unit="ms"),
         Flag("leader_proxy_max_open_connections", int, 64, "standby to leader", minimum=1),

@@ -30,7 +30,10 @@ MAX_BODY = 64 * 1024
 class Rig:
     """One Marathon's HTTP half over a world; a standby when it does not lead."""
 
-    def __init__(self, *, leads: bool = True, auth: BasicAuth | None = None) -> None:
+    def __init__(
+        self, *, leads: bool = True, auth: BasicAuth | None = None, most: int | None = None
+    ) -> None:
+        self.most = most
         self.world = World()
         self.world.connect()
         self.leads = leads
@@ -57,6 +60,7 @@ class Rig:
             self.proxy.forward,
             self._auth,
             ("http://allowed",),
+            self.most,
         )
         self.app.middlewares.extend(edge.middlewares())
         self.api.add_to(self.app)
@@ -577,3 +581,20 @@ async def test_a_slash_behind_a_path_changes_nothing(
     assert bare.status == slashed.status == 200
     if path != "/metrics":
         assert await bare.read() == await slashed.read()
+
+
+async def test_more_requests_than_allowed_are_turned_away_until_one_is_done() -> None:
+    rig = Rig(most=1)
+    await rig.start()
+    rig.world.hold_saves = True
+    async with aiohttp.ClientSession(rig.server.url) as session:
+        first = asyncio.create_task(session.post("/v2/apps", json=HELLO))
+        async with asyncio.timeout(10.0):
+            while not rig.world.held:  # noqa: ASYNC110 - the world tells nobody
+                await asyncio.sleep(0.01)
+        turned_away = await session.get("/v2/apps")
+        assert turned_away.status == 503
+        rig.world.release_saves()
+        assert (await first).status == 201
+        assert (await session.get("/v2/apps")).status == 200
+    await rig.stop()
