@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import os
 import platform
 import signal
@@ -20,6 +21,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from docker import APIClient
@@ -30,6 +32,7 @@ from mesostk.agent.tests.test_agent_process import AgentProcess, ScriptedMaster
 from mesostk.testing.dockerd import IMAGE, Dockerd, load_image
 from mesostk.wire.link import Kill
 from mesostk.wire.mesos import (
+    TERMINAL_STATES,
     ContainerInfo,
     DockerInfo,
     DurationInfo,
@@ -49,9 +52,19 @@ def contained(task_id: str) -> TaskInfo:
     return replace(
         task(task_id, "exec sleep 10000"),
         container=ContainerInfo(type="DOCKER", docker=DockerInfo(image=IMAGE)),
-        resources=(cpus(0.01),),
+        # The weight that containers have by default, so that a busy machine treats all ways alike.
+        resources=(cpus(1.0),),
         kill_policy=KillPolicy(grace_period=DurationInfo(nanoseconds=0)),
     )
+
+
+async def heard(master: ScriptedMaster, names: list[str], states: Collection[str]) -> None:
+    """Wait, however long it takes, until each of `names` was told to be in one of `states`."""
+    async with master.changed:
+        for name in names:
+            await master.changed.wait_for(
+                functools.partial(lambda one: any(s in states for s in master.states(one)), name)
+            )
 
 
 async def by_agent(master: ScriptedMaster, names: list[str]) -> float:
@@ -59,16 +72,14 @@ async def by_agent(master: ScriptedMaster, names: list[str]) -> float:
     started = time.perf_counter()
     for name in names:
         await master.launch(contained(name))
-    for name in names:
-        await master.until_state(name, "TASK_RUNNING")
+    await heard(master, names, ["TASK_RUNNING"])
     return time.perf_counter() - started
 
 
 async def end(master: ScriptedMaster, names: list[str]) -> None:
     for name in names:
         await master.send(Kill(framework_id=FrameworkID("F"), task_id=TaskID(name)))
-    for name in names:
-        await master.until_ended(name)
+    await heard(master, names, TERMINAL_STATES)
 
 
 async def by_command(socket: Path, names: list[str]) -> float:
