@@ -17,8 +17,9 @@ import contextlib
 import os
 import signal
 from collections import deque
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -152,19 +153,36 @@ class Containers:
             ended=loop.create_future(),
         )
         self._found[container_id] = container
+        if owner is not None and owner.is_docker:
+            starting = self._start_in_docker(container, owner, command, info)
+        else:
+            starting = self._start(container, owner, command, info, resources)
+        work = asyncio.ensure_future(self._start_or_undo(container, starting))
         try:
-            if owner is not None and owner.is_docker:
-                await self._start_in_docker(container, owner, command, info)
-            else:
-                await self._start(container, owner, command, info, resources)
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # Who asked is gone. What is half started is started, then ended.
+            self._daemon.start(f"abandon {container_id}", self._abandon(container_id, work))
+            raise
+        return container
+
+    async def _start_or_undo(
+        self, container: Container, starting: Coroutine[Any, Any, None]
+    ) -> None:
+        try:
+            await starting
         except (MesostkError, OSError, KeyError) as error:
-            self._found.pop(container_id, None)
-            self._runs.others.pop(container_id, None)
+            self._found.pop(container.container_id, None)
+            self._runs.others.pop(container.container_id, None)
             if container.stdio is not None:
                 container.stdio.close()
-            await self._runs.destroy_cgroup(container_id)
+            await self._runs.destroy_cgroup(container.container_id)
             raise Rejected(400, f"Failed to launch container: {error}") from error
-        return container
+
+    async def _abandon(self, container_id: str, work: asyncio.Future[None]) -> None:
+        with contextlib.suppress(Rejected):
+            await work
+        self.discard(container_id)
 
     def _sandbox_of(
         self, container_id: str, owner: Run | None, house: Container | None, *, is_session: bool

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -162,6 +164,41 @@ def test_the_end_of_the_connection_ends_a_session(bare: Cluster, parent: dict[st
         pid = int(base64.b64decode(json.loads(record)["data"]["data"]))
         assert not is_gone(pid)
     until("the end of the session", lambda: is_gone(pid))
+
+
+def test_who_hangs_up_at_once_leaves_nothing(bare: Cluster, parent: dict[str, str]) -> None:
+    agent = bare.agents[0]
+    host, _, port = agent.url.removeprefix("http://").partition(":")
+
+    def files() -> int:
+        return len(list(Path(f"/proc/{agent.pid}/fd").iterdir()))
+
+    def sleepers() -> list[str]:
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                found += [path.parent.name] * path.read_bytes().startswith(b"sleep\x00987")
+        return found
+
+    before = files()
+    for number in range(20):
+        child = {"value": f"gone-{number}", "parent": parent}
+        body = json.dumps(
+            {
+                "type": "LAUNCH_NESTED_CONTAINER_SESSION",
+                "launch_nested_container_session": {
+                    "container_id": child,
+                    "command": {"value": "exec sleep 987"},
+                },
+            }
+        ).encode()
+        head = "POST /api/v1 HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        with socket.create_connection((host, int(port)), timeout=LIMIT_S) as peer:
+            peer.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            if number % 2:
+                peer.recv(1)
+    until("the end of every session", lambda: not sleepers())
+    until("all files closed", lambda: files() <= before + 2)
 
 
 @pytest.fixture
