@@ -8,9 +8,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
+from mesostk.agent.tests.agent_bench import AGENT, framework, task
 from mesostk.agent.tests.test_agent_process import AgentProcess, ScriptedMaster
-from mesostk.agent.tests.test_docker_process import agent, contained, engine, master
+from mesostk.agent.tests.test_docker_process import agent, contained, engine, master, until
+from mesostk.wire.link import RunTask, ShutdownExecutor
+from mesostk.wire.mesos import CommandInfo, ExecutorID, ExecutorInfo, FrameworkID
 from mesostk.wire.recordio import Decoder, encode_record
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
@@ -115,3 +119,27 @@ async def test_a_program_that_the_image_has_not_is_told(
         found, status = await Session(http, url, parent).run(["/no/such"])
     assert b"no such file" in found["STDOUT"] + found["STDERR"]
     assert status >> 8 in {126, 127}
+
+
+async def test_an_executor_in_a_container_knows_where_its_agent_is(
+    master: ScriptedMaster, agent: AgentProcess
+) -> None:
+    inside = contained("t", None)
+    executor = ExecutorInfo(
+        executor_id=ExecutorID("e"),
+        type="CUSTOM",
+        command=CommandInfo(value="cd $MESOS_SANDBOX; env > new; mv new env; exec sleep 600"),
+        container=inside.container,
+        resources=inside.resources,
+    )
+    info = replace(task("t"), command=None, executor=executor)
+    await master.send(RunTask(framework=framework(), task=info, launch_executor=True))
+    home = agent.work_dir / f"slaves/{AGENT.value}/frameworks/F/executors/e/runs/latest"
+    await until((home / "env").exists)
+    told = dict(line.split("=", 1) for line in (home / "env").read_text().splitlines())
+    assert told["MESOS_AGENT_ENDPOINT"] == f"127.0.0.1:{agent.port}"
+    assert (told["MESOS_EXECUTOR_ID"], told["MESOS_FRAMEWORK_ID"]) == ("e", "F")
+    assert told["MESOS_SANDBOX"] == "/mnt/mesos/sandbox"
+    await master.send(ShutdownExecutor(framework_id=FrameworkID("F"), executor_id=ExecutorID("e")))
+    ended = await master.until_ended("t")
+    assert ended.status.reason == "REASON_EXECUTOR_TERMINATED"
