@@ -180,6 +180,8 @@ def test_host_that_was_switched_off_comes_back_with_new_containers(chapter: Clus
     assert mesostk("lab", "stop", host.name, "--name", name).returncode == 0
     started = mesostk("lab", "start", host.name, "--name", name)
     assert started.returncode == 0, started.stderr
+    back = functools.partial(are_back, chapter, host, ("docker", "mesos-agent"))
+    until("engine and agent of the host are back", back, 90)
 
     def replaced() -> bool:
         now = tasks_of(chapter, "bridged-webapp")
