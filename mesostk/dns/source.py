@@ -286,7 +286,7 @@ class Source:
                 self._log.info("Asking for the whole state soon", reason=told.resync)
             # One at a time: an event is read against what the one before it changed.
             for change in told.changes:
-                if isinstance(change, facts.FrameworkGone):
+                if isinstance(change, facts.FrameworkGone | facts.AgentGone):
                     self._settle(changes)
                     changes = []
                     await self._take_in_pieces(zone.steps(change))
