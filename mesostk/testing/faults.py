@@ -43,6 +43,7 @@ class Kind(StrEnum):
     ZK_OUTAGE = "ZooKeeper without quorum"
     DISK_FULL = "disk full"
     POWER_CUT = "power cut"
+    TAKEN_OUT = "agent deactivated or drained"
 
 
 #: Chance at each opportunity: one or two of a kind in a run of a few hundred effects.
@@ -78,6 +79,7 @@ WEIGHTS = {
     Kind.ZK_OUTAGE: 1,
     Kind.DISK_FULL: 1,
     Kind.POWER_CUT: 1,
+    Kind.TAKEN_OUT: 2,
 }
 
 

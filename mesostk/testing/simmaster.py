@@ -19,7 +19,7 @@ from mesostk.testing.simhost import Checked, Ground, Host
 from mesostk.testing.simloop import spawn
 from mesostk.testing.simnet import Network, Request, Server, Stream
 from mesostk.testing.simzk import Ensemble, Zk
-from mesostk.wire import json, link, scheduler
+from mesostk.wire import json, link, operator, scheduler
 from mesostk.wire.mesos import MasterInfo
 
 #: Where masters stand for election, and the registry below it.
@@ -62,6 +62,7 @@ class MasterShell(Server):
         """Stand for election."""
         self._driver = self._leader = self.epoch = None
         self._streams = {}
+        self._requests = 0
         config = Config(
             ip=self.host.ip,
             hostname=self.host.name,
@@ -115,6 +116,8 @@ class MasterShell(Server):
                 events.CloseAgentStream: ("", lambda e: self._close(e.stream)),
                 events.SendToScheduler: ("send", lambda e: self._send(e.stream, e.event)),
                 events.CloseSchedulerStream: ("", lambda e: self._close(e.stream)),
+                # Operators look at what has become of a call, not at its answer.
+                events.Reply: ("", lambda _effect: None),
             },
         )
         pipeline.feed = driver.feed
@@ -141,6 +144,14 @@ class MasterShell(Server):
     def _tell_closed(self, stream_id: str) -> None:
         for fn in self.on_close:
             fn(self, stream_id)
+
+    def operate(self, call: operator.Call) -> bool:
+        """An operator calls, close by; False if this master does not lead."""
+        if self._driver is None or not self.is_alive or self.is_paused:
+            return False
+        self._requests += 1
+        self._driver.feed(events.OperatorCalled(self._requests, call))
+        return True
 
     # -- calls ----------------------------------------------------------------------------------
 

@@ -194,6 +194,8 @@ class Oracle:
     ) -> None:
         assert master.core is not None
         agent = master.core.agents[agent_id]
+        if master.core.registry.agents[agent_id].deactivated:
+            raise Broken(f"{master.name} offers {agent_id}, which is out of service")
         held = [item[1] for item in books.values() if item[0] == agent_id]
         tasks = [t.held for t in agent.tasks.values() if not t.is_terminal]
         out = Resources.sum((*held, *tasks, resources)).unallocate()

@@ -25,7 +25,8 @@ from mesostk.testing.simnet import Network, Stream
 from mesostk.testing.simoracle import Broken, Oracle
 from mesostk.testing.simuser import AppUser, User
 from mesostk.testing.simzk import Ensemble
-from mesostk.wire import json
+from mesostk.wire import json, operator
+from mesostk.wire.mesos import AgentID
 
 #: Virtual seconds: in peace, with faults, and the most that may pass until all is well again.
 PEACE_S = 15.0
@@ -93,6 +94,8 @@ class World:
         #: Which epoch each master's life leads, and since when, by `name.life`.
         self.epoch_of_life: dict[str, int] = {}
         self.led_at: dict[str, float] = {}
+        #: Agents that an operator took out of service.
+        self._taken_out: list[AgentShell] = []
         self._repairs: dict[int, Callable[[], None]] = {}
         self.oracle = Oracle(self)
         for shell in self.masters:
@@ -314,6 +317,47 @@ class World:
         agent.cut_power(seconds)
         return f"{agent.name} for {seconds:.1f} s"
 
+    def _take_out(self) -> str | None:
+        """An operator takes an agent out of service, and brings it back when it can be."""
+        agent = self.rng.choice(self.agents)
+        drains = self.rng.random() < 0.5
+        if agent.core is None or agent.core.state.agent_id is None or agent in self._taken_out:
+            return None
+        agent_id = agent.core.state.agent_id
+        call = (
+            operator.Call(type="DRAIN_AGENT", drain_agent=operator.DrainAgent(agent_id=agent_id))
+            if drains
+            else operator.Call(
+                type="DEACTIVATE_AGENT", deactivate_agent=operator.AgentRef(agent_id=agent_id)
+            )
+        )
+        if not any(master.operate(call) for master in self.masters):
+            return None
+        self._taken_out.append(agent)
+        seconds = self._for_a_while()
+        self._until(seconds, lambda: self._bring_back(agent, agent_id))
+        return f"{agent.name} {'drained' if drains else 'deactivated'} for {seconds:.1f} s"
+
+    def _bring_back(self, agent: AgentShell, agent_id: AgentID) -> None:
+        """Ask until the leader knows nothing any more of the agent being out of service."""
+        ref = operator.AgentRef(agent_id=agent_id)
+        call = operator.Call(type="REACTIVATE_AGENT", reactivate_agent=ref)
+        asked = any(master.operate(call) for master in self.masters)
+        leaders = [
+            master.core
+            for master in self.masters
+            if master.core is not None and master.epoch is not None and master.is_alive
+        ]
+        is_back = False
+        if len(leaders) == 1 and leaders[0].saves_pending() == 0:
+            # With a save on its way the order to take it out may only be about to count.
+            record = leaders[0].registry.agents.get(agent_id.value)
+            is_back = record is not None and not record.deactivated
+        if asked and is_back:
+            self._taken_out.remove(agent)
+        else:
+            self.loop.later(1.0, lambda: self._bring_back(agent, agent_id))
+
 
 def _crashed(process: Process) -> str:
     process.crash("killed")
@@ -334,4 +378,5 @@ STRIKES: dict[Kind, Callable[[World], str | None]] = {
     Kind.ZK_OUTAGE: World._zk_down,
     Kind.DISK_FULL: World._fill_disk,
     Kind.POWER_CUT: World._cut_power,
+    Kind.TAKEN_OUT: World._take_out,
 }

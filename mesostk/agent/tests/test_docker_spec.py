@@ -183,6 +183,20 @@ def test_privileged_is_asked_of_the_engine() -> None:
     assert host(task(privileged=True))["Privileged"] is True
 
 
+def test_persistent_volumes_are_mounted_below_the_sandbox() -> None:
+    around = replace(AROUND, volumes=(("/w/volumes/roles/db/v1", "data", True),))
+    mounts = docker_spec.plan(task(), around).body["HostConfig"]["Mounts"]
+    assert mounts == [
+        SANDBOX_MOUNT,
+        {
+            "Type": "bind",
+            "Source": "/w/volumes/roles/db/v1",
+            "Target": "/mnt/mesos/sandbox/data",
+            "ReadOnly": True,
+        },
+    ]
+
+
 def test_volumes() -> None:
     named = VolumeSource(
         type="DOCKER_VOLUME", docker_volume=DockerVolume(driver="local", name="data")

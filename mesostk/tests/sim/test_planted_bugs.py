@@ -25,6 +25,7 @@ from mesostk.master import allocator, arrival, converting, departure, tasks
 from mesostk.master import core as master_core
 from mesostk.master.core import Master
 from mesostk.master.events import AgentStreamClosed
+from mesostk.master.state import Agent
 from mesostk.testing.simoracle import Broken
 from mesostk.testing.simzk import Ensemble
 from mesostk.testing.world import World
@@ -90,6 +91,19 @@ def a_resource_is_offered_twice(patch: Patch) -> None:
         agent.free = free
 
     patch.setattr(allocator.Allocator, "_serve", twice)
+
+
+@bug
+def an_agent_that_is_out_of_service_is_offered(patch: Patch) -> None:
+    _without_check(patch, Master)
+    patch.setattr(Agent, "is_active", property(lambda self: self.stream is not None))
+    why_not = allocator.Allocator.why_not_served
+
+    def forget(self: Any, agent: Any) -> str | None:
+        why = why_not(self, agent)
+        return None if why is not None and "reactivate" in why else why
+
+    patch.setattr(allocator.Allocator, "why_not_served", forget)
 
 
 @bug
