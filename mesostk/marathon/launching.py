@@ -71,7 +71,7 @@ def on_offers(state: State, turn: Turn, offers: Sequence[Offer]) -> None:
             _refuse_evacuated(state, turn, offer)
             declined.append(offer.id)
             continue
-        given_back = residents.given_back(state, turn, offer, Resources.of(offer.resources))
+        given_back = residents.given_back(state, turn, offer)
         if given_back:
             _send_accept(turn, offer, given_back, AT_ONCE_S)
             continue

@@ -191,10 +191,11 @@ def leave(state: State, turn: Turn, residences: Sequence[Residence]) -> None:
         keep(state, turn, msgspec.structs.replace(residence, is_leaving=True))
 
 
-def given_back(
-    state: State, turn: Turn, offer: mesos.Offer, left: Resources
-) -> tuple[mesos.OfferOperation, ...]:
+def given_back(state: State, turn: Turn, offer: mesos.Offer) -> tuple[mesos.OfferOperation, ...]:
     """DESTROY and UNRESERVE for what is in the offer and nobody's home any more."""
+    if not any(each.reservations or each.reservation is not None for each in offer.resources):
+        return ()  # nearly every offer
+    left = Resources.of(offer.resources)
     ours = left.filter(lambda kind: label_of(kind, FRAMEWORK_LABEL) == state.framework_id)
     if not ours:
         return ()
