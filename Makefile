@@ -71,9 +71,9 @@ soak: $(INSTALLED) ## the simulation over many seeds; SEEDS=2000
 	MESOSTK_SEEDS=$(SEEDS) $(BIN)/python -m pytest --timeout 0 mesostk/tests/sim $(PYTEST)
 
 .PHONY: soak-lab
-soak-lab: engine ## upgrades of the lab, interrupted at ten drawn tasks and run again
-	MESOSTK_ROLLING_SEEDS=10 $(BIN)/python -m pytest --timeout 0 -s \
-		mesostk/tests/lab/test_rolling.py -k upgrade $(PYTEST)
+soak-lab: engine ## day two in the lab: hosts that come and go, upgrades interrupted at SEEDS=10 drawn tasks
+	MESOSTK_ROLLING_SEEDS=$(if $(filter command line,$(origin SEEDS)),$(SEEDS),10) \
+		$(BIN)/python -m pytest -s mesostk/tests/lab/test_rolling.py $(PYTEST)
 
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
