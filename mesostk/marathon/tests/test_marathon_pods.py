@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
+from mesostk.base.core import Effect, Note
 from mesostk.marathon import podviews
 from mesostk.marathon.events import (
     ChangeGroup,
+    Command,
     CreateApp,
     CreatePod,
     DeleteApp,
@@ -20,7 +23,7 @@ from mesostk.marathon.events import (
     PutPod,
     Reply,
 )
-from mesostk.marathon.tests.conftest import World
+from mesostk.marathon.tests.conftest import Crash, World
 from mesostk.resources.resources import Resources
 from mesostk.wire.mesos import LaunchGroup
 from mesostk.wire.pods import PodStatus
@@ -316,3 +319,68 @@ def test_what_is_no_pod_is_refused_with_the_path(
     body = msgspec.json.decode(msgspec.json.encode(reply.body))
     assert path in [each["path"] for each in body["details"]], body
     assert not world.core.state.apps
+
+
+# -- crashes ----------------------------------------------------------------------------------
+
+
+class Dying:
+    """A pod is created and updated in a world whose Marathon dies at effect `crash_at`."""
+
+    def __init__(self, crash_at: int | None) -> None:
+        self.world = World()
+        self.effects = 0
+        self.crash_at = crash_at
+        self.world.before = self._count
+
+    def _count(self, effect: Effect) -> None:
+        if isinstance(effect, Note):
+            return
+        self.effects += 1
+        if self.effects == self.crash_at:
+            raise Crash
+
+    def survive(self, act: Callable[[], Any]) -> Any:
+        try:
+            return act()
+        except Crash:
+            self.world.start()
+            self.world.connect()
+            return None
+
+    def run(self) -> None:
+        self.survive(self.world.connect)
+        self.ask(CreatePod, body=WEB)
+        self.rounds()
+        self.ask(PutPod, pod_id="/shop/web", body={**WEB, "environment": {"WHERE": "there"}})
+        self.rounds()
+
+    def ask(self, command: type[Command], **fields: Any) -> None:
+        if self.survive(lambda: self.world.ask(command, force=True, **fields)) is None:
+            reply = self.world.ask(command, force=True, **fields)
+            assert reply.status in {200, 201, 409}
+
+    def rounds(self) -> None:
+        for _ in range(10):
+            self.survive(self.world.offer)
+            self.survive(lambda: self.world.advance(1.0))
+            self.survive(lambda: healthy(self.world))
+
+
+def test_a_crash_at_any_effect_leaves_whole_pods_of_the_last_definition() -> None:
+    dry = Dying(None)
+    dry.run()
+    assert dry.effects > 60
+    for crash_at in range(1, dry.effects + 1, 3):
+        script = Dying(crash_at)
+        script.run()
+        script.rounds()
+        world = script.world
+        assert script.effects >= crash_at, "the crash did not happen"
+        assert not world.core.state.deployments, crash_at
+        assert status(world).status == "STABLE", crash_at
+        assert len(world.tasks) == 4, crash_at
+        assert set(world.core.state.by_task) == set(world.tasks), crash_at
+        environments = [task.command and task.command.environment for task in world.tasks.values()]
+        where = {v.value for e in environments if e for v in e.variables if v.name == "WHERE"}
+        assert where == {"there"}, crash_at

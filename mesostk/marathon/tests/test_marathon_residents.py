@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from mesostk.base.core import Effect
 from mesostk.marathon import residents
-from mesostk.marathon.events import CreateApp, DeleteApp, FromMaster, KillTasks, PutApps
+from mesostk.marathon.events import CreateApp, DeleteApp, FromMaster, KillTasks, PutApps, Send
 from mesostk.marathon.residence import FRAMEWORK_LABEL, TASK_LABEL
 from mesostk.marathon.state import Settings
-from mesostk.marathon.tests.conftest import World
+from mesostk.marathon.tests.conftest import Crash, World
 from mesostk.resources.resources import Resources
 from mesostk.wire import scheduler
 from mesostk.wire.mesos import AgentID, FrameworkID, Offer, OfferID
@@ -164,3 +167,26 @@ def test_residents_need_a_role_and_cannot_change_their_needs() -> None:
     mount = {**VOLUME, "persistent": {"size": 1, "type": "mount"}}
     body = app(id="/m", container={"type": "MESOS", "volumes": [mount]})
     assert made.ask(CreateApp, body=body).status == 422
+
+
+def test_a_crash_between_the_record_and_the_accept_leaves_no_place_that_is_not_there() -> None:
+    made = world()
+    made.ask(CreateApp, body=app())
+
+    def die(effect: Effect) -> None:
+        if isinstance(effect, Send) and effect.call.accept is not None:
+            raise Crash
+
+    made.before = die
+    with pytest.raises(Crash):
+        made.offer()
+    made.before = lambda _effect: None
+    made.offered.clear()
+    made.start()
+    assert len(made.core.state.residences) == 1
+    made.connect()  # the master knows of no such task
+    assert not made.core.state.residences
+    made.advance(5.0)
+    made.offer()
+    assert len(made.tasks) == 1
+    assert len(made.core.state.residences) == 1
