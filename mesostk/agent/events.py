@@ -103,10 +103,12 @@ class RecoveredFramework(Event, frozen=True):
 
 
 class ResourcesRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Reservations and volumes, outcomes to be acknowledged, and volumes whose files go next."""
+    """Reservations and volumes, outcomes to be acknowledged, and the directories of volumes that
+    are made and removed next: by the next start, should this one not get to it."""
 
     resources: tuple[Resource, ...] = ()
     operations: tuple[Operation, ...] = ()
+    making: tuple[MakeVolume, ...] = ()
     removing: tuple[RemoveVolume, ...] = ()
 
 

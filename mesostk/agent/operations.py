@@ -92,8 +92,8 @@ def apply(state: State, _now: float, message: link.ApplyOperation) -> list[Effec
     operations = list(state.operations.values())
     if status.uuid is not None:
         operations.append(operation)
-    record = _record(after, operations, removed)
-    ops: list[DiskOp] = [*made, Put(layout.RESOURCES, layout.frame(record)), *removed]
+    record = _record(after, operations, made, removed)
+    ops: list[DiskOp] = [Put(layout.RESOURCES, layout.frame(record)), *made, *removed]
     return [
         note("Applying", operation=message.operation.type, uuid=uuid.hex()),
         state.save(waiting, *ops, sync=True),
@@ -228,7 +228,9 @@ def recovered(state: State, now: float) -> None:
 
 
 def _save(state: State) -> Effect:
-    return state.save(Acknowledged(), Put(layout.RESOURCES, layout.frame(_current(state))))
+    # Synced, although to lose this would do no harm: half written it would cost all reservations.
+    record = Put(layout.RESOURCES, layout.frame(_current(state)))
+    return state.save(Acknowledged(), record, sync=True)
 
 
 def _current(state: State) -> ResourcesRecord:
@@ -236,11 +238,15 @@ def _current(state: State) -> ResourcesRecord:
 
 
 def _record(
-    total: Resources, operations: Iterable[Operation], removing: Iterable[RemoveVolume] = ()
+    total: Resources,
+    operations: Iterable[Operation],
+    making: Iterable[MakeVolume] = (),
+    removing: Iterable[RemoveVolume] = (),
 ) -> ResourcesRecord:
     return ResourcesRecord(
         resources=total.checkpointable().to_wire(),
         operations=tuple(operations),
+        making=tuple(making),
         removing=tuple(removing),
     )
 
@@ -248,7 +254,7 @@ def _record(
 def _volume_ops(
     before: Resources, after: Resources
 ) -> tuple[list[MakeVolume], list[RemoveVolume]] | str:
-    """What is to be made before `after` is recorded, and removed then."""
+    """What is to be made and removed once `after` is recorded."""
     was, will_be = _places(before), _places(after)
     for place in (was, will_be):
         if isinstance(place, str):

@@ -251,7 +251,7 @@ def read(files: Mapping[str, bytes], latest: str | None, boot: str) -> Found:
     kept = _record(found, files, layout.RESOURCES, ResourcesRecord)
     if kept is not None:
         found.kept = kept
-        found.repairs += kept.removing
+        found.repairs += [*kept.making, *kept.removing]
     was = files.get(layout.BOOT_ID)
     found.rebooted = was is not None and was.decode(errors="replace").strip() != boot
     if latest is None:

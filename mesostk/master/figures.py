@@ -90,6 +90,7 @@ def figures(
     shown.update(_tasks(master))
     shown.update(_resources(master))
     shown.update(_allocator(master))
+    shown.update(_quotas(master))
     if per_framework:
         shown.update(_frameworks(master))
     return shown
@@ -178,6 +179,23 @@ def _allocator(master: Master) -> dict[str, float]:
         prefix = f"allocator/mesos/resources/{name}"
         shown[f"{prefix}/total"] = allocator.total.get(name, 0) / 1000
         shown[f"{prefix}/offered_or_allocated"] = held[name] / 1000
+    return shown
+
+
+def _quotas(master: Master) -> dict[str, float]:
+    shown: dict[str, float] = {}
+    quotas = master.allocator.quotas
+    for role, quota in quotas.by_role.items():
+        amounts = {
+            "guarantee": quota.guarantees,
+            "limit": quota.limits,
+            "consumed": quotas.consumed(role),
+            "offered_or_allocated": quotas.held(role),
+        }
+        for what, each in amounts.items():
+            for name, amount in each.items():
+                key = f"allocator/mesos/quota/roles/{role}/resources/{name}/{what}"
+                shown[key] = amount / 1000
     return shown
 
 

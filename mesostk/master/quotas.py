@@ -66,6 +66,10 @@ class Quotas:
             found[name] = found.get(name, 0) + amount
         return {name: amount for name, amount in found.items() if amount}
 
+    def held(self, role: str) -> dict[str, int]:
+        """Unreserved scalars that the top-level `role` and all below it hold."""
+        return {name: amount for name, amount in self._held.get(role, {}).items() if amount}
+
     def books(self) -> tuple[Mapping[str, object], ...]:
         """All that is counted, for `Master.check`."""
         flat = {"all": self._all, "held": self._all_held}

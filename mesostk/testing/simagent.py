@@ -144,7 +144,8 @@ class AgentShell(Process):
             if self.ground.faults.roll(Kind.TORN_RECORD, self.name):
                 done = rng.randrange(len(checkpoint.ops))
                 for op in checkpoint.ops[:done]:
-                    self.disk.apply(op, sync=False)
+                    # Each operation is synced before the next begins (`checkpoint.Disk.apply`).
+                    self.disk.apply(op, sync=checkpoint.sync)
                 self.disk.tear(checkpoint.ops[done])
         pending, self._pending = self._pending, []
         for start in pending:

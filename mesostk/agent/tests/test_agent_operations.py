@@ -44,6 +44,7 @@ from mesostk.wire.mesos import (
     Reserve,
     Resource,
     Scalar,
+    Unreserve,
     Volume,
 )
 
@@ -53,6 +54,11 @@ DYNAMIC = (ReservationInfo(type="DYNAMIC", role="eng/web"),)
 
 def reserved(resource: Resource) -> Resource:
     return replace(resource, reservations=DYNAMIC)
+
+
+def left() -> Resource:
+    """What a volume of 10 leaves of the reserved disk."""
+    return replace(reserved(DISK), scalar=Scalar(90.0))
 
 
 def volume(size: float = 10.0, source: DiskSource | None = None) -> Resource:
@@ -201,6 +207,21 @@ def test_a_destroyed_volume_is_removed_after_that_is_on_disk(bench: Bench) -> No
     assert not bench.core.state.total.persistent_volumes()
     # Should the removal have been cut off, the next start does it.
     bench.disk.volumes.add(PLACE)
+    bench.start({})
+    assert bench.disk.volumes == set()
+
+
+def test_a_start_makes_the_directory_that_a_crash_left_out(bench: Bench) -> None:
+    bench.down(RESERVE)
+    bench.down(CREATE)
+    bench.disk.volumes.clear()
+    bench.start({})
+    assert bench.disk.volumes == {PLACE}
+    # Only what was being made: a disk that is not mounted any more must not look like an empty one.
+    bench.register()
+    bench.down(replace(RESERVE, operation_uuid=UUID(b"8" * 16)))
+    bench.down(operation(7, "UNRESERVE", unreserve=Unreserve(resources=(left(),))))
+    bench.disk.volumes.clear()
     bench.start({})
     assert bench.disk.volumes == set()
 

@@ -8,6 +8,7 @@ import pytest
 
 from mesostk.master import events as ev
 from mesostk.master import legacy, quota_calls
+from mesostk.master.figures import figures
 from mesostk.resources import text
 from mesostk.resources.resources import Resources
 from mesostk.wire import operator
@@ -194,6 +195,16 @@ def test_a_limit_below_what_is_used_needs_force(bench: Any) -> None:
     assert shown["web"]["consumed"]["cpus"] == 1.0
     assert update(bench, QuotaConfig(role="web")).status == 200
     assert bench.master.registry.quotas == {}
+
+
+def test_figures_show_quota_and_what_is_consumed_of_it(bench: Any) -> None:
+    bench.running(role="web")
+    update(bench, QuotaConfig(role="web", guarantees=amounts(cpus=2.0), limits=amounts(cpus=3.0)))
+    bench.master.started_at = 1.0
+    shown = figures(bench.master, 2.0, elected=True, per_framework=False)
+    prefix = "allocator/mesos/quota/roles/web/resources/cpus"
+    expected = {"guarantee": 2.0, "limit": 3.0, "consumed": 1.0, "offered_or_allocated": 1.0}
+    assert {name: shown[f"{prefix}/{name}"] for name in expected} == expected
 
 
 def test_the_older_calls(bench: Any) -> None:
