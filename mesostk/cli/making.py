@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mesostk.cli import contexts
 from mesostk.cli.cluster import InventoryOption, act, context_name, inventory_of, look
 from mesostk.cli.contexts import ContextOption
 from mesostk.cli.output import Format, FormatOption, JsonOption, chosen, errors, say
@@ -85,7 +86,10 @@ def reset(
     """Take the cluster off its hosts, with all its data; asks for its name."""
     with errors():
         hosts = inventory_of(inventory, context)
-        name = context_name(hosts)
+        # The name that the operator knows it by: of the context, else of the inventory's directory.
+        name = (contexts.current_name(context) if inventory is None else None) or context_name(
+            hosts
+        )
         form = chosen(output, as_json)
         if check:
             outcome = look(

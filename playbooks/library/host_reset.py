@@ -72,6 +72,7 @@ PATHS = (
     "/opt/mesostk",
     "/usr/local/lib/mesostk",
     "/var/cache/mesostk",
+    "/var/lib/marathon-lb",
     "/run/mesostk",
     "/run/mesos",
 )

@@ -171,7 +171,7 @@ def test_a_deployment_that_is_killed_is_resumed(cluster: Cluster) -> None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert runs()[-1]["outcome"] == "interrupted"
-    resumed = mesostk("runs", "resume", timeout_s=300)
+    resumed = mesostk("runs", "resume", timeout_s=550)
     assert resumed.returncode == 0, resumed.stderr
     first, second = runs()[-2:]
     assert (first["outcome"], second["outcome"]) == ("interrupted", "done")
