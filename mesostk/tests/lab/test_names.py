@@ -8,7 +8,7 @@ resolv.conf, the balancer's host asks Mesos-DNS itself by systemd-resolved.
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +199,14 @@ def reached(url: str, **options: Any) -> str:
     pytest.fail(f"{url} leads nowhere: {last}")
 
 
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Events take milliseconds; the limit is for what never comes."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
 def configured(cluster: Cluster) -> str:
     """The file without indentation, as the tutorial prints it."""
     text = cluster.run(BALANCER, "cat /etc/haproxy/haproxy.cfg")
@@ -218,7 +226,7 @@ use_backend nginx-internal_10001
     address = re.escape(AGENT.address)
     name = address.replace(r"\.", "_")
     server = rf"server {name}_(\d+) {address}:(\d+) .*check inter 2s fall 11"
-    found = re.search(server, text.partition("backend nginx-internal_10001\n")[2])
+    found = re.search(server, text.partition("\nbackend nginx-internal_10001\n")[2])
     assert found is not None, text
     # The names of DNS lead to the same port.
     services = deployed.run(AGENT, "dig +short _nginx-internal._tcp.marathon.mesos SRV")
@@ -259,17 +267,23 @@ def test_script_of_the_tutorial_has_the_group_that_it_is_asked_for(deployed: Clu
 
 
 def test_scaled_app_has_as_many_addresses_and_servers(deployed: Cluster) -> None:
-    done = mesostk("scale", "nginx-internal", "2", timeout_s=180)
+    done = mesostk("scale", "nginx-internal", "2", timeout_s=400)
     assert done.returncode == 0, done.stderr
     # BIND keeps for the 60 s of the TTL what it was told before.
     asked = f"dig +short -p 8053 @{DNS.address} _nginx-internal._tcp.marathon.mesos SRV"
-    services = deployed.run(AGENT, asked)
-    assert len({line.split()[2] for line in services.splitlines()}) == 2
-    backend = configured(deployed).partition("backend nginx-internal_10001\n")[2]
-    servers = [line for line in backend.partition("\n\n")[0].splitlines() if "server " in line]
-    assert len(servers) == 2
+
+    def ports() -> set[str]:
+        return {line.split()[2] for line in deployed.run(AGENT, asked).splitlines()}
+
+    def servers() -> set[str]:
+        backend = configured(deployed).partition("\nbackend nginx-internal_10001\n")[2]
+        lines = backend.partition("\n\n")[0].splitlines()
+        return {line.split()[2].rpartition(":")[2] for line in lines if line.startswith("server ")}
+
+    until(lambda: len(ports()) == 2, "two names")
+    until(lambda: servers() == ports(), "the servers that the names lead to")
     for name in ("nginx-internal", "nginx-external"):
-        assert mesostk("destroy", name, "--yes").returncode == 0
+        assert mesostk("destroy", name, "--yes", timeout_s=400).returncode == 0
 
 
 def test_second_deployment_changes_nothing(deployed: Cluster) -> None:
