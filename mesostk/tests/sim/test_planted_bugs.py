@@ -179,18 +179,6 @@ def an_operation_is_told_before_it_is_saved(patch: Patch) -> None:
 
 
 @bug
-def an_outcome_is_forgotten_when_it_was_told_once(patch: Patch) -> None:
-    applied = operations.applied
-
-    def forget(state: Any, now: float, what: Any, error: Any) -> list[Effect]:
-        effects = applied(state, now, what, error)
-        state.operations.clear()
-        return effects
-
-    patch.setattr(operations, "applied", forget)
-
-
-@bug
 def operations_that_never_arrived_are_waited_for(patch: Patch) -> None:
     patch.setattr(converting, "take", lambda *_args: None)
 
