@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from mesostk.agent.docker_engine import EngineError, credentials
 from mesostk.agent.tests.agent_bench import AGENT, cpus, task
 from mesostk.agent.tests.test_agent_process import AgentProcess, ScriptedMaster
+from mesostk.testing.disks import small_disk
 from mesostk.testing.dockerd import IMAGE, Dockerd, load_image
 from mesostk.testing.requirements import DOCKER_SOCKET, require_docker, require_root
 from mesostk.wire import json
@@ -115,7 +116,8 @@ def contained(task_id: str, command: str | None, **docker_info: Any) -> TaskInfo
     info = CommandInfo(shell=False) if command is None else CommandInfo(value=command)
     plain = task(task_id, "true")
     memory = Resource(name="mem", type="SCALAR", scalar=Scalar(32.0))
-    return replace(plain, command=info, container=container, resources=(cpus(0.1), memory))
+    # The weight that a container has by default, lest a busy machine starve those of tests.
+    return replace(plain, command=info, container=container, resources=(cpus(1.0), memory))
 
 
 def read(agent: AgentProcess, task_id: str, name: str = "stdout") -> str:
@@ -576,6 +578,37 @@ async def test_a_pull_is_told_of_in_the_sandbox_and_ends_with_its_time(
     )
     assert end.status.message is not None
     assert "longer than --executor_registration_timeout, which is 2 s" in end.status.message
+
+
+def fill_up(path: Path) -> None:
+    """Write until the disk takes no more, which is raised."""
+    with path.open("wb", 0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+async def test_an_engine_whose_disk_is_full_is_named_as_the_reason(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, master: ScriptedMaster
+) -> None:
+    require_docker()
+    root = tmp_path_factory.mktemp("full")  # short: sockets are below it
+    with small_disk(tmp_path / "disk", "24m") as disk:
+        engine = Dockerd(root, f"--data-root={disk}")
+        engine.start()
+        try:
+            load_image(engine.socket)
+            fill = disk / "fill"
+            with pytest.raises(OSError, match="No space left"):
+                fill_up(fill)
+            async with running(agent_of(tmp_path, master, engine.socket), master):
+                await master.launch(contained("t1", "true"))
+                end = await master.until_ended("t1")
+            fill.unlink()
+        finally:
+            engine.remove()
+    assert end.status.state == "TASK_FAILED"
+    assert end.status.message is not None
+    assert "the engine's disk is full: remove images or enlarge it" in end.status.message
 
 
 def test_credentials_of_the_sandbox_come_before_the_agents_own(tmp_path: Path) -> None:
