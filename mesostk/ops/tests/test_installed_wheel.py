@@ -97,4 +97,6 @@ def test_lab_comes_up_from_the_wheel_in_an_empty_directory(programs: Path, tmp_p
     finally:
         mesostk("lab", "down", "--name", "whl")
     assert list(here.iterdir()) == []
-    assert not (home / ".local" / "state" / "mesostk" / "labs").exists()
+    # who made and removed it stays in the ledger
+    labs = home / ".local" / "state" / "mesostk" / "labs"
+    assert {path.name for path in labs.iterdir()} <= {"ledger"}
