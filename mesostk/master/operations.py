@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from mesostk.errors import WireError
 from mesostk.master import conversion_rules, converting, groups, tasks, validation
 from mesostk.master.conversion_rules import Asker
 from mesostk.master.permits import may_convert, why_not_run
@@ -365,17 +366,11 @@ def _refuse_task(
 def _convert(master: Master, _now: float, batch: Batch, operation: OfferOperation) -> None:
     """Change what the agent has; the operations that follow see it, but for resized volumes."""
     framework, agent = batch.framework, batch.agent
-    asker = Asker(framework.info.principal, framework, batch.role)
-    named = conversion_rules.resources_of(operation)
-    why = validity.why_not_all(named)
-    if why is None:
-        operation = converting.completed(operation, batch.role)
-        why = conversion_rules.why_not(operation, asker, agent)
-    if why is None and not may_convert(master.config.acls, operation, framework.info.principal):
-        why = f"Not authorized to perform {operation.type}"
-    conversion = conversions.of(operation) if why is None else str(why)
-    if not isinstance(conversion, str) and not batch.pool.contains(conversion.consumed):
-        conversion = f"{batch.pool} does not contain {conversion.consumed}"
+    conversion: Conversion | str
+    try:
+        operation, conversion = _conversion_of(master, batch, operation)
+    except WireError as error:
+        conversion = str(error)
     if isinstance(conversion, str):
         drop(master, framework, agent, operation, f"Invalid {operation.type}: {conversion}")
         return
@@ -384,6 +379,28 @@ def _convert(master: Master, _now: float, batch: Batch, operation: OfferOperatio
         batch.pool += conversion.converted
     plain = Conversion(conversion.consumed.unallocate(), conversion.converted.unallocate())
     converting.book(master, agent, framework, operation, plain)
+
+
+def _conversion_of(
+    master: Master, batch: Batch, operation: OfferOperation
+) -> tuple[OfferOperation, Conversion | str]:
+    """The operation completed, and what it converts or why it does not. WireError: an amount that
+    is none."""
+    principal = batch.framework.info.principal
+    why = validity.why_not_all(conversion_rules.resources_of(operation))
+    if why is not None:
+        return operation, why
+    operation = converting.completed(operation, batch.role)
+    asker = Asker(principal, batch.framework, batch.role)
+    why = conversion_rules.why_not(operation, asker, batch.agent)
+    if why is None and not may_convert(master.config.acls, operation, principal):
+        why = f"Not authorized to perform {operation.type}"
+    if why is not None:
+        return operation, why
+    conversion = conversions.of(operation)
+    if not isinstance(conversion, str) and not batch.pool.contains(conversion.consumed):
+        return operation, f"{batch.pool} does not contain {conversion.consumed}"
+    return operation, conversion
 
 
 _APPLY: dict[str, Callable[[Master, float, Batch, OfferOperation], None]] = {
