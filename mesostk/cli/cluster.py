@@ -110,9 +110,14 @@ class _Endpoints(msgspec.Struct, kw_only=True):
 
 
 def context_name(inventory: Path) -> str:
-    """What a cluster is called that is known by its inventory: the directory's name."""
+    """What a cluster is called that is known by its inventory: the directory's name.
+
+    Of `prod/hosts.yml`, `prod/` and `prod/inventory/` that is `prod`.
+    """
     path = inventory.resolve()
-    return path.parent.name if path.is_file() else path.name
+    if path.is_file():
+        path = path.parent
+    return path.parent.name if path.name == "inventory" and path.parent.name else path.name
 
 
 def remember_cluster(outcome: Outcome, inventory: Path, named: str | None) -> str | None:
