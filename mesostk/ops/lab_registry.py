@@ -65,10 +65,12 @@ def ensure(client: docker.DockerClient, spec: LabSpec, image: str, network: str)
 
 
 def _is_right(container: Container, image: str, network_id: str | None) -> bool:
+    # None where the network was taken away from it: it then answers nobody.
     ends = container.attrs["NetworkSettings"]["Networks"].values()
     return (
         container.status in ("running", "exited")
         and container.labels.get(_IMAGE_LABEL) == image
+        and bool(ends)
         and all(end["NetworkID"] in ("", network_id) for end in ends)
     )
 

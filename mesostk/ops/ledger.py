@@ -364,7 +364,9 @@ class Ledger:
     def entries(self) -> list[Entry]:
         """Every run, the oldest first; those whose process is gone as interrupted."""
         self.unreadable = []
-        return [entry for path in self._paths() if (entry := self._read(path)) is not None]
+        found = [entry for path in self._paths() if (entry := self._read(path)) is not None]
+        # Ids are of a second and chance; two runs may begin within one.
+        return sorted(found, key=lambda one: one.started_at)
 
     def find(self, wanted: str) -> Entry:
         """The run whose id begins or ends with `wanted`. Raises Rejected 404 or, if there are

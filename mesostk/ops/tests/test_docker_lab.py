@@ -10,7 +10,7 @@ import docker
 import pytest
 
 from mesostk.errors import ConfigError, Unavailable
-from mesostk.ops import engine, lab
+from mesostk.ops import engine, lab, lab_registry
 from mesostk.ops.docker_lab import DockerLab
 from mesostk.ops.lab import LABEL, Host, LabSpec
 from mesostk.testing.requirements import require_docker, require_root
@@ -151,8 +151,10 @@ def test_missing_host_and_network_are_made_again(
     assert states(it) == ["running", "missing"]
     network = client.networks.get(it.network_name)
     network.disconnect(it.container_name(MASTER), force=True)
+    network.disconnect(f"{SPEC.name}-registry", force=True)
     network.remove()
-    assert changes(it) == [f"{MASTER.name}: connected", f"{AGENT.name}: made"]
+    registry = f"image registry {lab_registry.url(SPEC)}: made"
+    assert changes(it) == [registry, f"{MASTER.name}: connected", f"{AGENT.name}: made"]
     assert run(it, MASTER, "cat /root/file") == "kept"
 
 
