@@ -276,9 +276,16 @@ class Zk:
         elif self.state is SessionState.CONNECTED and self._loop is not None:
             self._become(SessionState.SUSPENDED)
             # kazoo would tell LOST only when a server says so, and none may ever answer.
-            self._expiry = self._loop.call_later(
-                self.session_timeout_s, self._become, SessionState.LOST
-            )
+            self._expiry = self._loop.call_later(self.session_timeout_s, self._expire)
+
+    def _expire(self) -> None:
+        """No server has answered for as long as a session lasts: this one is over.
+
+        What it has seen is forgotten with it. Servers refuse a client that has seen more than
+        they have, and servers that lost their data, or were given a backup's, would for ever.
+        """
+        self._client.last_zxid = 0
+        self._become(SessionState.LOST)
 
     def _become(self, state: SessionState) -> None:
         if state is self.state:
