@@ -83,7 +83,7 @@ def made(it: Lab, runs: Path) -> Iterator[Cluster]:
 def deploy(cluster: Cluster) -> None:
     done = mesostk("cluster", "deploy", "-i", str(cluster.inventory), timeout_s=1200)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Commands talk to inventory now." in done.stderr
+    assert "Commands talk to names now." in done.stderr
 
 
 def services(cluster: Cluster, host: Host) -> set[str]:
