@@ -3,7 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from mesostk.testing.labs import Cluster, mesostk
+
+pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(1500)]
 
 KEPT = {"id": "/kept", "cmd": "exec sleep 98765", "cpus": 0.1, "mem": 16, "instances": 2}
 
