@@ -267,6 +267,8 @@ def test_script_of_the_tutorial_has_the_group_that_it_is_asked_for(deployed: Clu
 
 
 def test_scaled_app_has_as_many_addresses_and_servers(deployed: Cluster) -> None:
+    url = f"http://{MASTER.address}:8080/v2/deployments"
+    until(lambda: requests.get(url, timeout=10).json() == [], "the end of the first deployment")
     done = mesostk("scale", "nginx-internal", "2", timeout_s=400)
     assert done.returncode == 0, done.stderr
     # BIND keeps for the 60 s of the TTL what it was told before.

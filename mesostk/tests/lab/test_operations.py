@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mesostk.ops.zookeeper import mode_of
 from mesostk.testing.labs import Cluster, mesostk
 from mesostk.testing.processes import until
 
@@ -64,8 +65,7 @@ def test_plan_names_the_restarts_with_the_leader_last(cluster: Cluster) -> None:
     assert set(step["hosts"]) == masters
     assert step["capacity"] == f"{len(masters) - 1} of {len(masters)} serve"
     leader = next(host for host in cluster.hosts if host.name == step["hosts"][-1])
-    mode = cluster.run(leader, f"echo srvr | nc -w 2 {leader.address} 2181")
-    assert "Mode: leader" in mode
+    assert mode_of(leader.address, 2181) == "leader"
     assert {one["path"] for one in planned["hosts"]} == {"/etc/systemd/system/zookeeper.service"}
     assert cluster.service_pids() == before
 
