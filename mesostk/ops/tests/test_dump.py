@@ -138,7 +138,7 @@ async def test_a_dump_shows_one_moment_while_the_store_is_written(
                 number += 1
                 text = str(number).encode()
                 await store.commit([Put(f"{side}/{number % 200}", text) for side in "ab"])
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.02)  # fifty changes a second, more than clusters make
 
         writing = asyncio.create_task(write())
         for _ in range(5):
