@@ -40,9 +40,9 @@ commands = typer.Typer(
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
 
-#: The scratch lab of `verify`.
+#: The scratch lab of `verify`; no name that somebody would give to a lab that is to stay.
 _SCRATCH = LabSpec(
-    driver="docker", name="verify", masters=1, agents=1, subnet="10.0.39.0/24", isolated=True
+    driver="docker", name="bkcheck", masters=1, agents=1, subnet="10.0.39.0/24", isolated=True
 )
 
 

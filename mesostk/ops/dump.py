@@ -59,7 +59,7 @@ FORMAT: Final = 1
 EPOCH_LEAP: Final = 1000
 
 #: Tries to find a moment at which all changes have been read; each is a few round trips.
-_ROUNDS: Final = 10_000
+_ROUNDS: Final = 1_000
 
 #: Requests under way at once.
 _WINDOW: Final = 1000
