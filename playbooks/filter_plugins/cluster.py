@@ -122,8 +122,9 @@ def balancer_groups(hosts, hostvars):
 
 
 def zk_url(hosts, hostvars, path, port=2181):
-    """`zk://a:2181,b:2181/path`"""
-    members = ",".join(f"{one}:{port}" for one in addresses(hosts, hostvars))
+    """`zk://a:2181,b:2181/path`, by number: another order in the inventory changes no file."""
+    numbered = zookeeper_ids(hosts, hostvars)
+    members = ",".join(f"{one}:{port}" for one in addresses(numbered, hostvars))
     return f"zk://{members}{path}"
 
 
@@ -138,7 +139,7 @@ def majority(hosts):
 
 
 def zookeeper_ids(hosts, hostvars):
-    """Host → id: `zookeeper_id` where it is set, else the first free number from 1.
+    """Host → id, by id: `zookeeper_id` where it is set, else the first free number from 1.
 
     An id that is set explicitly never moves when a host is added before it or removed. A host that
     leaves keeps its number to the end, and has no part in the answer.
@@ -150,7 +151,7 @@ def zookeeper_ids(hosts, hostvars):
             given[host] = int(value)
     free = (number for number in range(1, 256) if number not in given.values())
     ids = {host: given[host] if host in given else next(free) for host in hosts}
-    return {host: ids[host] for host in present(hosts, hostvars)}
+    return {host: ids[host] for host in sorted(present(hosts, hostvars), key=ids.__getitem__)}
 
 
 def _port(host, hostvars, variable):
@@ -363,7 +364,39 @@ def _reach_findings(reports, lost):
         )
 
 
-def _host_findings(in_cluster, hostvars, now):
+def _membership_findings(groups, hostvars, reports):
+    """An inventory whose ensemble is more than one member away from that which runs.
+
+    A member whose host has its data under a new address is the member that it was.
+    """
+    running = {tuple(sorted(one.get("ensemble", {}).items())) for one in reports.values()} - {()}
+    if not running:
+        return
+    numbers = zookeeper_ids(groups.get("zookeeper", ()), hostvars)
+    hosts = {str(number): host for host, number in numbers.items()}
+    wanted = {number: address(host, hostvars) for number, host in hosts.items()}
+    moved = {number for number, host in hosts.items() if reports.get(host, {}).get("ensemble")}
+    for members in sorted(running):
+        before = dict(members)
+        differs = {n for n in before.keys() | wanted.keys() if before.get(n) != wanted.get(n)}
+        changed = sorted(differs - (moved & before.keys()), key=int)
+        leave = [f"{n} ({before[n]})" for n in changed if n in before]
+        join = [f"{n} ({wanted[n]})" for n in changed if n in wanted]
+        if len(leave) + len(join) < 2:
+            continue
+        one_for_one = len(leave) == len(join) == 1
+        parts = (", ".join(leave) + " would leave", ", ".join(join) + " would join")
+        what = " and ".join(part for part, who in zip(parts, (leave, join), strict=True) if who)
+        yield _finding(
+            "group zookeeper",
+            f"members {what} at once, and two majorities could decide without each other",
+            "one host takes the place of another by `mesostk node replace OLD NEW`"
+            if one_for_one
+            else "change one at a time, by `mesostk node add` and `mesostk node remove`",
+        )
+
+
+def _host_findings(groups, in_cluster, hostvars, now):
     reports = {
         host: hostvars[host]["validate_host"]
         for host in sorted(in_cluster)
@@ -378,6 +411,7 @@ def _host_findings(in_cluster, hostvars, now):
             yield _finding(f"host {host}", one["problem"], one["remedy"], one["level"])
         yield from _clock_findings(host, report, now)
     yield from _reach_findings(reports, lost)
+    yield from _membership_findings(groups, hostvars, reports)
 
 
 def finding_text(found):
@@ -413,7 +447,7 @@ def findings(groups, hostvars, now=0.0):
         *_address_findings(in_cluster, hostvars),
         *_id_findings(groups, hostvars),
         *_variable_findings(groups, in_cluster, hostvars),
-        *_host_findings(in_cluster, hostvars, now),
+        *_host_findings(groups, in_cluster, hostvars, now),
     ]
 
 

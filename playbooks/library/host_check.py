@@ -74,6 +74,10 @@ unreached:
   description: Those of C(reaches) that nobody answers for, each with the reason.
   type: list
   returned: always
+ensemble:
+  description: ZooKeeper members whose data this host has, number to address; empty without data.
+  type: dict
+  returned: always
 clock_s:
   description: The host's clock in seconds since the epoch.
   type: float
@@ -89,6 +93,7 @@ import errno
 import glob
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -98,6 +103,8 @@ from concurrent.futures import ThreadPoolExecutor
 from ansible.module_utils.basic import AnsibleModule
 
 RECORDS = "/etc/mesostk/services"
+ZOO_CFG = "/etc/zookeeper/conf/zoo.cfg"
+SERVER = re.compile(r"server\.(\d+)\s*=\s*(\S+?):\d+:\d+")
 PYTHONS = ("python3.13", "python3.12", "python3.11", "python3")
 OLDEST_PYTHON = (3, 11)
 
@@ -274,14 +281,35 @@ def check_data(data):
             )
 
 
-def check_zookeeper_id(number, data_dir):
+def zookeeper_member(data_dir):
+    """Number of the member whose data are there; None where there are none."""
+    if not os.path.isdir(os.path.join(data_dir, "version-2")):
+        return None
     try:
         with open(os.path.join(data_dir, "myid")) as file:
             there = file.read().strip()
     except OSError:
-        return
-    used = os.path.isdir(os.path.join(data_dir, "version-2"))
-    if used and there.isdigit() and int(there) != number:
+        return None
+    return int(there) if there.isdigit() else None
+
+
+def ensemble(address, data_dir):
+    """Number → address of the members that this host was configured with and has data of."""
+    member = zookeeper_member(data_dir)
+    if member is None or not is_ours("zookeeper"):
+        return {}
+    try:
+        with open(ZOO_CFG) as file:
+            found = [SERVER.match(line) for line in file]
+    except OSError:
+        return {}
+    # A single member has no such lines.
+    return {one[1]: one[2] for one in found if one} or {str(member): address}
+
+
+def check_zookeeper_id(number, data_dir):
+    there = zookeeper_member(data_dir)
+    if there is not None and there != number:
         yield finding(
             f"it is member {there} of the ensemble, the inventory makes it {number}",
             f"set zookeeper_id: {there} for it, since a member's number may never change",
@@ -367,12 +395,15 @@ def main():
         *check_cgroups(params["cgroups"]),
         *check_python(params["python"]),
     ]
+    members = {}
     if params["zookeeper_id"] is not None:
         found += check_zookeeper_id(params["zookeeper_id"], params["zookeeper_data_dir"])
+        members = ensemble(params["address"], params["zookeeper_data_dir"])
     module.exit_json(
         changed=False,
         findings=found,
         unreached=unreached(params["reaches"]),
+        ensemble=members,
         clock_s=clock_s,
         asked_at=params["asked_at"],
     )

@@ -1,9 +1,11 @@
 """The filters over the inventory: addresses, ids, and what is found wrong."""
 
 import importlib.util
+import re
 from types import ModuleType
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
 
@@ -117,6 +119,36 @@ def test_zk_url_names_every_member() -> None:
     )
 
 
+def test_another_order_in_the_inventory_changes_no_file() -> None:
+    """Each list of hosts that a role writes somewhere, and zoo.cfg, with the hosts turned round."""
+    groups, hostvars = lab()
+    for number, name in enumerate(groups["zookeeper"], 1):
+        hostvars[name]["zookeeper_id"] = number
+    turned = {name: hosts[::-1] for name, hosts in groups.items()}
+    defaults: dict[str, Any] = {}
+    for path in (data_root() / "roles").glob("*/defaults/main.yml"):
+        defaults |= yaml.safe_load(path.read_text())
+    zoo_cfg = (data_root() / "roles/zookeeper/templates/zoo.cfg.j2").read_text()
+    lists = {
+        name: text
+        for name, text in defaults.items()
+        if any(words in str(text) for words in ("| zk_url(", "| cluster_addresses("))
+    }
+    assert {"mesos_agent_master", "marathon_lb_marathons", "dns_client_servers"} <= lists.keys()
+    environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= cluster.FilterModule().filters()
+    environment.filters["regex_replace"] = lambda text, old, new: re.sub(old, new, text)
+
+    def written(order: dict[str, list[str]]) -> dict[str, str]:
+        ids = cluster.zookeeper_ids(order["zookeeper"], hostvars)
+        known = {**defaults, "zookeeper_ids_by_host": ids, "groups": order, "hostvars": hostvars}
+        texts = {"zoo.cfg": zoo_cfg, **lists}
+        return {name: environment.from_string(text).render(known) for name, text in texts.items()}
+
+    assert written(turned) == written(groups)
+    assert "server.1=10.0.3.11:2888:3888\nserver.2=" in written(turned)["zoo.cfg"]
+
+
 # -- addresses of services ------------------------------------------------------------------------
 
 
@@ -221,6 +253,54 @@ def test_what_ansible_says_of_a_host_is_mapped_to_a_remedy(
     hostvars["s3"]["validate_host"] = {"failed": True, **said}
     (found,) = cluster.findings(groups, hostvars, NOW)
     assert words in found["remedy"]
+
+
+RUNNING = {"1": "10.0.3.11", "2": "10.0.3.12", "3": "10.0.3.13"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words", "remedy"),
+    [
+        ("m1 m2 m3", None, ""),
+        ("m3 m2 m1", None, ""),  # with its numbers, whatever the order
+        ("m1 m2", None, ""),
+        ("m1 m2 m3 m4", None, ""),
+        ("m4 m2 m3", "1 (10.0.3.11) would leave and 4 (10.0.3.14) would join", "node replace"),
+        ("m1=m4 m2 m3", "1 (10.0.3.11) would leave and 1 (10.0.3.14) would join", "node replace"),
+        ("m3", "1 (10.0.3.11), 2 (10.0.3.12) would leave at once", "node remove"),
+        ("m1 m2 m3 m4 m5", "4 (10.0.3.14), 5 (10.0.3.15) would join at once", "one at a time"),
+    ],
+)
+def test_two_changes_of_the_ensemble_at_once_are_refused_and_one_is_not(
+    wanted: str, words: str | None, remedy: str
+) -> None:
+    groups, hostvars = lab()
+    for number in range(1, 6):
+        hostvars[f"m{number}"] = {"ansible_host": f"10.0.3.{10 + number}", "zookeeper_id": number}
+        if number <= 3:
+            hostvars[f"m{number}"]["validate_host"] = report(ensemble=RUNNING)
+    groups["zookeeper"] = [word.partition("=")[2] or word for word in wanted.split()]
+    if "=" in wanted:
+        hostvars["m4"]["zookeeper_id"] = 1
+    found = [
+        one for one in cluster.findings(groups, hostvars, NOW) if "two majorities" in one["problem"]
+    ]
+    assert [one["problem"] for one in found if words is None] == []
+    if words is not None:
+        (one,) = found
+        assert words in one["problem"]
+        assert remedy in one["remedy"]
+
+
+def test_members_with_their_data_under_new_addresses_are_the_same_members() -> None:
+    groups, hostvars = lab()
+    for number, name in enumerate(groups["zookeeper"], 1):
+        hostvars[name] = {
+            "ansible_host": f"10.9.0.{number}",
+            "zookeeper_id": number,
+            "validate_host": report(ensemble=RUNNING),
+        }
+    assert cluster.findings(groups, hostvars, NOW) == []
 
 
 def test_the_report_names_equal_findings_once_and_errors_first() -> None:

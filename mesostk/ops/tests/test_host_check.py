@@ -116,6 +116,32 @@ def test_the_number_of_a_member_may_not_change(
     assert [one["remedy"].startswith("set zookeeper_id: 2") for one in found] == [True] * wrong
 
 
+@pytest.mark.parametrize(
+    ("lines", "members"),
+    [
+        (["# server.9=x:1:2", "dataDir=/d"], {"2": "10.0.3.12"}),
+        (
+            ["server.1=10.0.3.11:2888:3888", "server.2 = m2:2888:3888:participant;2181"],
+            {"1": "10.0.3.11", "2": "m2"},
+        ),
+    ],
+)
+def test_ensemble_is_that_of_the_configuration_where_there_are_data(
+    tmp_path: Path,
+    records: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lines: list[str],
+    members: dict[str, str],
+) -> None:
+    monkeypatch.setattr(check, "ZOO_CFG", str(tmp_path / "zoo.cfg"))
+    (tmp_path / "zoo.cfg").write_text("\n".join(lines))
+    (tmp_path / "myid").write_text("2\n")
+    (records / "zookeeper.json").write_text("{}")
+    assert check.ensemble("10.0.3.12", str(tmp_path)) == {}
+    (tmp_path / "version-2").mkdir()
+    assert check.ensemble("10.0.3.12", str(tmp_path)) == members
+
+
 def test_controllers_that_nobody_has_are_found() -> None:
     assert list(check.check_cgroups([])) == []
     (found,) = check.check_cgroups(["warp"])
