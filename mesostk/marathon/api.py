@@ -20,7 +20,7 @@ from aiohttp import web
 from mesostk.base.core import Event
 from mesostk.marathon import explaining, groups, paths, planviews, views
 from mesostk.marathon.asking import Asker, flag, json_body, json_object
-from mesostk.marathon.commands import group_at, known_app
+from mesostk.marathon.changing import known_app
 from mesostk.marathon.edge import json_response
 from mesostk.marathon.events import (
     ChangeGroup,
@@ -36,6 +36,7 @@ from mesostk.marathon.events import (
     ResetDelay,
     RestartApp,
 )
+from mesostk.marathon.groupcommands import group_at
 from mesostk.marathon.groups import Group
 from mesostk.marathon.history import History
 from mesostk.marathon.pieces import encode_group, encode_list

@@ -15,18 +15,24 @@ from mesostk.marathon import (
     apps,
     audit,
     callbacks,
-    groupchange,
+    groupcommands,
     groups,
     paths,
-    plan,
     podcommands,
-    ports,
     repository,
     residents,
-    validation,
     versions,
 )
 from mesostk.marathon.appview import app_view
+from mesostk.marathon.changing import (
+    answer,
+    deploy,
+    known_app,
+    new_version,
+    no_app,
+    posts_of,
+    stamp,
+)
 from mesostk.marathon.deploying import cancel, change_root, current_step
 from mesostk.marathon.events import (
     AddCallback,
@@ -48,30 +54,15 @@ from mesostk.marathon.events import (
     RestartApp,
 )
 from mesostk.marathon.explaining import of_step
-from mesostk.marathon.grouprecords import assemble
 from mesostk.marathon.groups import Group
 from mesostk.marathon.instances import Instance
 from mesostk.marathon.preview import preview
 from mesostk.marathon.refusal import Refused, malformed
 from mesostk.marathon.repository import Deployment
 from mesostk.marathon.state import State, Turn
-from mesostk.marathon.timestamps import next_version
 from mesostk.marathon.tracking import decommission
 from mesostk.marathon.views import agent_view, task_view
-from mesostk.wire.marathon import ApiPostEvent, AppDefinition, DeploymentResult, DryRun, TaskCounts
-
-
-def no_app(id: str) -> Refused:
-    """404 for an app."""
-    return Refused(404, f"App '{id}' does not exist")
-
-
-def known_app(state: State, id: str) -> AppDefinition:
-    """The app `id`; Refused (404) where there is none, or a pod of that name."""
-    app = state.apps.get(id)
-    if app is None or app.pod is not None:
-        raise no_app(id)
-    return app
+from mesostk.wire.marathon import AppDefinition, TaskCounts
 
 
 def run(state: State, turn: Turn, command: Command) -> None:
@@ -80,38 +71,6 @@ def run(state: State, turn: Turn, command: Command) -> None:
         HANDLERS[type(command)](state, turn, command)
     except Refused as refused:
         turn.refuse(command.request, refused)
-
-
-def _next_version(state: State, turn: Turn) -> str:
-    return next_version(turn.wall_s, state.last_version)
-
-
-def _answer(
-    turn: Turn, command: Command, deployment: Deployment, status: int = 200, location: str = ""
-) -> None:
-    headers = {"Marathon-Deployment-Id": deployment.id}
-    if location:
-        headers["Location"] = location
-    body = DeploymentResult(version=deployment.version, deployment_id=deployment.id)
-    turn.reply(command.request, status, body, headers)
-
-
-def _deploy(
-    state: State,
-    turn: Turn,
-    command: Command,
-    root: Group,
-    version: str,
-    posts: Sequence[ApiPostEvent] = (),
-) -> Deployment:
-    """`change_root` with what every command may say about its deployment."""
-    timeout_s = command.timeout_s
-    deployment = change_root(
-        state, turn, root, version, force=command.force, posts=posts, timeout_s=timeout_s
-    )
-    if deployment.after:
-        audit.book(state, turn, command, deployment)
-    return deployment
 
 
 def _location(command: Command, app_id: str) -> str:
@@ -125,14 +84,14 @@ def _create_app(state: State, turn: Turn, command: CreateApp) -> None:
     app = apps.normalise(command.body, settings=state.app_settings)
     if app.id in state.apps:
         raise Refused(409, f"An app with id [{app.id}] already exists.")
-    version = _next_version(state, turn)
-    stamped = _stamped(state, [(None, app)], version)
+    version = new_version(state, turn)
+    stamped = stamp(state, [(None, app)], version)
     root = groups.put_apps(state.root, stamped, version)
     if command.dry_run:
         _tell_preview(state, turn, command, root)
         return
-    posts = _posts(turn, command, stamped)
-    deployment = _deploy(state, turn, command, root, version, posts)
+    posts = posts_of(turn, command, stamped)
+    deployment = deploy(state, turn, command, root, version, posts)
     view = app_view(stamped[0], counts=TaskCounts(), deployments=[deployment.id], tasks=())
     headers = {
         "Location": _location(command, app.id),
@@ -146,18 +105,18 @@ def _put_apps(state: State, turn: Turn, command: PutApps) -> None:
     ids = [app.id for _, app in pairs]
     if len(set(ids)) != len(ids):
         raise malformed("/", "an app is named twice")
-    version = _next_version(state, turn)
-    stamped = _stamped(state, pairs, version, may_restart=command.may_restart)
+    version = new_version(state, turn)
+    stamped = stamp(state, pairs, version, may_restart=command.may_restart)
     changed = [new for (old, _), new in zip(pairs, stamped, strict=True) if new != old]
     root = groups.put_apps(state.root, changed, version) if changed else state.root
     if command.dry_run:
         _tell_preview(state, turn, command, root)
         return
-    posts = _posts(turn, command, stamped)
-    deployment = _deploy(state, turn, command, root, version, posts)
+    posts = posts_of(turn, command, stamped)
+    deployment = deploy(state, turn, command, root, version, posts)
     is_new = command.app_id is not None and pairs[0][0] is None
     location = _location(command, ids[0]) if is_new else ""
-    _answer(turn, command, deployment, 201 if is_new else 200, location)
+    answer(turn, command, deployment, 201 if is_new else 200, location)
 
 
 def _tell_preview(state: State, turn: Turn, command: Command, root: Group) -> None:
@@ -196,61 +155,18 @@ def _stored(state: State, id: str, version: str) -> AppDefinition:
     return stored
 
 
-def _stamped(
-    state: State,
-    pairs: Sequence[tuple[AppDefinition | None, AppDefinition]],
-    version: str,
-    *,
-    may_restart: bool = True,
-) -> list[AppDefinition]:
-    """The new definitions, valid, with service ports and versions."""
-    new = sum(1 for before, _ in pairs if before is None)
-    limit = state.settings.max_apps
-    if limit is not None and new and len(state.apps) + new > limit:
-        raise Refused(422, f"There are {len(state.apps)} apps; --max_apps allows {limit}")
-    for before, app in pairs:
-        if app.pod is not None:
-            continue  # read and checked by `pods`, or kept as it is
-        validation.refuse_invalid(app, state.app_settings, before)
-    settings = state.settings
-    numbered = ports.assign_service_ports(
-        [app for _, app in pairs],
-        state.apps,
-        settings.local_port_min,
-        settings.local_port_max,
-    )
-    return [
-        versions.stamped(before, app, version, may_restart=may_restart)
-        for (before, _), app in zip(pairs, numbered, strict=True)
-    ]
-
-
-def _posts(
-    turn: Turn, command: Command, definitions: Sequence[AppDefinition]
-) -> list[ApiPostEvent]:
-    return [
-        ApiPostEvent(
-            timestamp=turn.at,
-            client_ip=command.caller.client_ip,
-            uri=command.caller.uri,
-            app_definition=app_view(app),
-        )
-        for app in definitions
-    ]
-
-
 def _delete_app(state: State, turn: Turn, command: DeleteApp) -> None:
     known_app(state, command.app_id)
-    version = _next_version(state, turn)
+    version = new_version(state, turn)
     root = groups.delete_app(state.root, command.app_id, version)
-    _answer(turn, command, _deploy(state, turn, command, root, version))
+    answer(turn, command, deploy(state, turn, command, root, version))
 
 
 def _restart_app(state: State, turn: Turn, command: RestartApp) -> None:
     app = known_app(state, command.app_id)
-    version = _next_version(state, turn)
+    version = new_version(state, turn)
     root = groups.put_app(state.root, versions.restarted(app, version), version)
-    _answer(turn, command, _deploy(state, turn, command, root, version))
+    answer(turn, command, deploy(state, turn, command, root, version))
 
 
 def _reset_delay(state: State, turn: Turn, command: ResetDelay) -> None:
@@ -259,54 +175,6 @@ def _reset_delay(state: State, turn: Turn, command: ResetDelay) -> None:
     state.delays.clear_app(command.app_id)
     state.reconsider.add(command.app_id)
     turn.reply(command.request, 204)
-
-
-# -- groups -----------------------------------------------------------------------------------
-
-
-def _change_group(state: State, turn: Turn, command: ChangeGroup) -> None:
-    update = groupchange.read(command.body)
-    id = command.group_id
-    if command.create:
-        id = groupchange.created_id(update, id) if update.id is not None else id
-        if groups.find(state.root, id) is not None:
-            raise Refused(409, f"Group {id} is already created. Use PUT to change this group.")
-        if id in state.apps:
-            raise Refused(409, f"An app with the path {id} already exists.")
-    version = _next_version(state, turn)
-    wanted = groupchange.changed(
-        state.root, id, update, state.app_settings, lambda *which: group_at(state, *which)
-    )
-    pairs = [(state.apps.get(app.id), app) for app in groups.apps(wanted)]
-    stamped = {app.id: app for app in _stamped(state, pairs, version)}
-    root = groups.put_group(state.root, groupchange.replaced(wanted, stamped, version), version)
-    if command.dry_run:
-        groups.refuse_invalid(root)
-        turn.reply(command.request, 200, DryRun(steps=plan.steps(state.root, root)))
-        return
-    changed = [app for old, app in pairs if old != stamped[app.id] and app.pod is None]
-    posts = _posts(turn, command, changed)
-    deployment = _deploy(state, turn, command, root, version, posts)
-    location = f"{command.caller.base_url}/v2/groups{id}" if command.create else ""
-    _answer(turn, command, deployment, 201 if command.create else 200, location)
-
-
-def group_at(state: State, id: str, version: str) -> Group:
-    """The group `id` as it was in `version`; Refused (404) where that is not kept."""
-    if version not in state.group_versions.get(id, {}):
-        raise Refused(404, f"Group '{id}' does not exist in version {version}")
-    group, missing = assemble(state.group_versions, state.shards, state.versions, version, id)
-    if missing:
-        raise Refused(404, f"Group '{id}' in version {version} is no longer complete: {missing}")
-    return group
-
-
-def _delete_group(state: State, turn: Turn, command: DeleteGroup) -> None:
-    if groups.find(state.root, command.group_id) is None:
-        raise Refused(404, f"Group '{command.group_id}' does not exist")
-    version = _next_version(state, turn)
-    root = groups.delete_group(state.root, command.group_id, version)
-    _answer(turn, command, _deploy(state, turn, command, root, version))
 
 
 # -- tasks ------------------------------------------------------------------------------------
@@ -318,7 +186,7 @@ def _kill_tasks(state: State, turn: Turn, command: KillTasks) -> None:
     found = _matching(state, command)
     if command.scale:
         deployment = _scale_down(state, turn, command, found)
-        _answer(turn, command, deployment)
+        answer(turn, command, deployment)
         return
     views = [task_view(state, instance) for instance in found]
     for instance in found:
@@ -362,7 +230,7 @@ def _scale_down(
     state: State, turn: Turn, command: KillTasks, found: Sequence[Instance]
 ) -> Deployment:
     """Want fewer instances of each app by those found, and choose these to go."""
-    version = _next_version(state, turn)
+    version = new_version(state, turn)
     killed: dict[str, int] = {}
     for instance in found:
         killed[instance.app_id] = killed.get(instance.app_id, 0) + 1
@@ -374,7 +242,7 @@ def _scale_down(
         fewer = msgspec.structs.replace(app, instances=max(0, app.instances - count))
         changed.append(versions.stamped(app, fewer, version))
     root = groups.put_apps(state.root, changed, version) if changed else state.root
-    deployment = _deploy(state, turn, command, root, version)
+    deployment = deploy(state, turn, command, root, version)
     for instance in found:
         decommission(state, turn, instance, "killed and scaled down by an operator")
     return deployment
@@ -405,11 +273,11 @@ def _delete_deployment(state: State, turn: Turn, command: DeleteDeployment) -> N
         audit.book(state, turn, command, detail=f"cancelled deployment {deployment.id}")
         turn.reply(command.request, 202)
         return
-    version = _next_version(state, turn)
+    version = new_version(state, turn)
     root = _reverted(state, deployment, version)
     reverting = change_root(state, turn, root, version, force=True, reverts=deployment.id)
     audit.book(state, turn, command, reverting, f"rolled back deployment {deployment.id}")
-    _answer(turn, command, reverting)
+    answer(turn, command, reverting)
 
 
 def roll_back_overdue(state: State, turn: Turn) -> None:
@@ -423,7 +291,7 @@ def roll_back_overdue(state: State, turn: Turn) -> None:
         step = current_step(state, deployment)
         waits = [f"{each.app}: {'; '.join(each.reasons)}" for each in of_step(state, step)]
         reason = f"not done after {timeout_s:g} s, rolled back ({' | '.join(waits)})"
-        version = _next_version(state, turn)
+        version = new_version(state, turn)
         try:
             root = _reverted(state, deployment, version)
             change_root(
@@ -466,8 +334,8 @@ HANDLERS: dict[type[Command], Callable[[State, Turn, Any], None]] = {
     DeleteApp: _delete_app,
     RestartApp: _restart_app,
     KillTasks: _kill_tasks,
-    ChangeGroup: _change_group,
-    DeleteGroup: _delete_group,
+    ChangeGroup: groupcommands.change,
+    DeleteGroup: groupcommands.delete,
     DeleteDeployment: _delete_deployment,
     ResetDelay: _reset_delay,
     Evacuate: _evacuate,

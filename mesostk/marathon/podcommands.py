@@ -6,15 +6,12 @@ Source: spec/marathon §1.7.
 from __future__ import annotations
 
 from mesostk.marathon import audit, groups, paths, pods, versions
-from mesostk.marathon.deploying import change_root
+from mesostk.marathon.changing import deploy, new_version
 from mesostk.marathon.events import CreatePod, DeletePod, KillInstances, PutPod
-from mesostk.marathon.groups import Group
 from mesostk.marathon.instances import Goal
 from mesostk.marathon.podviews import instance_status, pod_view
 from mesostk.marathon.refusal import Refused
-from mesostk.marathon.repository import Deployment
 from mesostk.marathon.state import State, Turn
-from mesostk.marathon.timestamps import next_version
 from mesostk.marathon.tracking import decommission
 from mesostk.wire.marathon import (
     AppDefinition,
@@ -22,10 +19,7 @@ from mesostk.wire.marathon import (
     PodCreated,
     PodDeleted,
     PodUpdated,
-    StreamEvent,
 )
-
-Command = CreatePod | PutPod | DeletePod
 
 #: More in one answer help nobody.
 NOT_ENABLED = "Feature secrets is not enabled. Enable with --enable_features secrets"
@@ -50,13 +44,13 @@ def create(state: State, turn: Turn, command: CreatePod) -> None:
     if spec.id in state.apps:
         kind = "A pod" if state.apps[spec.id].pod is not None else "An app"
         raise Refused(409, f"{kind} with id [{spec.id}] already exists.")
-    version = next_version(turn.wall_s, state.last_version)
+    version = new_version(state, turn)
     stamped = versions.stamped(None, spec, version)
     root = groups.put_app(state.root, stamped, version)
     event = PodCreated(
         timestamp=turn.at, client_ip=command.caller.client_ip, uri=command.caller.uri
     )
-    deployment = _deploy(state, turn, command, root, version, event)
+    deployment = deploy(state, turn, command, root, version, (event,))
     headers = {
         "Location": f"{command.caller.base_url}/v2/pods{spec.id}",
         "Marathon-Deployment-Id": deployment.id,
@@ -72,14 +66,14 @@ def put(state: State, turn: Turn, command: PutPod) -> None:
         raise Refused(400, f"'{command.pod_id}' does not match definition's id ('{shown}')")
     before = known(state, command.pod_id)
     spec = _normalised(state, {**command.body, "id": command.pod_id})
-    version = next_version(turn.wall_s, state.last_version)
+    version = new_version(state, turn)
     stamped = versions.stamped(before, spec, version)
     changed = not versions.is_same(before, spec)
     root = groups.put_app(state.root, stamped, version) if changed else state.root
     event = PodUpdated(
         timestamp=turn.at, client_ip=command.caller.client_ip, uri=command.caller.uri
     )
-    deployment = _deploy(state, turn, command, root, version, event)
+    deployment = deploy(state, turn, command, root, version, (event,))
     headers = {"Marathon-Deployment-Id": deployment.id}
     turn.reply(command.request, 200, pod_view(stamped), headers)
 
@@ -87,12 +81,12 @@ def put(state: State, turn: Turn, command: PutPod) -> None:
 def delete(state: State, turn: Turn, command: DeletePod) -> None:
     """`DELETE /v2/pods/{id}`."""
     known(state, command.pod_id)
-    version = next_version(turn.wall_s, state.last_version)
+    version = new_version(state, turn)
     root = groups.delete_app(state.root, command.pod_id, version)
     event = PodDeleted(
         timestamp=turn.at, client_ip=command.caller.client_ip, uri=command.caller.uri
     )
-    deployment = _deploy(state, turn, command, root, version, event)
+    deployment = deploy(state, turn, command, root, version, (event,))
     location = f"{command.caller.base_url}/v2/deployments/{deployment.id}"
     headers = {"Marathon-Deployment-Id": deployment.id, "Location": location}
     turn.reply(command.request, 202, None, headers)
@@ -124,20 +118,3 @@ def _normalised(state: State, body: object) -> AppDefinition:
     if uses and "secrets" not in state.settings.features:
         raise Refused(422, NOT_ENABLED)
     return spec
-
-
-def _deploy(
-    state: State, turn: Turn, command: Command, root: Group, version: str, event: StreamEvent
-) -> Deployment:
-    deployment = change_root(
-        state,
-        turn,
-        root,
-        version,
-        force=command.force,
-        posts=(event,),
-        timeout_s=command.timeout_s,
-    )
-    if deployment.after:
-        audit.book(state, turn, command, deployment)
-    return deployment

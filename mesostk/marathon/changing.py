@@ -1,0 +1,110 @@
+"""What all commands that change the root share: versions, checks, the deployment, the answer.
+
+Source: spec/marathon §1.1-1.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mesostk.marathon import audit, ports, validation, versions
+from mesostk.marathon.appview import app_view
+from mesostk.marathon.deploying import change_root
+from mesostk.marathon.events import Command
+from mesostk.marathon.groups import Group
+from mesostk.marathon.refusal import Refused
+from mesostk.marathon.repository import Deployment
+from mesostk.marathon.state import State, Turn
+from mesostk.marathon.timestamps import next_version
+from mesostk.wire.marathon import ApiPostEvent, AppDefinition, DeploymentResult, StreamEvent
+
+
+def no_app(id: str) -> Refused:
+    """404 for an app."""
+    return Refused(404, f"App '{id}' does not exist")
+
+
+def known_app(state: State, id: str) -> AppDefinition:
+    """The app `id`; Refused (404) where there is none, or a pod of that name."""
+    app = state.apps.get(id)
+    if app is None or app.pod is not None:
+        raise no_app(id)
+    return app
+
+
+def new_version(state: State, turn: Turn) -> str:
+    """A version later than any that was given before."""
+    return next_version(turn.wall_s, state.last_version)
+
+
+def answer(
+    turn: Turn, command: Command, deployment: Deployment, status: int = 200, location: str = ""
+) -> None:
+    """Answer with the deployment; `location` is the address of what was created."""
+    headers = {"Marathon-Deployment-Id": deployment.id}
+    if location:
+        headers["Location"] = location
+    body = DeploymentResult(version=deployment.version, deployment_id=deployment.id)
+    turn.reply(command.request, status, body, headers)
+
+
+def deploy(
+    state: State,
+    turn: Turn,
+    command: Command,
+    root: Group,
+    version: str,
+    posts: Sequence[StreamEvent] = (),
+) -> Deployment:
+    """`change_root` with what every command may say about its deployment."""
+    timeout_s = command.timeout_s
+    deployment = change_root(
+        state, turn, root, version, force=command.force, posts=posts, timeout_s=timeout_s
+    )
+    if deployment.after:
+        audit.book(state, turn, command, deployment)
+    return deployment
+
+
+def stamp(
+    state: State,
+    pairs: Sequence[tuple[AppDefinition | None, AppDefinition]],
+    version: str,
+    *,
+    may_restart: bool = True,
+) -> list[AppDefinition]:
+    """The new definitions, valid, with service ports and versions."""
+    new = sum(1 for before, _ in pairs if before is None)
+    limit = state.settings.max_apps
+    if limit is not None and new and len(state.apps) + new > limit:
+        raise Refused(422, f"There are {len(state.apps)} apps; --max_apps allows {limit}")
+    for before, app in pairs:
+        if app.pod is not None:
+            continue  # read and checked by `pods`, or kept as it is
+        validation.refuse_invalid(app, state.app_settings, before)
+    settings = state.settings
+    numbered = ports.assign_service_ports(
+        [app for _, app in pairs],
+        state.apps,
+        settings.local_port_min,
+        settings.local_port_max,
+    )
+    return [
+        versions.stamped(before, app, version, may_restart=may_restart)
+        for (before, _), app in zip(pairs, numbered, strict=True)
+    ]
+
+
+def posts_of(
+    turn: Turn, command: Command, definitions: Sequence[AppDefinition]
+) -> list[ApiPostEvent]:
+    """The events that tell of the request, one for each app that it names."""
+    return [
+        ApiPostEvent(
+            timestamp=turn.at,
+            client_ip=command.caller.client_ip,
+            uri=command.caller.uri,
+            app_definition=app_view(app),
+        )
+        for app in definitions
+    ]
