@@ -70,7 +70,7 @@ def create(target: Path, wheels: Path, images: Sequence[str], progress: Progress
         parts = Path(scratch) / "parts"
         (parts / "wheels").mkdir(parents=True)
         progress.step("Fetching Debian packages with all that they need")
-        debs = _fetch(debian_packages(), Path(scratch) / "apt")
+        debs = _fetch(debian_packages(debian), Path(scratch) / "apt")
         sums = {deb.name: _sum(deb) for deb in debs}
         _pack_debs(parts / "debs.tar", debs, sums)
         progress.step("Fetching wheels")

@@ -8,7 +8,9 @@ module: host_report
 short_description: Report packages, users, Python, release and room of a host; changes nothing
 options:
   packages:
-    description: Debian packages that are wanted.
+    description:
+      - Debian packages that are wanted. C(name [trixie]) is wanted on that release only,
+        C(name [!bookworm !noble]) on all but these.
     type: list
     elements: str
     default: []
@@ -82,6 +84,18 @@ print(json.dumps({"version": "%d.%d" % sys.version_info[:2],
 """
 
 
+def of_release(packages, codename):
+    """Names of those of `packages` that are for the release."""
+    found = []
+    for entry in packages:
+        name, _, rest = entry.partition(" [")
+        releases = rest.rstrip("]").split()
+        unless = [one[1:] for one in releases if one.startswith("!")]
+        if not releases or codename in releases or (unless and codename not in unless):
+            found.append(name)
+    return found
+
+
 def missing_packages(wanted):
     if not wanted:
         return []
@@ -150,7 +164,9 @@ def main():
         module.fail_json(msg=f"{params['python']}: {error}; correct mesostk_python")
     module.exit_json(
         changed=False,
-        missing_packages=missing_packages(params["packages"]),
+        missing_packages=missing_packages(
+            of_release(params["packages"], system.get("VERSION_CODENAME", "").strip('"'))
+        ),
         missing_users=[user for user in params["users"] if not exists(user)],
         python=found,
         platform={"machine": platform.machine(), "libc": libc, "libc_version": libc_version},
