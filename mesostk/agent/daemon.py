@@ -273,7 +273,8 @@ class Shell:
             place = layout.sandbox(
                 self._agent_id(), run.framework_id, run.executor_id, run.container_id
             )
-            volumes = operations.mounts_of(run.held, str(self._work_dir))
+            resources = run.held if run.parent_id is None else run.executor.resources
+            volumes = operations.mounts_of(resources, str(self._work_dir))
             self.runs.show(place, run.framework_id, run.executor_id, volumes)
         await self.runs.sweep(self._state.runs, self._runtime_dir)
         if docker is not None:

@@ -191,6 +191,8 @@ class DockerRuns:
     async def _start(self, container: Container, spec: RunSpec) -> dict[str, Any]:
         plan = spec.docker
         assert plan is not None
+        # In the thread in which the others of its group make this directory, too.
+        await self._daemon.disk(sandbox.create_for, container.copier.sandbox, spec)
         await self._in_thread(self._prepare, container, spec)
         body = dict(plan.body)
         body["Labels"] = {**plan.body["Labels"], OWNER_LABEL: self._owner}
@@ -212,11 +214,9 @@ class DockerRuns:
             await self._engine.create(container.name, body)
 
     def _prepare(self, container: Container, spec: RunSpec) -> None:
-        directory = self._work_dir / spec.sandbox
-        sandbox.create(directory, spec.user)
         assert spec.docker is not None
         for folder in spec.docker.folders:
-            (directory / folder).mkdir(parents=True, exist_ok=True)
+            sandbox.make_folder(container.copier.sandbox / folder, spec.user)
         container.copier.begin()
 
     async def _pull(self, container: Container, plan: DockerPlan) -> None:

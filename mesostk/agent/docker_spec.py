@@ -3,6 +3,7 @@
 ::
 
     TaskInfo ── container.docker ─▶ Image, HostConfig{NetworkMode, PortBindings, Privileged}
+             ├─ container.mesos.image ─▶ the same, in network HOST: no other provisioner is here
              ├─ container.volumes ─▶ HostConfig{Binds, Mounts}, Volumes
              ├─ command           ─▶ Entrypoint, Cmd, Env
              ├─ resources, limits ─▶ HostConfig{CpuShares, CpuQuota, Memory, MemoryReservation}
@@ -26,6 +27,7 @@ from mesostk.wire.mesos import (
     CommandInfo,
     ContainerInfo,
     DockerInfo,
+    Image,
     TaskInfo,
     Volume,
 )
@@ -47,7 +49,7 @@ _NETWORKS = {"HOST": "host", "BRIDGE": "bridge", "NONE": "none"}
 
 
 class DockerPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to create. `folders` are made in the sandbox first, relative to it.
+    """What to create. `folders` are made first, relative to the sandbox or absolute.
 
     `body` is that of the create call, complete but for the label that names this agent.
     """
@@ -66,6 +68,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str]
     labels: dict[str, str]
     enable_cfs: bool = False
+    #: Sandbox of the executor whose task it is; None for a task of no group.
+    parent: str | None = None
     #: Persistent volumes: (directory, path below `inside`, read only).
     volumes: tuple[tuple[str, str, bool], ...] = ()
 
@@ -75,8 +79,49 @@ def name_of(container_id: str) -> str:
     return NAME_PREFIX + container_id
 
 
+def is_for_engine(container: ContainerInfo | None) -> bool:
+    """Whether the Docker engine runs it: a container of type DOCKER, or one with an image."""
+    if container is None:
+        return False
+    return container.type == "DOCKER" or image_of(container) is not None
+
+
+def image_of(container: ContainerInfo) -> Image | None:
+    """The image of a container of type MESOS, which is run without a provisioner of its own."""
+    return container.mesos.image if container.type == "MESOS" and container.mesos else None
+
+
+def _for_engine(task: TaskInfo) -> TaskInfo:
+    """A task of type MESOS with an image as one of type DOCKER: the same image, host network."""
+    container = task.container
+    image = image_of(container) if container is not None else None
+    if container is None or image is None:
+        return task
+    if image.docker is None:
+        raise BadContainer("container.mesos.image must be of type DOCKER")
+    if image.docker.config is not None or image.docker.credential is not None:
+        raise BadContainer(
+            "container.mesos.image.docker: credentials are not taken from tasks; put those of the "
+            "registry into the agent's --docker_config"
+        )
+    if container.network_infos:
+        raise BadContainer("container.network_infos need type DOCKER; without them it is HOST")
+    docker = DockerInfo(image=image.docker.name, network="HOST", force_pull_image=not image.cached)
+    mended = msgspec.structs.replace(container, type="DOCKER", mesos=None, docker=docker)
+    return msgspec.structs.replace(task, container=mended)
+
+
+def _user_of_image(task: TaskInfo) -> str | None:
+    """Whom a task of type MESOS asks to run as; type DOCKER leaves it to the image."""
+    if task.container is None or image_of(task.container) is None or task.command is None:
+        return None
+    return task.command.user
+
+
 def plan(task: TaskInfo, around: Surroundings) -> DockerPlan:
     """The container of `task`; raises BadContainer with the field and the reason."""
+    user = _user_of_image(task)
+    task = _for_engine(task)
     container, command = task.container, task.command
     docker = container.docker if container is not None else None
     if container is None or docker is None:
@@ -95,8 +140,10 @@ def plan(task: TaskInfo, around: Surroundings) -> DockerPlan:
         },
         **_command(command),
     }
+    if user is not None:
+        body["User"] = user
     _volumes(body, container, around)
-    folders = tuple(_sandbox_folders(container))
+    folders = tuple(_sandbox_folders(container, around))
     # Parameters that move the container to another network decide whether ports can be mapped.
     docker_parameters.apply(body, docker.parameters)
     docker_parameters.name_endpoint(body)
@@ -111,9 +158,12 @@ def plan(task: TaskInfo, around: Surroundings) -> DockerPlan:
     )
 
 
-def why_not(task: TaskInfo, *, enable_cfs: bool = False) -> str | None:
+def why_not(task: TaskInfo, *, enable_cfs: bool = False, is_nested: bool = False) -> str | None:
     """Why no container can be made of `task`; None if it can."""
-    around = Surroundings(sandbox="/x", inside="/x", env={}, labels={}, enable_cfs=enable_cfs)
+    parent = "/x" if is_nested else None
+    around = Surroundings(
+        sandbox="/x", inside="/x", env={}, labels={}, enable_cfs=enable_cfs, parent=parent
+    )
     try:
         plan(task, around)
     except BadContainer as error:
@@ -221,13 +271,13 @@ def _volumes(body: Body, container: ContainerInfo, around: Surroundings) -> None
     for volume in container.volumes:
         inside = str(PurePosixPath(around.inside, volume.container_path))
         read_only = volume.mode == "RO"
-        outside = _outside(volume)
+        outside = _outside(volume, around.parent)
         if outside is None:
             body.setdefault("Volumes", {})[inside] = {}
         elif not outside.startswith("/") and volume.source is not None and _is_named(volume):
             _use_driver(host, volume)
             host.setdefault("Binds", []).append(_bind(outside, inside, read_only))
-        elif outside.startswith("/"):
+        elif outside.startswith("/") and not _is_of_parent(volume):
             host.setdefault("Binds", []).append(_bind(outside, inside, read_only))
         else:
             source = str(PurePosixPath(around.sandbox, outside))
@@ -246,7 +296,12 @@ def _is_named(volume: Volume) -> bool:
     return volume.source is not None and volume.source.type == "DOCKER_VOLUME"
 
 
-def _outside(volume: Volume) -> str | None:
+def _is_of_parent(volume: Volume) -> bool:
+    path = volume.source.sandbox_path if volume.source is not None else None
+    return path is not None and path.type == "PARENT"
+
+
+def _outside(volume: Volume, parent: str | None) -> str | None:
     """Path on the host, name of a volume, or path in the sandbox; None for a new volume."""
     if volume.image is not None:
         raise BadContainer("container.volumes: images cannot be mounted")
@@ -259,8 +314,14 @@ def _outside(volume: Volume) -> str | None:
         path = source.host_path.path
     elif source.type == "SANDBOX_PATH" and source.sandbox_path is not None:
         path = source.sandbox_path.path
-        if source.sandbox_path.type == "PARENT" or path.startswith("/"):
-            raise BadContainer("container.volumes: sandbox_path must be SELF and relative")
+        if path.startswith("/"):
+            raise BadContainer("container.volumes: sandbox_path must be relative")
+        if source.sandbox_path.type == "PARENT":
+            if parent is None:
+                raise BadContainer("container.volumes: only tasks of a group have a PARENT")
+            if ".." in PurePosixPath(path).parts:
+                raise BadContainer(f"container.volumes: '{path}' leads out of the sandbox")
+            return f"{parent}/{path}"
     else:
         raise BadContainer(f"container.volumes: source {source.type} cannot be used with docker")
     if path is not None and not path.startswith("/") and ".." in PurePosixPath(path).parts:
@@ -278,8 +339,10 @@ def _use_driver(host: Body, volume: Volume) -> None:
     host["VolumeDriver"] = driver
 
 
-def _sandbox_folders(container: ContainerInfo) -> Iterator[str]:
+def _sandbox_folders(container: ContainerInfo, around: Surroundings) -> Iterator[str]:
     for volume in container.volumes:
-        outside = _outside(volume)
-        if outside is not None and not outside.startswith("/") and not _is_named(volume):
+        outside = _outside(volume, around.parent)
+        if outside is None or _is_named(volume):
+            continue
+        if _is_of_parent(volume) or not outside.startswith("/"):
             yield outside

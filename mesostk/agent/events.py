@@ -247,7 +247,8 @@ class VolumeMount(msgspec.Struct, frozen=True, kw_only=True):
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What to start. `sandbox` is relative to work_dir; no limit where None.
 
-    With `docker`, that container is all that counts besides ids, sandbox and user.
+    With `docker`, that container is all that counts besides ids, sandbox, user and `shared`: the
+    persistent volumes of its executor, whose sandbox they are in.
     """
 
     container_id: str
@@ -267,6 +268,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     volumes: tuple[VolumeMount, ...] = ()
     docker: DockerPlan | None = None
     links: tuple[VolumeLink, ...] = ()
+    shared: tuple[VolumeMount, ...] = ()
 
 
 class Fetch(Effect, frozen=True):

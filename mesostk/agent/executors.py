@@ -11,7 +11,7 @@ import msgspec
 
 from mesostk.agent import docker_spec, layout, operations, volumes
 from mesostk.agent.docker_spec import DockerPlan
-from mesostk.agent.events import RunSpec, VolumeLink
+from mesostk.agent.events import RunSpec, VolumeLink, VolumeMount
 from mesostk.agent.state import Framework, Run, Settings, State
 from mesostk.wire.mesos import (
     AgentID,
@@ -62,7 +62,9 @@ def _why_not_process(task: TaskInfo, settings: Settings) -> Refusal | None:
     container = task.container
     if container is not None and not _can_contain(container, settings):
         enabled = ",".join(settings.containerizers)
-        wanted = "docker" if container.type == "DOCKER" else "mesos with an image"
+        wanted = "docker" if container.type == "DOCKER" else "mesos"
+        if wanted == "mesos" and docker_spec.is_for_engine(container):
+            wanted = "mesos with an image, which needs docker too (--containerizers=mesos,docker)"
         text = (
             f"None of the enabled containerizers ({enabled}) could create a container for the "
             f"provided ContainerInfo: it asks for {wanted}"
@@ -71,7 +73,9 @@ def _why_not_process(task: TaskInfo, settings: Settings) -> Refusal | None:
     if command.shell and command.value is None:
         return ("TASK_ERROR", "REASON_TASK_INVALID", "Shell command has no 'value'")
     if _is_docker(task):
-        wrong = docker_spec.why_not(task, enable_cfs=settings.cgroups_enable_cfs)
+        wrong = docker_spec.why_not(
+            task, enable_cfs=settings.cgroups_enable_cfs, is_nested=task.executor is not None
+        )
         if wrong is not None:
             text = f"Failed to launch container: {wrong}"
             return ("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED", text)
@@ -113,14 +117,14 @@ def process_of(state: State, run: Run) -> TaskInfo:
 
 
 def _is_docker(task: TaskInfo) -> bool:
-    return task.container is not None and task.container.type == "DOCKER"
+    return docker_spec.is_for_engine(task.container)
 
 
 def _can_contain(container: ContainerInfo, settings: Settings) -> bool:
-    if container.type == "DOCKER":
-        return "docker" in settings.containerizers
-    image = container.mesos.image if container.mesos is not None else None
-    return image is None and "mesos" in settings.containerizers
+    if container.type == "MESOS" and "mesos" not in settings.containerizers:
+        return False
+    # An image of a MESOS container needs the engine too, for there is no other provisioner.
+    return "docker" in settings.containerizers or not docker_spec.is_for_engine(container)
 
 
 def command_executor(task: TaskInfo, framework_id: FrameworkID) -> ExecutorInfo:
@@ -180,20 +184,36 @@ def sandbox_of(state: State, run: Run) -> str:
 
 def _links_of(state: State, run: Run, task: TaskInfo) -> tuple[VolumeLink, ...]:
     home = state.settings.work_dir
-    parent: str | None = None
-    if run.parent_id is not None:
-        ids = (state.own_id.value, run.framework_id, run.executor_id, run.parent_id)
-        parent = f"{home}/{layout.sandbox(*ids)}"
+    parent = _parent_sandbox(state, run)
     return volumes.links_of(task, f"{home}/{sandbox_of(state, run)}", parent)
+
+
+def _parent_sandbox(state: State, run: Run) -> str | None:
+    """The absolute sandbox of a nested run's executor."""
+    if run.parent_id is None:
+        return None
+    ids = (state.own_id.value, run.framework_id, run.executor_id, run.parent_id)
+    return f"{state.settings.work_dir}/{layout.sandbox(*ids)}"
+
+
+def _shared_volumes(state: State, run: Run) -> tuple[VolumeMount, ...]:
+    """The persistent volumes of a nested run's executor, which are in that one's sandbox."""
+    if run.parent_id is None:
+        return ()
+    return operations.mounts_of(run.executor.resources, state.settings.work_dir)
 
 
 def environment(state: State, framework: Framework, run: Run, task: TaskInfo) -> dict[str, str]:
     """Variables of a task: inherited, then the agent's, then its own. Source: spec §8.3."""
     s = state.settings
+    return {"PATH": DEFAULT_PATH, **s.base_env, **_told(state, framework, run, task)}
+
+
+def _told(state: State, framework: Framework, run: Run, task: TaskInfo) -> dict[str, str]:
+    """The variables that are not inherited."""
+    s = state.settings
     sandbox = f"{s.work_dir}/{sandbox_of(state, run)}"
     env = {
-        "PATH": DEFAULT_PATH,
-        **s.base_env,
         "MESOS_FRAMEWORK_ID": run.framework_id,
         "MESOS_EXECUTOR_ID": run.executor_id,
         "MESOS_SLAVE_ID": state.own_id.value,
@@ -238,12 +258,15 @@ def _docker_plan(state: State, framework: Framework, run: Run, task: TaskInfo) -
     env = docker_environment(state, run, task)
     if run.is_custom:
         env = {**environment(state, framework, run, task), **env}
+    elif task.container is not None and task.container.type == "MESOS":
+        env = {**_told(state, framework, run, task), **env}
     around = docker_spec.Surroundings(
         sandbox=f"{settings.work_dir}/{sandbox_of(state, run)}",
         inside=settings.sandbox_directory,
         env=env,
         labels={"MESOS_FRAMEWORK_ID": run.framework_id, "MESOS_TASK_ID": task.task_id.value},
         enable_cfs=settings.cgroups_enable_cfs,
+        parent=_parent_sandbox(state, run),
         volumes=tuple(
             (mount.source, mount.container_path, mount.read_only)
             for mount in operations.mounts_of(run.held, settings.work_dir)
@@ -285,6 +308,7 @@ def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
             user=user_of(framework.info, task, state.settings),
             cpus=_amount(task, "cpus"),
             mem_mib=_amount(task, "mem"),
+            shared=_shared_volumes(state, run),
             docker=_docker_plan(state, framework, run, task),
         )
     command = task.command
@@ -319,4 +343,5 @@ def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
         grace_s=grace_of(task, state.settings),
         links=_links_of(state, run, task),
         volumes=operations.mounts_of(run.held, state.settings.work_dir),
+        shared=_shared_volumes(state, run),
     )

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import msgspec
 
-from mesostk.agent import executors, layout
+from mesostk.agent import docker_spec, executors, layout
 from mesostk.agent.checkpoint import salvage
 from mesostk.agent.events import (
     DiskOp,
@@ -90,7 +90,7 @@ class FoundRun(msgspec.Struct, kw_only=True):
         """By either record, should one be unreadable."""
         told = [self.executor.container] if self.executor is not None else []
         told += [task.info.container for task in self.tasks.values() if task.info is not None]
-        return any(container is not None and container.type == "DOCKER" for container in told)
+        return any(docker_spec.is_for_engine(container) for container in told)
 
 
 class Found(msgspec.Struct, kw_only=True):

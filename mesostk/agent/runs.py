@@ -120,7 +120,7 @@ class Runs:
         if effect.spec.docker is not None:
             assert self.docker is not None
             spec = effect.spec
-            self.show(spec.sandbox, spec.framework_id, spec.executor_id, spec.volumes)
+            self.show(spec.sandbox, spec.framework_id, spec.executor_id, spec.shared)
             self.docker.launch(effect.spec, self.log_record(effect.spec.sandbox))
             return
         self._starting.add(container_id)
@@ -138,7 +138,8 @@ class Runs:
             self._feed(LaunchFailed(spec.container_id, str(error)))
             return
         self._launch_timer.record(clock.monotonic() - started)
-        self.show(spec.sandbox, spec.framework_id, spec.executor_id, spec.volumes)
+        volumes = (*spec.volumes, *spec.shared)
+        self.show(spec.sandbox, spec.framework_id, spec.executor_id, volumes)
         self._limits[spec.container_id] = spec.mem_mib
         self._starting.discard(spec.container_id)
         self._feed(Launched(spec.container_id, run.task_pid))
@@ -148,9 +149,7 @@ class Runs:
 
     def _prepare(self, spec: RunSpec) -> LaunchSpec:
         directory = self._work_dir / spec.sandbox
-        if directory.parent.name == "containers":
-            sandbox.create(directory.parent.parent, spec.user)  # its executor's
-        sandbox.create(directory, spec.user)
+        sandbox.create_for(directory, spec)
         persistent = [VolumeLink(v.container_path, v.source, own=True) for v in spec.volumes]
         sandbox.link_volumes(directory, (*spec.links, *persistent), spec.user)
         request = LaunchSpec(

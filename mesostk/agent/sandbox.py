@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mesostk.agent import checkpoint
-from mesostk.agent.events import VolumeLink
+from mesostk.agent.events import RunSpec, VolumeLink
 from mesostk.errors import MesostkError
 
 #: The sandbox's own mode: the task's user and its group, nobody else (spec: Mesos §8.2).
@@ -45,6 +45,19 @@ def create(path: Path, user: str | None) -> None:
         raise SandboxError(f"cannot make sandbox {path}: {error.strerror}") from error
 
 
+def create_for(path: Path, spec: RunSpec) -> None:
+    """Make the sandbox of a run; of a task of a group first its executor's, with the volumes in it.
+
+    Raises SandboxError.
+    """
+    if path.parent.name == "containers":
+        parent = path.parent.parent
+        create(parent, spec.user)
+        shared = [VolumeLink(v.container_path, v.source, own=True) for v in spec.shared]
+        link_volumes(parent, shared, spec.user)
+    create(path, spec.user)
+
+
 def link_volumes(sandbox: Path, links: Iterable[VolumeLink], user: str | None) -> None:
     """Make the links of a task's volumes; SandboxError if one cannot be made."""
     owner = _owner(user) if user is not None else None
@@ -55,10 +68,8 @@ def link_volumes(sandbox: Path, links: Iterable[VolumeLink], user: str | None) -
             # A fetched archive may hold links that lead elsewhere.
             raise SandboxError(f"the way to volume '{volume.path}' leads out of the sandbox")
         try:
-            if volume.make and not target.exists():
-                target.mkdir(parents=True, exist_ok=True)
-                if owner is not None:
-                    os.chown(target, *owner)
+            if volume.make:
+                make_folder(target, user)
             if volume.own and owner is not None:
                 os.chown(target, *owner)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +79,15 @@ def link_volumes(sandbox: Path, links: Iterable[VolumeLink], user: str | None) -
                 raise SandboxError(f"volume '{volume.path}': a directory is in its place")
         except OSError as error:
             raise SandboxError(f"cannot link volume '{volume.path}': {error.strerror}") from error
+
+
+def make_folder(path: Path, user: str | None) -> None:
+    """Make a directory for `user` where nothing is; OSError or SandboxError if it cannot be."""
+    if path.exists():
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    if user is not None:
+        os.chown(path, *_owner(user))
 
 
 def _owner(user: str) -> tuple[int, int]:

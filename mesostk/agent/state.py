@@ -20,6 +20,7 @@ from typing import Literal
 
 import msgspec
 
+from mesostk.agent import docker_spec
 from mesostk.agent.events import Checkpoint, DiskOp, KillRecord
 from mesostk.resources.resources import Resources
 from mesostk.wire.link import ClusterEpoch, Down, StatusUpdate
@@ -170,8 +171,9 @@ class Run(msgspec.Struct, kw_only=True, eq=False):
     @property
     def is_docker(self) -> bool:
         """Whether the Docker engine runs it."""
-        container = self.executor.container
-        return container is not None and container.type == "DOCKER"
+        if self.parent_id is not None:
+            return docker_spec.is_for_engine(self.only_task.info.container)
+        return docker_spec.is_for_engine(self.executor.container)
 
     @property
     def executor_id(self) -> str:

@@ -11,6 +11,7 @@ Source: spec §8.7 (volume/sandbox_path, volume/host_path without a root file sy
 
 from __future__ import annotations
 
+from mesostk.agent.docker_spec import is_for_engine
 from mesostk.agent.events import VolumeLink
 from mesostk.errors import Rejected
 from mesostk.wire.mesos import TaskInfo, Volume
@@ -28,7 +29,7 @@ def why_not(task: TaskInfo, *, is_nested: bool) -> str | None:
 def links_of(task: TaskInfo, sandbox: str, parent: str | None) -> tuple[VolumeLink, ...]:
     """The links to be made; both sandboxes are absolute. Rejected says what is wrong."""
     container = task.container
-    if container is None or container.type == "DOCKER":
+    if container is None or is_for_engine(container):
         return ()
     found = []
     for volume in container.volumes:

@@ -450,8 +450,19 @@ def _health_check(check: HealthCheck, has_ports: bool) -> HealthCheck:
 
 def is_resident(app: AppDefinition) -> bool:
     """Whether the app keeps data in persistent volumes."""
+    return bool(persistent_volumes(app))
+
+
+def persistent_volumes(app: AppDefinition) -> list[Volume]:
+    """Those of an app's container, or of a pod: in its executor's sandbox, under their names."""
+    if app.pod is not None:
+        return [
+            Volume(container_path=volume.name, mode="RW", persistent=volume.persistent)
+            for volume in app.pod.volumes
+            if volume.persistent is not None
+        ]
     volumes = app.container.volumes if app.container is not None else ()
-    return any(volume.persistent is not None for volume in volumes)
+    return [volume for volume in volumes if volume.persistent is not None]
 
 
 def _with_strategies(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mesostk.marathon import audit, ports, validation, versions
+from mesostk.marathon import audit, pods, ports, validation, versions
 from mesostk.marathon.appview import app_view
 from mesostk.marathon.deploying import change_root
 from mesostk.marathon.events import Command
@@ -80,7 +80,9 @@ def stamp(
         raise Refused(422, f"There are {len(state.apps)} apps; --max_apps allows {limit}")
     for before, app in pairs:
         if app.pod is not None:
-            continue  # read and checked by `pods`, or kept as it is
+            if app is not before:
+                pods.refuse_unsupported(app, state.app_settings, before)
+            continue
         validation.refuse_invalid(app, state.app_settings, before)
     settings = state.settings
     numbered = ports.assign_service_ports(

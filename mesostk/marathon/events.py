@@ -192,6 +192,7 @@ class KillInstances(Command, frozen=True, kw_only=True):
     pod_id: str
     instance_ids: tuple[str, ...]
     one: bool = False
+    wipe: bool = False
 
 
 class AddCallback(Command, frozen=True, kw_only=True):

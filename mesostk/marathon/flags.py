@@ -89,7 +89,7 @@ def _apps() -> list[Flag]:
             "enable_features",
             str,
             "",
-            "vips, task_killing, external_volumes, secrets, gpu_resources",
+            "vips, task_killing, external_volumes, secrets, gpu_resources, mesos_isolators",
         ),
         Flag("max_running_deployments", int, 100, "deployments at once", minimum=1),
         Flag(

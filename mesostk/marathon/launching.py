@@ -218,7 +218,11 @@ def _launch(
         ()
         if app.pod is None
         else tuple(
-            PodTask(name=each.name, task_id=podinfo.task_id(id, each.name), since=turn.wall_s)
+            PodTask(
+                name=each.name,
+                task_id=podinfo.task_id(id, each.name, incarnation),
+                since=turn.wall_s,
+            )
             for each in app.pod.containers
         )
     )
@@ -248,7 +252,8 @@ def _launch(
     state.tokens.take(turn.now)
     want.count -= 1
     if app.pod is not None:
-        return (podinfo.build(app, match, offer.agent_id, id),)
+        group = podinfo.build(app, match, offer.agent_id, id, incarnation)
+        return (group,) if home is None else (*home.operations, group)
     options = taskinfo.Options(
         executor=state.settings.executor,
         env_vars_prefix=state.settings.env_vars_prefix,

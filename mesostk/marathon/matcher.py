@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from mesostk.marathon import constraints, ports
+from mesostk.marathon import apps, constraints, ports
 from mesostk.marathon.constraints import Placement
 from mesostk.resources import ranges, scalar
 from mesostk.resources.kinds import Kind
@@ -210,7 +210,7 @@ def _needs(app: AppDefinition) -> tuple[tuple[str, int, Reason], ...]:
 
 
 def _volumes_mib(app: AppDefinition) -> int:
-    volumes = app.container.volumes if app.container is not None else ()
+    volumes = apps.persistent_volumes(app)
     return sum(volume.persistent.size for volume in volumes if volume.persistent is not None)
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from mesostk.errors import Rejected
 from mesostk.marathon import paths, podviews
-from mesostk.marathon.asking import Asker, json_body, json_object
+from mesostk.marathon.asking import Asker, flag, json_body, json_object
 from mesostk.marathon.edge import json_response
 from mesostk.marathon.events import CreatePod, DeletePod, KillInstances, PutPod
 from mesostk.marathon.pieces import encode_list
@@ -125,5 +125,10 @@ class PodApi:
         self, request: web.Request, id: str, ids: Sequence[str], *, one: bool
     ) -> web.StreamResponse:
         return await self._asker.ask(
-            request, KillInstances, pod_id=id, instance_ids=tuple(ids), one=one
+            request,
+            KillInstances,
+            pod_id=id,
+            instance_ids=tuple(ids),
+            one=one,
+            wipe=flag(request, "wipe"),
         )

@@ -5,7 +5,7 @@ Source: spec/marathon §1.7.
 
 from __future__ import annotations
 
-from mesostk.marathon import audit, groups, paths, pods, versions
+from mesostk.marathon import audit, groups, paths, pods, residents, versions
 from mesostk.marathon.changing import deploy, new_version
 from mesostk.marathon.events import CreatePod, DeletePod, KillInstances, PutPod
 from mesostk.marathon.instances import Goal
@@ -15,14 +15,10 @@ from mesostk.marathon.state import State, Turn
 from mesostk.marathon.tracking import decommission
 from mesostk.wire.marathon import (
     AppDefinition,
-    EnvSecret,
     PodCreated,
     PodDeleted,
     PodUpdated,
 )
-
-#: More in one answer help nobody.
-NOT_ENABLED = "Feature secrets is not enabled. Enable with --enable_features secrets"
 
 
 def no_pod(id: str) -> Refused:
@@ -40,10 +36,11 @@ def known(state: State, id: str) -> AppDefinition:
 
 def create(state: State, turn: Turn, command: CreatePod) -> None:
     """`POST /v2/pods`."""
-    spec = _normalised(state, command.body)
+    spec = pods.normalise(command.body)
     if spec.id in state.apps:
         kind = "A pod" if state.apps[spec.id].pod is not None else "An app"
         raise Refused(409, f"{kind} with id [{spec.id}] already exists.")
+    pods.refuse_unsupported(spec, state.app_settings)
     version = new_version(state, turn)
     stamped = versions.stamped(None, spec, version)
     root = groups.put_app(state.root, stamped, version)
@@ -65,7 +62,8 @@ def put(state: State, turn: Turn, command: PutPod) -> None:
         shown = str(given)[:64]
         raise Refused(400, f"'{command.pod_id}' does not match definition's id ('{shown}')")
     before = known(state, command.pod_id)
-    spec = _normalised(state, {**command.body, "id": command.pod_id})
+    spec = pods.normalise({**command.body, "id": command.pod_id})
+    pods.refuse_unsupported(spec, state.app_settings, before)
     version = new_version(state, turn)
     stamped = versions.stamped(before, spec, version)
     changed = not versions.is_same(before, spec)
@@ -103,18 +101,9 @@ def kill(state: State, turn: Turn, command: KillInstances) -> None:
     for each in found:
         if each.goal is Goal.RUNNING:
             decommission(state, turn, each, "killed by an operator")
+    if command.wipe:
+        kept = (state.residences.get(each.id) for each in found)
+        residents.leave(state, turn, [each for each in kept if each is not None])
     names = ", ".join(each.id for each in found[: audit.MAX_CHANGES])
     audit.book(state, turn, command, detail=f"killed {len(found)} instances: {names}")
     turn.reply(command.request, 200, views[0] if command.one else views)
-
-
-def _normalised(state: State, body: object) -> AppDefinition:
-    spec = pods.normalise(body)
-    pod = pods.definition(spec)
-    named = [pod.environment, *(container.environment for container in pod.containers)]
-    uses = bool(spec.secrets) or any(
-        isinstance(value, EnvSecret) for of in named for value in of.values()
-    )
-    if uses and "secrets" not in state.settings.features:
-        raise Refused(422, NOT_ENABLED)
-    return spec

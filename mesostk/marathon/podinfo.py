@@ -17,7 +17,7 @@ from mesostk.marathon import paths
 from mesostk.marathon.instances import InstanceId
 from mesostk.marathon.matcher import Match, take, take_ports
 from mesostk.marathon.pods import definition, endpoints
-from mesostk.marathon.taskinfo import NS_PER_S, labels_of, limits_of, secret_of
+from mesostk.marathon.taskinfo import NS_PER_S, labels_of, limits_of, linux_info_of, secret_of
 from mesostk.resources import scalar
 from mesostk.resources.resources import Resources
 from mesostk.wire import mesos
@@ -31,9 +31,9 @@ from mesostk.wire.marathon import (
 )
 
 
-def task_id(instance_id: InstanceId, container: str) -> str:
-    """The id of a container's task."""
-    return f"{instance_id}.{container}.1"
+def task_id(instance_id: InstanceId, container: str, incarnation: int) -> str:
+    """The id of a container's task, by how often the instance was launched."""
+    return f"{instance_id}.{container}.{incarnation}"
 
 
 def executor_id(instance_id: InstanceId) -> str:
@@ -43,9 +43,16 @@ def executor_id(instance_id: InstanceId) -> str:
 
 
 def build(
-    spec: AppDefinition, match: Match, agent: mesos.AgentID, instance_id: InstanceId
+    spec: AppDefinition,
+    match: Match,
+    agent: mesos.AgentID,
+    instance_id: InstanceId,
+    incarnation: int = 1,
 ) -> mesos.OfferOperation:
-    """The operation that launches one instance with what `match` found."""
+    """The operation that launches one instance with what `match` found.
+
+    Persistent volumes are the executor's: its containers share them, and see them in its sandbox.
+    """
     pod = definition(spec)
     every = endpoints(pod)
     ports = dict(zip((each.name for each in every), match.ports, strict=True))
@@ -59,7 +66,8 @@ def build(
         held = _part(left, amounts)
         held += take_ports(left, [ports[each.name] for each in container.endpoints])
         left -= held
-        tasks.append(_task(spec, container, ports, match, agent, instance_id, held))
+        task = task_id(instance_id, container.name, incarnation)
+        tasks.append(_task(spec, container, ports, match, agent, task, held))
     return mesos.OfferOperation(
         type="LAUNCH_GROUP",
         launch_group=mesos.LaunchGroup(
@@ -87,8 +95,9 @@ def _executor(
         if network.mode == "container"
     )
     container = None
-    if networks:
-        container = mesos.ContainerInfo(type="MESOS", network_infos=networks)
+    linux_info = linux_info_of(definition(spec).linux_info)
+    if networks or linux_info is not None:
+        container = mesos.ContainerInfo(type="MESOS", network_infos=networks, linux_info=linux_info)
     return mesos.ExecutorInfo(
         type="DEFAULT",
         executor_id=mesos.ExecutorID(executor_id(instance_id)),
@@ -105,12 +114,11 @@ def _task(
     ports: Mapping[str, int | None],
     match: Match,
     agent: mesos.AgentID,
-    instance_id: InstanceId,
+    task: str,
     held: Resources,
 ) -> mesos.TaskInfo:
     lifecycle = container.lifecycle
     grace_s = None if lifecycle is None else lifecycle.kill_grace_period_seconds
-    task = task_id(instance_id, container.name)
     return mesos.TaskInfo(
         name=container.name,
         task_id=mesos.TaskID(task),
@@ -222,10 +230,15 @@ def _container(spec: AppDefinition, container: PodContainer) -> mesos.ContainerI
             cached=not container.image.force_pull,
         )
     volumes = _volumes(spec, container)
-    if image is None and not volumes:
+    linux_info = linux_info_of(container.linux_info)
+    if image is None and not volumes and linux_info is None and not container.tty:
         return None
     return mesos.ContainerInfo(
-        type="MESOS", volumes=volumes, mesos=mesos.MesosInfo(image=image) if image else None
+        type="MESOS",
+        volumes=volumes,
+        mesos=mesos.MesosInfo(image=image) if image else None,
+        linux_info=linux_info,
+        tty_info=mesos.TTYInfo() if container.tty else None,
     )
 
 

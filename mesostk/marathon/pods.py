@@ -19,6 +19,7 @@ import msgspec
 
 from mesostk.marathon import constraints, paths
 from mesostk.marathon.appinput import read_as
+from mesostk.marathon.apps import Settings, persistent_volumes
 from mesostk.marathon.instances import Instance
 from mesostk.marathon.refusal import INVALID_OBJECT, Refused, malformed, violation
 from mesostk.wire.marathon import (
@@ -26,11 +27,13 @@ from mesostk.wire.marathon import (
     Endpoint,
     EnvSecret,
     Network,
+    PersistentVolume,
     PodContainer,
     PodDefinition,
     PodHealthCheck,
     Scheduling,
     UnreachableStrategy,
+    UpgradeStrategy,
     Violation,
 )
 from mesostk.wire.pods import PodInput
@@ -41,6 +44,16 @@ Violations = Iterator[Violation]
 READ_ONLY = frozenset({"version"})
 
 MAX_INSTANCES = 2**31 - 1
+
+SECRETS = "secrets"
+
+#: Says that the agents are the original's, with network/cni and filesystem/linux.
+ISOLATORS = "mesos_isolators"
+
+_ELSEWHERE = f"agents of the original that can are told of by --enable_features {ISOLATORS}"
+
+#: As for apps with persistent volumes.
+RESIDENT_UPGRADE = UpgradeStrategy(minimum_health_capacity=0.5, maximum_over_capacity=0.0)
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,253}")
@@ -54,7 +67,7 @@ def normalise(raw: object, group: str = paths.ROOT) -> AppDefinition:
     """
     if isinstance(raw, dict):
         raw = {key: value for key, value in raw.items() if key not in READ_ONLY}
-    source = read_as(raw, PodInput)
+    source = _with_strategies(read_as(raw, PodInput), raw)
     if not source.id:
         raise malformed("/id", "must not be empty")
     host = _is_host(source.networks)
@@ -75,6 +88,19 @@ def normalise(raw: object, group: str = paths.ROOT) -> AppDefinition:
     if found:
         raise Refused(422, INVALID_OBJECT, found)
     return spec
+
+
+def _with_strategies(source: PodInput, raw: object) -> PodInput:
+    """Where data is kept on an agent, unsaid strategies are those that leave it there."""
+    if all(volume.persistent is None for volume in source.volumes) or not isinstance(raw, dict):
+        return source
+    said = raw.get("scheduling") or {}
+    scheduling = source.scheduling
+    if said.get("upgrade") is None:
+        scheduling = msgspec.structs.replace(scheduling, upgrade=RESIDENT_UPGRADE)
+    if said.get("unreachableStrategy") is None:
+        scheduling = msgspec.structs.replace(scheduling, unreachable_strategy="disabled")
+    return msgspec.structs.replace(source, scheduling=scheduling)
 
 
 def _is_host(networks: tuple[Network, ...]) -> bool:
@@ -149,6 +175,69 @@ def health(spec: AppDefinition, instance: Instance) -> bool | None:
     return None if None in known or not known else True
 
 
+def refuse_unsupported(
+    spec: AppDefinition, settings: Settings, before: AppDefinition | None = None
+) -> None:
+    """Raise `Refused` (422) for what this cluster cannot run, or not in place of `before`."""
+    found = [*_unsupported(spec, settings)]
+    if before is not None and persistent_volumes(before):
+        if persistent_volumes(before) != persistent_volumes(spec):
+            found.append(violation("/volumes", "Persistent volumes can not be changed!"))
+        if _resident_needs(before) != _resident_needs(spec):
+            why = "Resident Tasks may not change resource requirements!"
+            found.append(violation("/containers", why))
+    if found:
+        raise Refused(422, INVALID_OBJECT, found)
+
+
+def _resident_needs(spec: AppDefinition) -> object:
+    hosts = [each.host_port for each in endpoints(definition(spec))]
+    return (spec.cpus, spec.mem, spec.disk, spec.gpus, hosts)
+
+
+def _unsupported(spec: AppDefinition, settings: Settings) -> Violations:
+    pod = definition(spec)
+    if SECRETS not in settings.features and _uses_secrets(pod):
+        yield violation(
+            "/secrets", f"Feature {SECRETS} is not enabled. Enable with --enable_features {SECRETS}"
+        )
+    if persistent_volumes(spec) and settings.role == "*":
+        yield violation(
+            "/volumes",
+            "persistent volumes need resources that are reserved to a role; start Marathon with "
+            "--mesos_role",
+        )
+    if ISOLATORS in settings.features:
+        return
+    for index, network in enumerate(pod.networks):
+        if network.mode != "host":
+            yield violation(
+                f"/networks({index})/mode",
+                f"must be host: the agents give a pod no network of its own; {_ELSEWHERE}",
+            )
+    if pod.linux_info is not None:
+        yield violation("/linuxInfo", f"needs isolators; {_ELSEWHERE}")
+    hosts = {volume.name: volume.host for volume in pod.volumes}
+    for index, container in enumerate(pod.containers):
+        if container.linux_info is not None:
+            yield violation(f"/containers({index})/linuxInfo", f"needs isolators; {_ELSEWHERE}")
+        for number, mount in enumerate(container.volume_mounts):
+            path = mount.mount_path
+            if container.image is None and path.startswith("/") and path != hosts[mount.name]:
+                yield violation(
+                    f"/containers({index})/volumeMounts({number})/mountPath",
+                    "must be relative, that is in the sandbox, in a container without an image, or "
+                    f"the path of the host volume itself; {_ELSEWHERE}",
+                )
+
+
+def _uses_secrets(pod: PodDefinition) -> bool:
+    variables = [pod.environment, *(container.environment for container in pod.containers)]
+    return bool(pod.secrets) or any(
+        isinstance(value, EnvSecret) for of in variables for value in of.values()
+    )
+
+
 # -- validation -------------------------------------------------------------------------------
 
 
@@ -160,6 +249,7 @@ def _violations(spec: AppDefinition, source: PodInput, pod: PodDefinition) -> Vi
     yield from _networks(pod)
     yield from _containers(pod)
     yield from _volumes(pod)
+    yield from _residency(spec)
     yield from _variables("/environment", pod.environment, pod)
     for index, rule in enumerate(spec.constraints):
         why = constraints.why_invalid(rule)
@@ -247,8 +337,9 @@ def _container(at: str, container: PodContainer, pod: PodDefinition) -> Violatio
     for number, mount in enumerate(container.volume_mounts):
         if mount.name not in volumes:
             yield violation(f"{at}/volumeMounts({number})/name", "is no volume of the pod")
-        if not mount.mount_path:
-            yield violation(f"{at}/volumeMounts({number})/mountPath", "must not be empty")
+        if not mount.mount_path or ".." in mount.mount_path.split("/"):
+            at_mount = f"{at}/volumeMounts({number})/mountPath"
+            yield violation(at_mount, "must not be empty, nor lead out of the sandbox by '..'")
 
 
 def _endpoint(at: str, endpoint: Endpoint, pod: PodDefinition) -> Violations:
@@ -300,10 +391,37 @@ def _volumes(pod: PodDefinition) -> Violations:
         at = f"/volumes({index})"
         if volume.name not in mounted:
             yield violation(f"{at}/name", f"volume '{volume.name}' is mounted by no container")
+        kinds = (volume.host, volume.persistent, volume.secret)
+        if sum(kind is not None for kind in kinds) > 1:
+            yield violation(at, "may be one of host, persistent and secret")
+        if _NAME.fullmatch(volume.name) is None or len(volume.name) > 63:
+            yield violation(f"{at}/name", "must be lower-case letters, digits and '-', at most 63")
         if volume.persistent is not None:
-            yield violation(f"{at}/persistent", "is for apps only; use a host volume")
+            yield from _persistent(f"{at}/persistent", volume.persistent)
         if volume.secret is not None and volume.secret not in pod.secrets:
             yield violation(f"{at}/secret", "is no secret of the pod")
+
+
+def _persistent(at: str, volume: PersistentVolume) -> Violations:
+    if volume.type != "root":
+        yield violation(f"{at}/type", "must be root: other disks are not used")
+    if volume.size <= 0:
+        yield violation(f"{at}/size", "must be greater than 0")
+    for name, value in (("maxSize", volume.max_size), ("constraints", volume.constraints or None)):
+        if value is not None:
+            yield violation(f"{at}/{name}", "is not for type root")
+
+
+def _residency(spec: AppDefinition) -> Violations:
+    """Source: spec/marathon §1.7."""
+    if not persistent_volumes(spec):
+        return
+    if spec.upgrade_strategy.maximum_over_capacity != 0:
+        at = "/scheduling/upgrade/maximumOverCapacity"
+        yield violation(at, "must be 0 with persistent volumes")
+    if spec.unreachable_strategy != "disabled":
+        at = "/scheduling/unreachableStrategy"
+        yield violation(at, 'must be "disabled" with persistent volumes')
 
 
 def _variables(at: str, given: dict[str, str | EnvSecret], pod: PodDefinition) -> Violations:

@@ -82,6 +82,7 @@ def instance_status(state: State, instance: Instance) -> InstanceStatus:
     """The status of one instance."""
     spec = state.app_of(instance)
     healthy = state.health_of(instance)
+    residence = state.residences.get(instance.id)
     since = iso(instance.since)
     addresses = tuple(a.ip_address for a in instance.ip_addresses if a.ip_address is not None)
     return InstanceStatus(
@@ -99,6 +100,7 @@ def instance_status(state: State, instance: Instance) -> InstanceStatus:
         networks=_networks(spec, addresses),
         containers=_containers(state, spec, instance),
         spec_reference=f"/v2/pods{instance.app_id}::versions/{instance.version}",
+        local_volumes=() if residence is None else residence.volumes,
         message=instance.message,
         role=instance.role,
         last_updated=iso(state.wall_s),

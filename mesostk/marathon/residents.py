@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mesostk.marathon import matcher, paths, repository, taskinfo
+from mesostk.marathon import apps, matcher, paths, repository, taskinfo
 from mesostk.marathon.instances import Instance, InstanceId
 from mesostk.marathon.matcher import Match, NoMatch
 from mesostk.marathon.residence import FRAMEWORK_LABEL, TASK_LABEL, Residence, label_of
@@ -101,7 +101,7 @@ def _new(state: State, turn: Turn, app: AppDefinition, offer: mesos.Offer, match
         labels=mesos.Labels(labels=labels),
     )
     reserved = match.resources.push_reservation(reservation)
-    volumes = [_volume(state, app, volume) for volume in persistent(app)]
+    volumes = [_volume(state, app, volume) for volume in apps.persistent_volumes(app)]
     held = reserved
     for size, disk, _ in volumes:
         taken = matcher.take(held, "disk", scalar.from_float(float(size)))
@@ -129,12 +129,6 @@ def _new(state: State, turn: Turn, app: AppDefinition, offer: mesos.Offer, match
 def _wire(resources: Resources) -> tuple[mesos.Resource, ...]:
     # PRE: the framework does not claim RESERVATION_REFINEMENT
     return resources.to_wire("PRE")
-
-
-def persistent(app: AppDefinition) -> list[Volume]:
-    """The app's persistent volumes."""
-    volumes = app.container.volumes if app.container is not None else ()
-    return [volume for volume in volumes if volume.persistent is not None]
 
 
 def _volume(

@@ -25,6 +25,7 @@ from mesostk.wire.marathon import (
     AppDefinition,
     Container,
     EnvSecret,
+    LinuxInfo,
     Network,
     PortDefinition,
     PortMapping,
@@ -233,7 +234,7 @@ def _container(
         volumes=volumes,
         mesos=mesos.MesosInfo(image=image),
         network_infos=_mesos_networks(app, container, match, options),
-        linux_info=_linux_info(container),
+        linux_info=linux_info_of(container.linux_info),
         tty_info=mesos.TTYInfo() if app.tty else None,
     )
 
@@ -325,8 +326,8 @@ def _volume(app: AppDefinition, volume: Volume) -> mesos.Volume:
     )
 
 
-def _linux_info(container: Container) -> mesos.LinuxInfo | None:
-    info = container.linux_info
+def linux_info_of(info: LinuxInfo | None) -> mesos.LinuxInfo | None:
+    """What isolators of the original read; None where nothing is asked of them."""
     if info is None:
         return None
     seccomp, ipc = info.seccomp, info.ipc_info

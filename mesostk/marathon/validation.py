@@ -16,6 +16,7 @@ from mesostk.marathon.apps import (
     Settings,
     is_host,
     is_resident,
+    persistent_volumes,
     service_ports,
 )
 from mesostk.marathon.refusal import INVALID_OBJECT, Refused, violation
@@ -424,16 +425,11 @@ def _residents_keep_their_volumes(before: AppDefinition, after: AppDefinition) -
     if not is_resident(before):
         return []
     found = []
-    if _persistent_volumes(before) != _persistent_volumes(after):
+    if persistent_volumes(before) != persistent_volumes(after):
         found.append(violation("/container/volumes", "Persistent volumes can not be changed!"))
     if _resident_needs(before) != _resident_needs(after):
         found.append(violation("/", "Resident Tasks may not change resource requirements!"))
     return found
-
-
-def _persistent_volumes(app: AppDefinition) -> list[Volume]:
-    volumes = app.container.volumes if app.container is not None else ()
-    return [volume for volume in volumes if volume.persistent is not None]
 
 
 def _resident_needs(app: AppDefinition) -> object:

@@ -14,6 +14,7 @@ from mesostk.wire.marathon import (
     ExecutorResources,
     Json,
     LinuxInfo,
+    LocalVolume,
     Network,
     PodContainer,
     PodResources,
@@ -105,7 +106,7 @@ class InstanceStatus(Json, frozen=True, kw_only=True):
     networks: tuple[NetworkStatus, ...] = shown(())
     containers: tuple[ContainerStatus, ...] = shown(())
     spec_reference: str | None = None
-    local_volumes: tuple[str, ...] = shown(())
+    local_volumes: tuple[LocalVolume, ...] = shown(())
     message: str | None = None
     role: str | None = None
     last_updated: str

@@ -18,33 +18,41 @@ import pytest
 from msgspec.structs import replace
 
 from mesostk.agent.docker_engine import EngineError, credentials
-from mesostk.agent.tests.agent_bench import AGENT, cpus, task
+from mesostk.agent.tests.agent_bench import AGENT, cpus, framework, task
 from mesostk.agent.tests.test_agent_process import AgentProcess, ScriptedMaster
 from mesostk.testing.disks import small_disk
 from mesostk.testing.dockerd import IMAGE, Dockerd, load_image
 from mesostk.testing.requirements import DOCKER_SOCKET, require_docker, require_root
 from mesostk.wire import json
-from mesostk.wire.link import Kill
+from mesostk.wire.link import Kill, RunGroup
 from mesostk.wire.mesos import (
     CommandInfo,
     ContainerInfo,
     DockerInfo,
     DurationInfo,
+    ExecutorID,
+    ExecutorInfo,
     FrameworkID,
     HealthCheck,
     HTTPCheckInfo,
+    Image,
+    ImageDocker,
     KillPolicy,
+    MesosInfo,
     NetworkInfo,
     Parameter,
     PortMapping,
     Range,
     Ranges,
     Resource,
+    SandboxPath,
     Scalar,
+    TaskGroupInfo,
     TaskID,
     TaskInfo,
     TCPCheckInfo,
     Volume,
+    VolumeSource,
 )
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
@@ -426,6 +434,43 @@ async def test_volumes_and_folders_of_the_sandbox_are_mounted(
     await master.until_ended("t1")
     assert read(agent, "t1") == "from the host\nread-only\n"
     assert read(agent, "t1", "data/h") == "y\n"
+
+
+def in_group(task_id: str, command: str, image: Image | None = None) -> TaskInfo:
+    """A task of a group that sees the group's folder as `shared`."""
+    source = VolumeSource(
+        type="SANDBOX_PATH", sandbox_path=SandboxPath(type="PARENT", path="common")
+    )
+    volume = Volume(mode="RW", container_path="shared", source=source)
+    container = ContainerInfo(type="MESOS", mesos=MesosInfo(image=image), volumes=(volume,))
+    plain = contained(task_id, f"cd $MESOS_SANDBOX; {command}")
+    return replace(plain, container=container, resources=(cpus(0.1), plain.resources[1]))
+
+
+async def test_an_image_in_a_group_shares_a_folder_and_outlives_the_agent(
+    master: ScriptedMaster, agent: AgentProcess
+) -> None:
+    """A container of type MESOS with an image: the engine runs it beside one without."""
+    image = Image(type="DOCKER", docker=ImageDocker(name=IMAGE))
+    wait = "until [ -e shared/go ]; do sleep 0.1; done"
+    boxed = in_group("boxed", f"echo $(hostname) >shared/from-box; {wait}; exit 3", image)
+    plain = in_group("plain", "echo plain >shared/from-plain; sleep 1000")
+    executor = ExecutorInfo(executor_id=ExecutorID("pod"), type="DEFAULT", resources=(cpus(0.1),))
+    tasks = TaskGroupInfo(tasks=(boxed, plain))
+    await master.send(RunGroup(framework=framework(), executor=executor, task_group=tasks))
+    for name in ("boxed", "plain"):
+        await master.until_state(name, "TASK_RUNNING")
+    latest = f"slaves/{AGENT.value}/frameworks/F/executors/pod/runs/latest"
+    common = agent.work_dir / latest / "common"
+    await until(lambda: {p.name for p in common.iterdir()} == {"from-box", "from-plain"})
+    assert (common / "from-box").read_text() == f"{socket.gethostname()}\n"
+    links = len(master.subscriptions)
+    await agent.kill()
+    await agent.start()
+    await master.until(lambda: len(master.subscriptions) > links)
+    (common / "go").touch()
+    assert (await master.until_ended("boxed")).status.state == "TASK_FAILED"
+    assert (await master.until_ended("plain")).status.state == "TASK_KILLED"
 
 
 @contextlib.asynccontextmanager

@@ -17,6 +17,9 @@ from mesostk.wire.mesos import (
     ContainerInfo,
     DockerInfo,
     DockerVolume,
+    Image,
+    ImageDocker,
+    MesosInfo,
     NetworkInfo,
     Parameter,
     PortMapping,
@@ -25,6 +28,7 @@ from mesostk.wire.mesos import (
     Resource,
     SandboxPath,
     Scalar,
+    Secret,
     TaskID,
     TaskInfo,
     Volume,
@@ -293,3 +297,66 @@ def test_refused_parameters_give_their_reason(key: str) -> None:
 
 def test_no_parameter_is_both_known_and_refused() -> None:
     assert not OPTIONS.keys() & REFUSED.keys()
+
+
+# -- images of type MESOS ------------------------------------------------------------------------
+
+
+def boxed(*, cached: bool = True, **container: Any) -> TaskInfo:
+    """A task of type MESOS with an image."""
+    image = Image(type="DOCKER", docker=ImageDocker(name="img:2"), cached=cached)
+    info = ContainerInfo(type="MESOS", mesos=MesosInfo(image=image), **container)
+    command = CommandInfo(value="x", user="nobody")
+    return replace(task(), container=info, command=command)
+
+
+def of_parent(path: str) -> Volume:
+    source = VolumeSource(type="SANDBOX_PATH", sandbox_path=SandboxPath(type="PARENT", path=path))
+    return Volume(mode="RO", container_path="/data", source=source)
+
+
+def test_an_image_of_type_mesos_is_run_by_the_engine_in_the_hosts_network() -> None:
+    around = replace(AROUND, parent="/w/parent")
+    plan = docker_spec.plan(boxed(cached=False, volumes=(of_parent("v"),)), around)
+    assert (plan.image, plan.force_pull, plan.folders) == ("img:2", True, ("/w/parent/v",))
+    assert plan.body["HostConfig"]["NetworkMode"] == "host"
+    assert plan.body["User"] == "nobody"
+    shared = {"Type": "bind", "Source": "/w/parent/v", "Target": "/data", "ReadOnly": True}
+    assert plan.body["HostConfig"]["Mounts"][1:] == [shared]
+
+
+@pytest.mark.parametrize(
+    ("container", "why"),
+    [
+        ({"network_infos": (NetworkInfo(name="n"),)}, "network_infos need type DOCKER"),
+        ({"volumes": (of_parent("../x"),)}, "leads out of the sandbox"),
+        ({"volumes": (of_parent("/x"),)}, "must be relative"),
+        (
+            {
+                "mesos": MesosInfo(
+                    image=Image(
+                        type="DOCKER", docker=ImageDocker(name="x", config=Secret(type="VALUE"))
+                    )
+                )
+            },
+            "--docker_config",
+        ),
+        ({"mesos": MesosInfo(image=Image(type="APPC"))}, "must be of type DOCKER"),
+    ],
+)
+def test_an_image_that_cannot_be_run_is_refused_by_name(
+    container: dict[str, Any], why: str
+) -> None:
+    info = boxed()
+    assert info.container is not None
+    text = docker_spec.why_not(
+        replace(info, container=replace(info.container, **container)), is_nested=True
+    )
+    assert text is not None
+    assert why in text
+
+
+def test_a_parents_folder_is_for_tasks_of_a_group() -> None:
+    text = docker_spec.why_not(boxed(volumes=(of_parent("v"),)))
+    assert text is not None
+    assert "only tasks of a group" in text

@@ -23,6 +23,7 @@ from mesostk.marathon.events import (
     PutPod,
     Reply,
 )
+from mesostk.marathon.state import Settings
 from mesostk.marathon.tests.conftest import Crash, World
 from mesostk.resources.resources import Resources
 from mesostk.wire.mesos import LaunchGroup
@@ -299,7 +300,26 @@ def _container(**changes: Any) -> dict[str, Any]:
         ({"containers": [_container(volumeMounts=[{"name": "no", "mountPath": "x"}])],
           "volumes": []}, "/containers(0)/volumeMounts(0)/name"),
         ({"volumes": [{"name": "data"}, {"name": "more"}]}, "/volumes(1)/name"),
-        ({"volumes": [{"name": "data", "persistent": {"size": 1}}]}, "/volumes(0)/persistent"),
+        ({"volumes": [{"name": "data", "persistent": {"size": 1}}]}, "/volumes"),
+        ({"volumes": [{"name": "data", "persistent": {"size": 0}}]},
+         "/volumes(0)/persistent/size"),
+        ({"volumes": [{"name": "data", "persistent": {"size": 1, "type": "mount"}}]},
+         "/volumes(0)/persistent/type"),
+        ({"volumes": [{"name": "data", "persistent": {"size": 1}, "host": "/tmp"}]}, "/volumes(0)"),
+        ({"volumes": [{"name": "data", "persistent": {"size": 1}}],
+          "scheduling": {"upgrade": {"maximumOverCapacity": 1}}},
+         "/scheduling/upgrade/maximumOverCapacity"),
+        ({"volumes": [{"name": "data", "persistent": {"size": 1}}],
+          "scheduling": {"unreachableStrategy": {}}}, "/scheduling/unreachableStrategy"),
+        ({"containers": [_container(volumeMounts=[{"name": "data", "mountPath": "/data"}])]},
+         "/containers(0)/volumeMounts(0)/mountPath"),
+        ({"containers": [_container(volumeMounts=[{"name": "data", "mountPath": "../x"}])]},
+         "/containers(0)/volumeMounts(0)/mountPath"),
+        ({"containers": [_container(linuxInfo={})], "volumes": []}, "/containers(0)/linuxInfo"),
+        ({"linuxInfo": {}}, "/linuxInfo"),
+        ({"containers": [_container()], "volumes": [], "networks": [{"mode": "container/bridge"}]},
+         "/networks(0)/mode"),
+        ({"secrets": {"a": {"source": "b"}}}, "/secrets"),
         ({"environment": {"1A": "x"}}, "/environment(1A)"),
         ({"environment": {"A": {"secret": "no"}}}, "/environment/A"),
         ({"scaling": {"instances": -1}}, "/scaling/instances"),
@@ -319,6 +339,42 @@ def test_what_is_no_pod_is_refused_with_the_path(
     body = msgspec.json.decode(msgspec.json.encode(reply.body))
     assert path in [each["path"] for each in body["details"]], body
     assert not world.core.state.apps
+
+
+def test_agents_with_isolators_are_sent_what_needs_them() -> None:
+    made = World(settings=Settings(features=frozenset({"mesos_isolators"})))
+    made.connect()
+    private = {"ipcInfo": {"mode": "PRIVATE"}}
+    pod = {
+        "id": "/p",
+        "networks": [{"mode": "container", "name": "dc"}],
+        "linuxInfo": private,
+        "containers": [
+            _container(
+                linuxInfo=private,
+                tty=True,
+                endpoints=[{"name": "web", "containerPort": 80}],
+                volumeMounts=[{"name": "v", "mountPath": "/v"}],
+            )
+        ],
+        "volumes": [{"name": "v"}],
+    }
+    assert made.ask(CreatePod, body=pod).status == 201
+    made.settle(2)
+    [group] = groups_launched(made)
+    around = group.executor.container
+    assert around is not None
+    assert around.linux_info is not None
+    assert [each.name for each in around.network_infos] == ["dc"]
+    [task] = group.task_group.tasks
+    assert task.container is not None
+    assert task.container.tty_info is not None
+    assert task.container.linux_info is not None
+    assert task.command is not None
+    assert task.command.environment is not None
+    told = {each.name: each.value for each in task.command.environment.variables}
+    assert told["EP_CONTAINER_WEB"] == "80"
+    assert "EP_HOST_WEB" not in told
 
 
 # -- crashes ----------------------------------------------------------------------------------

@@ -7,14 +7,25 @@ from typing import Any
 import pytest
 
 from mesostk.base.core import Effect
-from mesostk.marathon import residents
-from mesostk.marathon.events import CreateApp, DeleteApp, FromMaster, KillTasks, PutApps, Send
+from mesostk.marathon import podviews, residents
+from mesostk.marathon.events import (
+    CreateApp,
+    CreatePod,
+    DeleteApp,
+    FromMaster,
+    KillInstances,
+    KillTasks,
+    PutApps,
+    PutPod,
+    Send,
+)
 from mesostk.marathon.residence import FRAMEWORK_LABEL, TASK_LABEL
 from mesostk.marathon.state import Settings
 from mesostk.marathon.tests.conftest import Crash, World
 from mesostk.resources.resources import Resources
 from mesostk.wire import scheduler
 from mesostk.wire.mesos import AgentID, FrameworkID, Offer, OfferID
+from mesostk.wire.pods import InstanceStatus
 
 VOLUME = {"containerPath": "data", "mode": "RW", "persistent": {"size": 16}}
 
@@ -190,3 +201,76 @@ def test_a_crash_between_the_record_and_the_accept_leaves_no_place_that_is_not_t
     made.offer()
     assert len(made.tasks) == 1
     assert len(made.core.state.residences) == 1
+
+
+# -- pods -------------------------------------------------------------------------------------
+
+POD: dict[str, Any] = {
+    "id": "/store",
+    "containers": [
+        {
+            "name": name,
+            "exec": {"command": {"shell": "x"}},
+            "resources": {"cpus": 0.1, "mem": 32},
+            "volumeMounts": [{"name": "data", "mountPath": "kept"}],
+        }
+        for name in ("db", "copier")
+    ],
+    "volumes": [{"name": "data", "persistent": {"size": 16}}],
+}
+
+
+def test_a_pods_volume_is_its_executors_and_found_again_by_the_next_life() -> None:
+    made = world()
+    assert made.ask(CreatePod, body=POD).status == 201
+    made.offer()
+    assert kinds(made) == ["RESERVE", "CREATE", "LAUNCH_GROUP"]
+    group = made.accepted[2].launch_group
+    assert group is not None
+    [disk] = [each.disk for each in group.executor.resources if each.disk is not None]
+    assert disk.volume is not None
+    assert disk.volume.container_path == "data"
+    for task in group.task_group.tasks:
+        assert all(each.disk is None for each in task.resources)
+        assert task.container is not None
+        [mounted] = task.container.volumes
+        assert mounted.source is not None
+        assert mounted.source.sandbox_path is not None
+        assert (mounted.container_path, mounted.source.sandbox_path.type) == ("kept", "PARENT")
+    [residence] = made.core.state.residences.values()
+    [shown] = instance_of(made).local_volumes
+    assert (shown.container_path, shown.run_spec_id) == ("data", "/store")
+    for task_id in list(made.tasks):
+        made.end(task_id)
+    made.advance(5.0)
+    offer_home(made)
+    assert set(made.tasks) == {f"{residence.id}.{name}.2" for name in ("db", "copier")}
+    assert instance_of(made).id == residence.id
+
+
+def instance_of(made: World) -> InstanceStatus:
+    found = podviews.pod_status(made.core.state, "/store")
+    assert found is not None
+    [instance] = found.instances
+    return instance
+
+
+def test_a_pods_volume_stays_as_it_is_until_it_is_wiped() -> None:
+    made = world()
+    made.ask(CreatePod, body=POD)
+    made.offer()
+    for changes in (
+        {"volumes": [{"name": "data", "persistent": {"size": 32}}]},
+        {"executorResources": {"cpus": 0.2}},
+    ):
+        assert made.ask(PutPod, pod_id="/store", body={**POD, **changes}).status == 422
+    [residence] = made.core.state.residences.values()
+    made.ask(KillInstances, pod_id="/store", instance_ids=(residence.id,), wipe=True)
+    for task_id in list(made.tasks):
+        made.end(task_id)
+    made.advance(5.0)
+    offer_part(made, residence.agent_id, residence.resources)
+    assert kinds(made)[3:] == ["DESTROY", "UNRESERVE"]
+    made.offer()
+    [other] = made.core.state.residences.values()
+    assert other.id != residence.id

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,8 @@ POD: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    flags = ["--min_revive_offers_interval=200"]  # ms
+    flags = ["--mesos_role=web", "--min_revive_offers_interval=200"]  # ms
+    flags.append("--decline_offer_duration=1000")  # ms
     with Cluster(tmp_path_factory.mktemp("pods"), marathon_flags=flags) as made:
         made.start()
         yield made
@@ -128,6 +131,93 @@ def test_a_container_that_fails_takes_the_pod_with_it_and_both_come_back(
         assert states == {"server": "TASK_KILLED", "writer": "TASK_FAILED"}
     cluster.call("DELETE", "/v2/pods/pair", params={"force": "true"})
     cluster.wait_deployed()
+
+
+#: Both keep data: the server serves what the writer adds a line to with each of its lives.
+KEEPER: dict[str, Any] = {
+    **POD,
+    "id": "/keeper",
+    "containers": [
+        {
+            **POD["containers"][0],
+            "healthCheck": {
+                **POD["containers"][0]["healthCheck"],
+                "http": {"endpoint": "http", "path": "/lives"},
+            },
+        },
+        {
+            **POD["containers"][1],
+            "exec": {"command": {"shell": "echo $WORDS >> shared/lives; exec sleep 1000"}},
+        },
+    ],
+    "volumes": [{"name": "data", "persistent": {"size": 16}}],
+    "scheduling": {"backoff": {"backoff": 0.1}},
+}
+
+
+def keeper(cluster: Cluster) -> dict[str, Any] | None:
+    """The only instance of the pod that keeps data, once it is stable."""
+    unit = cluster.marathon()
+    answer = None if unit is None else unit.get("/v2/pods/keeper::status")
+    found = {} if answer is None or not answer.ok else answer.json()
+    instances = found.get("instances", [])
+    states = [each["status"] for each in instances]
+    return instances[0] if (found.get("status"), states) == ("STABLE", ["STABLE"]) else None
+
+
+def lives(cluster: Cluster) -> list[str]:
+    [volume] = (cluster.work_dir(1) / "volumes/roles/web").iterdir()
+    return (volume / "lives").read_text().split("\n")[:-1]
+
+
+def is_at(cluster: Cluster, *told: str) -> Callable[[], dict[str, Any] | None]:
+    """The instance, once these are the lives that its volume tells of."""
+
+    def probe() -> dict[str, Any] | None:
+        found = keeper(cluster)
+        return found if found is not None and lives(cluster) == list(told) else None
+
+    return probe
+
+
+def test_a_pods_volume_outlives_its_containers_updates_and_every_daemon(cluster: Cluster) -> None:
+    created = cluster.call("POST", "/v2/pods", json=KEEPER)
+    assert created.status_code == 201, created.text
+    first = until("the first life", is_at(cluster, "from the other"), 60.0)
+    [volume] = first["localVolumes"]
+    assert volume["containerPath"] == "data"
+    cluster.agents[0].kill()
+    cluster.masters[0].kill()
+    cluster.marathons[0].kill()
+    again = until("the same containers", lambda: keeper(cluster), 60.0)
+    names = [each["containerId"] for each in first["containers"]]
+    assert [each["containerId"] for each in again["containers"]] == names
+    os.kill(cluster.live_tasks("/keeper")[names[1]], signal.SIGKILL)
+    second = until("another life", is_at(cluster, *["from the other"] * 2), 60.0)
+    assert second["id"] == first["id"]
+    writer = {**KEEPER["containers"][1], "environment": {"WORDS": "updated"}}
+    changed = {**KEEPER, "containers": [KEEPER["containers"][0], writer]}
+    until("Marathon", cluster.is_subscribed)
+    assert cluster.call("PUT", "/v2/pods/keeper", json=changed).ok
+    cluster.marathons[0].kill()
+    third = until("the update", is_at(cluster, *["from the other"] * 2, "updated"), 60.0)
+    assert third["id"] == first["id"]
+    cluster.wait_deployed()
+    one = f"/v2/pods/keeper::instances/{first['id']}"
+    assert cluster.call("DELETE", one, params={"wipe": "true"}).ok
+    fresh = until("an empty volume", lambda: _fresh(cluster, first["id"]), 60.0)
+    assert fresh["localVolumes"][0]["persistenceId"] != volume["persistenceId"]
+    cluster.call("DELETE", "/v2/pods/keeper", params={"force": "true"})
+    cluster.wait_deployed()
+    until("no volume", lambda: not list((cluster.work_dir(1) / "volumes/roles/web").iterdir()))
+
+
+def _fresh(cluster: Cluster, but: str) -> dict[str, Any] | None:
+    found = keeper(cluster)
+    if found is None or found["id"] == but:
+        return None
+    volumes = list((cluster.work_dir(1) / "volumes/roles/web").iterdir())
+    return found if len(volumes) == 1 and lives(cluster) == ["updated"] else None
 
 
 def test_the_command_deploys_scales_and_destroys_the_example(
