@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -189,11 +189,15 @@ def act(
     done: str,
     output: Format,
     context: str | None = None,
+    steps: Mapping[str, int] | None = None,
     **options: object,
 ) -> Outcome:
-    """Run a playbook that changes hosts, as command `verb`: with an entry in the run ledger."""
+    """Run a playbook that changes hosts, as command `verb`: with an entry in the run ledger.
+
+    `steps` are the plays that it will come to, and how often each; they tell how long it takes.
+    """
     if output is Format.TABLE:
-        say_estimate(verb)
+        say_estimate(verb, inventory, steps)
     with recorded(verb, context=context, inventory=inventory) as entry:
         return look(playbook, inventory, done, output, entry=entry, **options)
 
@@ -233,7 +237,7 @@ def deploy(
             outcome = look("site", hosts, "Nothing was changed.", form, check=True, **options)
         else:
             done = "The hosts are as the inventory says."
-            outcome = act("cluster deploy", "site", hosts, done, form, context, **options)
+            outcome = act("cluster deploy", "site", hosts, done, form, context, None, **options)
         if diff or check:
             say(outcome.output())
         name = None if check else remember_cluster(outcome, hosts, None if inventory else context)

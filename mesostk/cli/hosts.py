@@ -23,6 +23,8 @@ from mesostk.cli.contexts import ContextOption
 from mesostk.cli.output import Format, FormatOption, JsonOption, chosen, errors, progress, say
 from mesostk.errors import ConfigError
 from mesostk.ops import lab as labs
+from mesostk.ops.inventory import groups
+from mesostk.ops.rolling import change_steps
 
 if TYPE_CHECKING:
     from mesostk.ops.docker_lab import DockerLab
@@ -131,6 +133,8 @@ def _change(
     form: Format,
     *,
     check: bool,
+    leaving: Sequence[str] = (),
+    joining: Sequence[str] = (),
 ) -> None:
     hosts = inventory_of(inventory, context)
     extra_vars = {**extra_vars_of(extra_var or ()), **extra_vars}
@@ -139,7 +143,8 @@ def _change(
         outcome = look(playbook, hosts, done, form, check=True, extra_vars=extra_vars)
         say(outcome.output())
         return
-    outcome = act(verb, playbook, hosts, done, form, context, extra_vars=extra_vars)
+    steps = change_steps(groups(hosts), leaving, joining)
+    outcome = act(verb, playbook, hosts, done, form, context, steps, extra_vars=extra_vars)
     remember_cluster(outcome, hosts, None if inventory else context)
 
 
@@ -157,7 +162,7 @@ def add(
 ) -> None:
     """Set up hosts that the inventory has by now; those of a lab are made first.
 
-    Other hosts are touched only where they must know: never for an agent.
+    Other hosts are touched only where they must know: of an agent they learn its name.
     """
     with errors():
         form = chosen(output, as_json)
@@ -178,6 +183,7 @@ def add(
             context,
             form,
             check=check,
+            joining=hosts,
         )
 
 
@@ -206,6 +212,7 @@ def remove(
             context,
             form,
             check=check,
+            leaving=hosts,
         )
         if not check:
             for host in hosts:
@@ -242,6 +249,8 @@ def replace(
             context,
             form,
             check=check,
+            leaving=[old],
+            joining=[new],
         )
         if not check:
             _unmake(lab, old, form)

@@ -30,7 +30,7 @@ from mesostk.cli.output import (
     print_table,
     show_record,
 )
-from mesostk.cli.status import member_states
+from mesostk.cli.status import edge_states, member_states
 from mesostk.errors import ConfigError, MesostkError
 from mesostk.ops.impact import AppImpact, EnsembleImpact, app_impacts, ensemble_impact
 from mesostk.ops.inventory import addresses
@@ -65,11 +65,11 @@ def impact(
         slaves = masters.slaves()
         names = names_of(host, known, slaves)
         lost = frozenset(str(one["id"]) for one in slaves if _names(one) & names)
-        states = member_states(known)
+        states = [*member_states(known), *edge_states(known)]
         modes = zookeeper_modes(zookeepers(masters))
         services = [
             found
-            for one in ensembles(known, states, modes)
+            for one in ensembles(states, modes)
             if (found := ensemble_impact(one, names)) is not None
         ]
         if not lost and not services:
@@ -141,10 +141,11 @@ def _show(
                 f"{one.left} of {one.members}",
                 str(one.needed),
                 "lost" if one.fails else ("another leads" if one.leads else "goes on"),
+                ", ".join(one.silent),
             )
             for one in services
         ]
-        print_table(("SERVICE", "LEFT", "NEEDED", "OUTCOME"), rows)
+        print_table(("SERVICE", "LEFT", "NEEDED", "OUTCOME", "SILENT NOW"), rows)
     if apps:
         app_rows = [
             (

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mesostk.cli.clients import Masters
-from mesostk.cli.contexts import Context
 from mesostk.marathon.constraints import Placement, spell_number
 from mesostk.ops.impact import Agent, App, Ensemble, Instance
 from mesostk.ops.zookeeper import mode_of
@@ -39,10 +38,20 @@ def zookeeper_modes(members: Sequence[tuple[str, int]]) -> dict[str, str | None]
     return {host: mode_of(host, port) for host, port in members}
 
 
+#: Kinds of members, and what their services are called.
+_SERVICES = {
+    "master": "mesos-master",
+    "marathon": "marathon",
+    "mesos-dns": "mesos-dns",
+    "marathon-lb": "marathon-lb",
+}
+
+
 def ensembles(
-    context: Context, states: Sequence[Mapping[str, Any]], modes: Mapping[str, str | None]
+    states: Sequence[Mapping[str, Any]], modes: Mapping[str, str | None]
 ) -> list[Ensemble]:
-    """Every service of several members, by `status.member_states` and `zookeeper_modes`."""
+    """Every service of several members, by `status.member_states`, `edge_states` and
+    `zookeeper_modes`."""
     found = []
     if modes:
         leaders = [host for host, mode in modes.items() if mode in ("leader", "standalone")]
@@ -55,22 +64,19 @@ def ensembles(
                 needs_quorum=True,
             )
         )
-    for kind, name in (("master", "mesos-master"), ("marathon", "marathon")):
-        mine = [one for one in states if one["kind"] == kind]
-        leading = [host_of(str(one["address"])) for one in mine if one["state"] == "leading"]
+    for kind, name in _SERVICES.items():
+        mine = [
+            (host_of(str(one["address"])), one["state"]) for one in states if one["kind"] == kind
+        ]
+        leading = [host for host, state in mine if state == "leading"]
         found.append(
             Ensemble(
                 name=name,
-                members=tuple(host_of(str(one["address"])) for one in mine),
-                serving=frozenset(
-                    host_of(str(one["address"])) for one in mine if one["state"] != "unreachable"
-                ),
+                members=tuple(host for host, _ in mine),
+                serving=frozenset(host for host, state in mine if state != "unreachable"),
                 leader=leading[0] if leading else "",
             )
         )
-    for name, urls in (("mesos-dns", context.dns), ("marathon-lb", context.balancers)):
-        hosts = tuple(host_of(url) for url in urls)
-        found.append(Ensemble(name=name, members=hosts, serving=frozenset(hosts)))
     return [one for one in found if one.members]
 
 

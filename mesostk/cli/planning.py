@@ -26,14 +26,13 @@ from mesostk.cli.output import (
     Format,
     FormatOption,
     JsonOption,
-    ago,
     chosen,
     errors,
     print_table,
     say,
     show_record,
 )
-from mesostk.cli.runs import the_ledger
+from mesostk.cli.runs import estimate_text, the_ledger
 from mesostk.errors import ConfigError, MesostkError, Unavailable
 from mesostk.ops import ledger
 from mesostk.ops.ansible import Outcome
@@ -65,9 +64,10 @@ def plan(
     with errors():
         form = chosen(output, as_json)
         apps = [app for source in files or () for app in read_apps(source)]
+        hosts = inventory_of(inventory, context)
         outcome = look(
             "site",
-            inventory_of(inventory, context),
+            hosts,
             "Nothing was changed.",
             form,
             check=True,
@@ -81,7 +81,7 @@ def plan(
         groups = frozenset(lb_group or _GROUPS)
         haproxy = haproxy_difference(_apps_now(known), apps, groups) if apps else ""
         counts = {step.play: step.batches for step in due}
-        time = ledger.estimate_steps(the_ledger().entries(), counts)
+        time = ledger.estimate_steps(the_ledger().entries(), counts, str(hosts.absolute()))
         if form is Format.TABLE:
             _show_hosts(outcome.changes, diff=diff)
             _show_steps(due, time)
@@ -174,8 +174,7 @@ def _show_steps(due: Sequence[Step], time: ledger.Estimate) -> None:
         rows.append((str(number), step.play, how, step.capacity, "; ".join(step.why)))
     print_table(("", "STEP", "HOSTS, IN ORDER", "MEANWHILE", "WHY"), rows)
     if time.runs:
-        rest = f" without {', '.join(time.unknown)}, never seen" if time.unknown else ""
-        print(f"About {ago(time.seconds)} for these steps{rest}, as the ledger knows them.")
+        print(estimate_text(time))
 
 
 # -- apps -----------------------------------------------------------------------------------------

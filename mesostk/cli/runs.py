@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -76,15 +76,36 @@ def recorded(
         run.end("done")
 
 
+#: The longest steps that an estimate names.
+_STEPS_NAMED = 3
+
 _OUTCOMES: dict[int, ledger.Outcome] = {0: "done", INTERRUPTED: "interrupted"}
 
 
-def say_estimate(verb: str, hosts: int | None = None) -> None:
-    """How long this has taken before; silence where it was never done."""
-    found = ledger.estimate_run(the_ledger().entries(), verb, hosts)
+def say_estimate(verb: str, inventory: Path, steps: Mapping[str, int] | None = None) -> None:
+    """How long it takes: by `steps` (name → how often), else as it took before; silence where
+    nothing is known."""
+    entries, where = the_ledger().entries(), str(inventory.absolute())
+    if steps is not None:
+        by_step = ledger.estimate_steps(entries, steps, where)
+        if by_step.runs:
+            say(estimate_text(by_step))
+            return
+    found = ledger.estimate_run(entries, verb, where)
     if found is not None:
         times = f"the last {found.runs} times" if found.runs > 1 else "the last time"
         say(f"This took {ago(found.seconds)} {times}.")
+
+
+def estimate_text(time: ledger.Estimate) -> str:
+    """An estimate by steps as a sentence that names the longest of them."""
+    longest = sorted(time.steps, key=lambda one: -one.seconds * one.times)[:_STEPS_NAMED]
+    parts = [
+        f"{one.name} {f'{one.times} × ' if one.times > 1 else ''}{ago(one.seconds)}"
+        for one in longest
+    ]
+    rest = f"; never done before: {', '.join(time.unknown)}" if time.unknown else ""
+    return f"About {ago(time.seconds)}: {', '.join(parts)}{rest}."
 
 
 def complete_run(incomplete: str) -> list[str]:

@@ -58,6 +58,27 @@ def _marathon_state(url: str) -> tuple[str, str]:
     return ("leading" if leader == _host_port(url) else "standby"), ""
 
 
+#: What says of each service of the edge that it does its work.
+_EDGE_HEALTH = {"mesos-dns": "/v1/health", "marathon-lb": "/_haproxy_health_check"}
+
+
+def edge_states(context: Context) -> list[dict[str, Any]]:
+    """Each Mesos-DNS and load balancer by itself: serving, or what is wrong with it."""
+    found = []
+    for kind, urls in (("mesos-dns", context.dns), ("marathon-lb", context.balancers)):
+        for url in urls:
+            state, detail = "serving", ""
+            try:
+                # An original Mesos-DNS knows no such path, and shows by its 404 that it is there.
+                Members(kind, [url]).request("GET", _EDGE_HEALTH[kind])
+            except MesostkError as error:
+                state, detail = "unreachable", str(error)
+            found.append(
+                {"kind": kind, "address": _host_port(url), "state": state, "detail": detail}
+            )
+    return found
+
+
 def agent_rows(agents: list[dict[str, Any]], now: float) -> list[tuple[str, ...]]:
     """Agents as rows: host, state, cpus and mem used of all, since when."""
     rows: list[tuple[str, ...]] = []

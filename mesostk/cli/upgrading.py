@@ -32,6 +32,8 @@ from mesostk.cli.output import (
     say,
 )
 from mesostk.cli.runs import recorded, say_estimate
+from mesostk.ops.inventory import groups
+from mesostk.ops.rolling import upgrade_steps
 
 _VERB = "cluster upgrade"
 
@@ -60,17 +62,19 @@ def upgrade(
     with errors():
         form = chosen(output, as_json)
         hosts = inventory_of(inventory, context)
+        variables = {**extra_vars_of(extra_var or ()), "mesostk_version": to}
         options: dict[str, object] = {
             "limit": limit or (),
             "tags": tags or (),
             "diff": diff,
-            "extra_vars": {**extra_vars_of(extra_var or ()), "mesostk_version": to},
+            "extra_vars": variables,
         }
         if check:
             outcome = look("upgrade", hosts, "Nothing was changed.", form, check=True, **options)
         else:
             if form is Format.TABLE:
-                say_estimate(_VERB)
+                serial = str(variables.get("upgrade_agents_serial", "20%"))
+                say_estimate(_VERB, hosts, upgrade_steps(groups(hosts), serial))
             with recorded(_VERB, context=context, inventory=hosts) as entry:
                 if backed_up:
                     with progress(form) as shown:

@@ -13,6 +13,7 @@
     backup.py        dumps, configurations and inventory as one file with sums
     ledger.py        who changed what when, and how long it took
     restarts.py      what a run would change, and the restarts that follow
+    rolling.py       the steps of an upgrade and of hosts that come and go
     impact.py        what is lost with a host
     diagnosis.py     what is wrong in a running cluster, and what mends it
     progress.py      the one way in which all of them say how far they are

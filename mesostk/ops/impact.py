@@ -88,6 +88,8 @@ class EnsembleImpact(msgspec.Struct, frozen=True, kw_only=True):
     left: int
     needed: int
     leads: bool
+    #: Members on other hosts that do not serve now either.
+    silent: tuple[str, ...] = ()
 
     @property
     def fails(self) -> bool:
@@ -106,6 +108,7 @@ def ensemble_impact(one: Ensemble, addresses: frozenset[str]) -> EnsembleImpact 
         left=len(one.serving - addresses),
         needed=needed,
         leads=one.leader in addresses,
+        silent=tuple(host for host in one.members if host not in one.serving | addresses),
     )
 
 

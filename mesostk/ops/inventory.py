@@ -128,6 +128,18 @@ def addresses(inventory: Path) -> dict[str, str]:
     }
 
 
+def groups(inventory: Path) -> dict[str, list[str]]:
+    """Hosts of each group by its name, those of its child groups too."""
+    found = listed(inventory)
+
+    def members(name: str) -> list[str]:
+        group: dict[str, list[str]] = found.get(name, {})
+        below = [host for child in group.get("children", ()) for host in members(child)]
+        return list(dict.fromkeys([*group.get("hosts", ()), *below]))
+
+    return {name: members(name) for name in found if name != "_meta"}
+
+
 # -- a first inventory --------------------------------------------------------------------------
 
 

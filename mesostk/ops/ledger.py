@@ -79,11 +79,21 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.ended_at is None else self.ended_at - self.started_at
 
 
+class StepTime(msgspec.Struct, frozen=True):
+    """A step that comes `times` times, and how many `seconds` it takes each time."""
+
+    name: str
+    times: int
+    seconds: float
+
+
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """How long something will take: the median, and how many runs say so."""
 
     seconds: float
     runs: int
+    #: What it is made of, where that is known.
+    steps: tuple[StepTime, ...] = ()
     #: Steps that have never been seen; their time is not in `seconds`.
     unknown: tuple[str, ...] = ()
 
@@ -126,30 +136,44 @@ def why_not_resumed(entry: Entry) -> str | None:
     return None
 
 
-def estimate_run(entries: Iterable[Entry], verb: str, hosts: int | None = None) -> Estimate | None:
+def estimate_run(entries: Iterable[Entry], verb: str, inventory: str = "") -> Estimate | None:
     """How long `verb` takes, by its last runs that were done; None without any.
 
-    With `hosts`, runs on another number of hosts are left out, unless there are no others.
+    Runs on other hosts than those of `inventory` count only where there are none on these.
     """
     done = [one for one in entries if one.verb == verb and one.outcome == "done"]
-    same = [one for one in done if one.hosts == hosts]
+    same = [one for one in done if one.inventory == inventory]
     used = sorted(same or done, key=lambda one: one.started_at)[-_LEARNT_FROM:]
     times = [one.seconds for one in used if one.seconds is not None]
     return Estimate(seconds=statistics.median(times), runs=len(times)) if times else None
 
 
-def estimate_steps(entries: Iterable[Entry], steps: Mapping[str, int]) -> Estimate:
-    """How long `steps` (name → how often, one batch of hosts each) take one after the other."""
-    seen: dict[str, list[float]] = {}
-    ordered = sorted(entries, key=lambda one: one.started_at)
-    for entry in ordered:
+def estimate_steps(
+    entries: Iterable[Entry], steps: Mapping[str, int], inventory: str = ""
+) -> Estimate:
+    """How long `steps` (name → how often, one batch of hosts each) take one after the other.
+
+    What a step took on other hosts than those of `inventory` counts only where it was never done
+    on these.
+    """
+    here: dict[str, list[float]] = {}
+    anywhere: dict[str, list[float]] = {}
+    for entry in sorted(entries, key=lambda one: one.started_at):
         for step in entry.steps:
-            seen.setdefault(step.name, []).append(step.seconds)
-    known = {name: seen[name][-_LEARNT_FROM:] for name in steps if name in seen}
+            anywhere.setdefault(step.name, []).append(step.seconds)
+            if entry.inventory == inventory:
+                here.setdefault(step.name, []).append(step.seconds)
+    seen = {name: (here.get(name) or times)[-_LEARNT_FROM:] for name, times in anywhere.items()}
+    known = tuple(
+        StepTime(name, times, statistics.median(seen[name]))
+        for name, times in steps.items()
+        if name in seen
+    )
     return Estimate(
-        seconds=sum(statistics.median(times) * steps[name] for name, times in known.items()),
-        runs=min((len(times) for times in known.values()), default=0),
-        unknown=tuple(name for name in steps if name not in known),
+        seconds=sum(one.seconds * one.times for one in known),
+        runs=min((len(seen[one.name]) for one in known), default=0),
+        steps=known,
+        unknown=tuple(name for name in steps if name not in seen),
     )
 
 

@@ -16,6 +16,7 @@ from mesostk.ops.ledger import (
     Outcome,
     Run,
     Step,
+    StepTime,
     estimate_run,
     estimate_steps,
     why_not_resumed,
@@ -39,7 +40,7 @@ def entry(
     verb: str = "cluster deploy",
     outcome: Outcome = "done",
     seconds: float = 60.0,
-    hosts: int = 6,
+    inventory: str = "/a",
     steps: tuple[Step, ...] = (),
     arguments: tuple[str, ...] = ("cluster", "deploy"),
     withheld: tuple[str, ...] = (),
@@ -56,7 +57,7 @@ def entry(
         started_at=float(number),
         ended_at=number + seconds,
         outcome=outcome,
-        hosts=hosts,
+        inventory=inventory,
         steps=steps,
     )
 
@@ -118,25 +119,29 @@ def test_the_last_runs_of_a_kind_tell_how_long_the_next_takes() -> None:
     assert estimate_run(new, "cluster upgrade") is None
 
 
-def test_runs_on_as_many_hosts_count_before_others() -> None:
-    runs = [entry(1, hosts=3, seconds=10.0), entry(2, hosts=6, seconds=20.0)]
-    three, nine = estimate_run(runs, "cluster deploy", 3), estimate_run(runs, "cluster deploy", 9)
-    assert three is not None
-    assert three.seconds == 10.0
-    assert nine is not None
-    assert nine.seconds == 15.0
+def test_runs_on_the_same_hosts_count_before_others() -> None:
+    runs = [entry(1, inventory="/a", seconds=10.0), entry(2, inventory="/b", seconds=20.0)]
+    same, other = (estimate_run(runs, "cluster deploy", where) for where in ("/a", "/c"))
+    assert same is not None
+    assert same.seconds == 10.0
+    assert other is not None
+    assert other.seconds == 15.0
 
 
 def test_steps_add_up_as_often_as_they_come() -> None:
     runs = [
         entry(1, steps=(Step("Restart mesos-master", 8.0), Step("Restart mesos-master", 10.0))),
         entry(2, steps=(Step("Restart mesos-master", 9.0), Step("Restart marathon", 4.0))),
+        entry(3, steps=(Step("Restart marathon", 40.0),), inventory="/b"),
     ]
     wanted = {"Restart mesos-master": 3, "Restart marathon": 1, "Restart haproxy": 2}
-    found = estimate_steps(runs, wanted)
+    found = estimate_steps(runs, wanted, "/a")
     assert found.seconds == 3 * 9.0 + 4.0
     assert found.runs == 1
+    assert found.steps[0] == StepTime("Restart mesos-master", 3, 9.0)
     assert found.unknown == ("Restart haproxy",)
+    elsewhere = estimate_steps(runs, {"Restart marathon": 1, "Restart mesos-master": 1}, "/b")
+    assert elsewhere.seconds == 40.0 + 9.0
 
 
 # -- the files ------------------------------------------------------------------------------------

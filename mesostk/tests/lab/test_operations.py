@@ -75,6 +75,8 @@ def test_impact_counts_the_quorum_that_is_left(cluster: Cluster) -> None:
     left = {one["name"]: (one["left"], one["needed"], one["fails"]) for one in found["services"]}
     assert left["zookeeper"] == (2, 2, False)
     assert left["mesos-master"] == (2, 1, False)
+    assert left["mesos-dns"] == left["marathon-lb"] == (2, 1, False)
+    assert [one["silent"] for one in found["services"]] == [[]] * len(left)
 
 
 @pytest.fixture
@@ -92,13 +94,22 @@ def test_doctor_finds_nothing_in_a_cluster_that_is_well(cluster: Cluster) -> Non
     assert [one for one in found if one["level"] == "error"] == []
 
 
-def test_doctor_finds_what_was_stopped_and_what_runs_otherwise(silent_dns: str) -> None:
+def test_doctor_and_impact_find_what_was_stopped_and_what_runs_otherwise(
+    cluster: Cluster, silent_dns: str
+) -> None:
     found = asked("doctor", rc=1)
     problems = {one["subject"]: one for one in found}
     assert f"mesos-dns on {silent_dns}" in problems
     drifted = problems[f"mesos-master on {silent_dns}"]
     assert "changed since it started" in drifted["problem"]
     assert drifted["remedy"] == f"mesostk cluster deploy --limit {silent_dns}"
+    (silent,) = (host.address for host in cluster.hosts if host.name == silent_dns)
+    other = next(host for host in cluster.hosts if host.is_master and host.address != silent)
+    lost = {
+        one["name"]: (one["left"], one["silent"]) for one in asked("impact", other.name)["services"]
+    }
+    assert lost["mesos-dns"] == (1, [silent])
+    assert lost["marathon-lb"] == (2, [])
 
 
 # -- support --------------------------------------------------------------------------------------

@@ -149,6 +149,10 @@ def test_agent_is_added_then_emptied_under_load_and_removed(
     try:
         address_of_new = str(cluster.lab.spec.network()[54])
         assert set(agents(cluster)) == {*before, address_of_new}
+        # The others know its name by now, so that a deployment finds nothing to do.
+        for one in cluster.hosts:
+            assert "mesos-slave4" in cluster.run(one, "cat /etc/hosts")
+        must(cluster, "cluster", "plan", "--exit-code")
         host = str(loaded.tasks()[0]["host"])
         (name,) = (
             one.name for one in existing(cluster.lab.spec.name).spec.hosts() if one.address == host
