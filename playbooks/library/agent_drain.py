@@ -65,6 +65,8 @@ left:
 """
 
 import json
+import select
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -165,10 +167,20 @@ class Cluster:
         raise Problem("no Marathon answers: " + "; ".join(reasons))
 
 
+def is_abandoned():
+    """Whether nobody reads the answer any more, which `sshd` tells by closing the pipe to it."""
+    poll = select.poll()
+    poll.register(sys.__stdout__.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
 def patiently(end, what, attempt):
     """What `attempt` gives once that is not None; a cluster between two leaders is asked again."""
     said = "it was not asked yet"
     while True:
+        if is_abandoned():
+            # An interrupted run must not go on draining what the next one gives back.
+            raise Problem(f"{what}: the run that asked for it has ended: {said}")
         try:
             done, said = attempt()
             if done is not None:

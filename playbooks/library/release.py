@@ -45,6 +45,8 @@ removed:
   returned: always
 """
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -58,6 +60,18 @@ ROOT = "/opt/mesostk"
 
 class Problem(Exception):
     """The release cannot be installed; the message says why and what to do."""
+
+
+@contextlib.contextmanager
+def alone():
+    """Keep others out: an interrupted run's module goes on here while the next run has begun."""
+    os.makedirs(ROOT, 0o755, exist_ok=True)
+    directory = os.open(ROOT, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 def run(*command):
@@ -88,7 +102,6 @@ def only(wheels, name):
 
 def install(target, archive, python):
     shutil.rmtree(target, ignore_errors=True)
-    os.makedirs(ROOT, 0o755, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=os.path.dirname(archive)) as wheels:
         unpack(archive, wheels)
         own, installer = (f"{wheels}/{only(wheels, name)}" for name in ("mesostk", "pip"))
@@ -119,6 +132,22 @@ def old_releases(keep, name):
     return others[max(0, keep - len(spared)) :]
 
 
+def settle(name, archive, python, keep):
+    """Install the release unless it is there; (whether it was not, releases removed for it)."""
+    target = f"{ROOT}/{name}"
+    if os.path.exists(f"{target}/.complete"):
+        return False, []
+    try:
+        install(target, archive, python)
+    except (Problem, OSError, tarfile.TarError):
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+    removed = old_releases(keep, name)
+    for entry in removed:
+        shutil.rmtree(f"{ROOT}/{entry}", ignore_errors=True)
+    return True, removed
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
@@ -129,21 +158,16 @@ def main():
         },
         supports_check_mode=True,
     )
-    name = module.params["name"]
-    target = f"{ROOT}/{name}"
-    if os.path.exists(f"{target}/.complete"):
-        module.exit_json(changed=False, removed=[])
+    params = module.params
     if module.check_mode:
-        module.exit_json(changed=True, removed=[])
+        there = os.path.exists(f"{ROOT}/{params['name']}/.complete")
+        module.exit_json(changed=not there, removed=[])
     try:
-        install(target, module.params["archive"], module.params["python"])
+        with alone():
+            changed, removed = settle(**params)
     except (Problem, OSError, tarfile.TarError) as error:
-        shutil.rmtree(target, ignore_errors=True)
-        module.fail_json(msg=f"release {name}: {error}")
-    removed = old_releases(module.params["keep"], name)
-    for entry in removed:
-        shutil.rmtree(f"{ROOT}/{entry}", ignore_errors=True)
-    module.exit_json(changed=True, removed=removed)
+        module.fail_json(msg=f"release {params['name']}: {error}")
+    module.exit_json(changed=changed, removed=removed)
 
 
 if __name__ == "__main__":
