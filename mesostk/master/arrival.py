@@ -209,7 +209,8 @@ def _correct(master: Master, now: float, agent: Agent, known: TaskRecord, wire: 
     if not known.is_terminal:
         master.allocator.hold(agent, framework_id, known.role, known.held)
     if before != wire.state and statuses and master.subscribers:
-        master.publish(views.task_updated(framework_id, statuses[-1], wire.state))
+        updated = views.task_updated(framework_id, statuses[-1], wire.state)
+        master.publish(updated, known.wire)
 
 
 def _kill_double(master: Master, agent: Agent, framework: Framework, wire: Task) -> link.Kill:

@@ -102,8 +102,11 @@ class Bodies:
         self._turn = asyncio.Lock()
         self._next: dict[Hashable, Body] = {}
 
-    async def answer(self, request: web.Request, key: Hashable, make: Make) -> web.StreamResponse:
-        """The document `key`, made by `make` unless it is about to be made for somebody else."""
+    async def answer(
+        self, request: web.Request, key: Hashable, make: Make, kind: str = JSON_TYPE
+    ) -> web.StreamResponse:
+        """The document `key`, made by `make` unless it is about to be made for somebody else; its
+        Content-Type is `kind`."""
         body = self._next.get(key)
         if body is None:
             body = self._next[key] = Body()
@@ -114,8 +117,11 @@ class Bodies:
         first = await anext(chunks)
         if "jsonp" in request.query or (body.is_done and len(body.chunks) == 1):
             rest = [chunk async for chunk in chunks]
-            return json_answer(b"".join((first, *rest)), request=request)
-        return await self._send(request, first, chunks)
+            whole = b"".join((first, *rest))
+            if kind != JSON_TYPE:
+                return web.Response(body=whole, content_type=kind)
+            return json_answer(whole, request=request)
+        return await self._send(request, first, chunks, kind)
 
     async def _make(self, key: Hashable, body: Body, make: Make) -> None:
         async with self._turn:
@@ -128,9 +134,9 @@ class Bodies:
                 body.finish()
 
     async def _send(
-        self, request: web.Request, first: bytes, rest: AsyncIterator[bytes]
+        self, request: web.Request, first: bytes, rest: AsyncIterator[bytes], kind: str
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": JSON_TYPE})
+        response = web.StreamResponse(headers={"Content-Type": kind})
         squeeze = None
         if accepts_gzip(request):
             squeeze = zlib.compressobj(1, zlib.DEFLATED, _GZIP_BITS)

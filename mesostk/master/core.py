@@ -49,7 +49,7 @@ from mesostk.master.state import Agent, Config, Framework, OfferRecord
 from mesostk.master.timers import Call, Timers
 from mesostk.resources.resources import Resources
 from mesostk.wire import link, operator, scheduler
-from mesostk.wire.mesos import Address, MasterCapability, MasterInfo, Unavailability
+from mesostk.wire.mesos import Address, MasterCapability, MasterInfo, Task, Unavailability
 from mesostk.wire.quota import QuotaConfig
 
 
@@ -139,9 +139,10 @@ class Master:
     def note(self, verb: str, /, level: str = "INFO", **fields: object) -> None:
         self._out.append(note(verb, level, **fields))
 
-    def publish(self, event: operator.Event) -> None:
-        """Tell the subscribers of the event stream; callers ask `subscribers` before they build."""
-        self._out.append(Publish(event))
+    def publish(self, event: operator.Event, task: Task | None = None) -> None:
+        """Tell the subscribers of the event stream; callers ask `subscribers` before they build.
+        `task` is what a TASK_* event is about."""
+        self._out.append(Publish(event, task))
 
     def tell(self, framework: Framework, event: scheduler.Event) -> None:
         """Send to the framework if it is connected, else nobody hears it."""

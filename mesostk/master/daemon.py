@@ -36,6 +36,7 @@ from mesostk.master import events, flags, whitelist
 from mesostk.master.bodies import Bodies
 from mesostk.master.core import Master
 from mesostk.master.entry import Node
+from mesostk.master.event_streams import EventStreams
 from mesostk.master.figures import figures
 from mesostk.master.guard import guard
 from mesostk.master.http import Routes, system_figures
@@ -85,7 +86,8 @@ class MasterDaemon:
             daemon.start, daemon.cpu, daemon.metrics.counter("master/http_cache_hits")
         )
         files = NodeFiles(node, daemon, values.external_log_file)
-        self._operator = OperatorApi(node, daemon.metrics, self._bodies, files)
+        self._streams = EventStreams(node, daemon.metrics, daemon.start)
+        self._operator = OperatorApi(node, daemon.metrics, self._bodies, files, self._streams)
 
     async def start(self) -> None:
         """Listen, then stand for election; returns once both are under way."""
@@ -229,9 +231,10 @@ class MasterDaemon:
             events.CloseAgentStream: self._link.close,
             events.SendToScheduler: self._scheduler.send,
             events.CloseSchedulerStream: self._scheduler.close,
-            events.SendToOperator: self._operator.send,
-            events.CloseOperatorStream: self._operator.close,
-            events.Publish: self._operator.publish,
+            events.GreetOperator: self._streams.greet,
+            events.SendToOperator: self._streams.send,
+            events.CloseOperatorStream: self._streams.close,
+            events.Publish: self._streams.publish,
             events.Reply: self._operator.reply,
         }
 

@@ -1,4 +1,4 @@
-"""The large answers (/state and its like, GET_STATE and its like) as pieces of JSON.
+"""/state and its like as pieces of JSON; the operator API's are in `v1_documents`.
 
 ::
 
@@ -114,12 +114,13 @@ def frameworks(master: Master, fragments: Fragments, framework_id: str | None) -
 
 
 def _agents(master: Master, fragments: Fragments, form: str, agent_id: str | None = None) -> Pieces:
-    for some in chunks(list(master.agents.values())):
-        shown = [
-            fragments.agent(item, form) for item in some if agent_id is None or item.id == agent_id
-        ]
-        if shown:
-            yield b",".join(shown)
+    agents = list(master.agents.values())
+    for group in fragments.grouped(
+        fragments.agent(item, form) if agent_id is None or item.id == agent_id else None
+        for item in agents
+    ):
+        if group:
+            yield b",".join(group)
 
 
 def _frameworks(
@@ -244,99 +245,3 @@ def _summed_framework(
     more = legacy.counts(counts.by_framework.get(item.id, Counter()))
     more["slave_ids"] = sorted(counts.places.get(item.id, ()))
     yield json.encode({**summary, **more})
-
-
-# -- the operator API ---------------------------------------------------------------------------
-
-
-def get_state(master: Master, fragments: Fragments) -> Pieces:
-    fragments.prune()
-    yield from _answer("GET_STATE", _v1_state(master, fragments))
-
-
-def _v1_state(master: Master, fragments: Fragments) -> Pieces:
-    yield from _object(
-        {},
-        {
-            "get_tasks": _v1_tasks(master, fragments),
-            "get_executors": _v1_executors(master),
-            "get_frameworks": _v1_frameworks(master, fragments),
-            "get_agents": _v1_agents(master, fragments),
-        },
-    )
-
-
-def get_tasks(master: Master, fragments: Fragments) -> Pieces:
-    fragments.prune()
-    yield from _answer("GET_TASKS", _v1_tasks(master, fragments))
-
-
-def get_agents(master: Master, fragments: Fragments) -> Pieces:
-    fragments.prune()
-    yield from _answer("GET_AGENTS", _v1_agents(master, fragments))
-
-
-def get_frameworks(master: Master, fragments: Fragments) -> Pieces:
-    fragments.prune()
-    yield from _answer("GET_FRAMEWORKS", _v1_frameworks(master, fragments))
-
-
-def get_executors(master: Master, fragments: Fragments) -> Pieces:
-    fragments.prune()
-    yield from _answer("GET_EXECUTORS", _v1_executors(master))
-
-
-def _answer(kind: str, body: Pieces) -> Pieces:
-    yield from _object({"type": kind}, {kind.lower(): body})
-
-
-def _v1_tasks(master: Master, fragments: Fragments) -> Pieces:
-    def of(which: str) -> Pieces:
-        for item in list(views.every_framework(master)):
-            yield from fragments.tasks(views.TASK_LISTS[which](item), "v1")
-
-    return _lists({name: of(name) for name in views.TASK_LISTS})
-
-
-def _v1_executors(master: Master) -> Pieces:
-    return _lists({"executors": _encoded(views.executors(master).executors)})
-
-
-def _v1_agents(master: Master, fragments: Fragments) -> Pieces:
-    infos = [record.info for record in master.recovered.values()]
-    return _lists({"agents": _agents(master, fragments, "v1"), "recovered_agents": _encoded(infos)})
-
-
-def _v1_frameworks(master: Master, fragments: Fragments) -> Pieces:
-    def of(listed: Mapping[str, Framework], *, with_offers: bool) -> Pieces:
-        for item in list(listed.values()):
-            used = Resources()
-            for part in fragments.used_by(item):
-                used += part
-                yield b""
-            yield json.encode(views.framework(master, item, used, with_offers=with_offers))
-
-    return _lists(
-        {
-            "frameworks": of(master.frameworks, with_offers=True),
-            "completed_frameworks": of(master.completed_frameworks, with_offers=False),
-        }
-    )
-
-
-def _lists(lists: Mapping[str, Pieces]) -> Pieces:
-    """An object of arrays without the empty ones, which protobuf's JSON leaves out."""
-    comma = b"{"
-    for name, groups in lists.items():
-        is_empty = True
-        for group in groups:
-            if not group:
-                yield b""
-            elif is_empty:
-                yield comma + b'"' + name.encode() + b'":[' + group
-                is_empty, comma = False, b","
-            else:
-                yield b"," + group
-        if not is_empty:
-            yield b"]"
-    yield b"{}" if comma == b"{" else b"}"

@@ -118,8 +118,6 @@ def require_type(request: web.Request, allowed: Collection[str] = (JSON_TYPE,)) 
     kind = given.partition(";")[0].strip().lower()
     if kind in allowed:
         return kind
-    if kind == PROTOBUF_TYPE:
-        raise Rejected(415, f"{PROTOBUF_TYPE} is not supported here; use {JSON_TYPE}")
     raise Rejected(415, f"Expecting 'Content-Type' of {_TYPES}")
 
 
@@ -134,7 +132,7 @@ async def read_call(request: web.Request, call: type[T], kind: str = JSON_TYPE) 
     except WireError as error:
         text = str(error)
         if kind == PROTOBUF_TYPE:
-            raise Rejected(400, f"Failed to parse body into Call protobuf: {text}") from error
+            raise Rejected(400, f"Failed to parse body into a protobuf object: {text}") from error
         if text.startswith("syntax error"):
             raise Rejected(400, f"Failed to parse body into JSON: {text}") from error
         raise Rejected(400, f"Failed to convert JSON into Call protobuf: {text}") from error

@@ -12,6 +12,7 @@ import msgspec
 
 from mesostk.base.core import Effect, Event
 from mesostk.wire import link, operator, scheduler
+from mesostk.wire.mesos import Task
 
 # -- events -------------------------------------------------------------------------------------
 
@@ -73,6 +74,7 @@ class SchedulerStreamClosed(Event, frozen=True):
 
 class OperatorSubscribed(Event, frozen=True):
     stream: str
+    principal: str | None = None
 
 
 class OperatorStreamClosed(Event, frozen=True):
@@ -112,6 +114,15 @@ class CloseSchedulerStream(Effect, frozen=True):
     stream: str
 
 
+class GreetOperator(Effect, frozen=True):
+    """Begin a subscriber's stream with SUBSCRIBED; whatever is sent to it from now on comes after
+    that, and of what is published that of which the greeting does not tell."""
+
+    stream: str
+    principal: str | None
+    heartbeat_s: float
+
+
 class SendToOperator(Effect, frozen=True):
     """To one subscriber of the event stream; `Publish` is for all of them."""
 
@@ -124,9 +135,11 @@ class CloseOperatorStream(Effect, frozen=True):
 
 
 class Publish(Effect, frozen=True):
-    """To every subscriber of the operator event stream that got its SUBSCRIBED before."""
+    """To every subscriber of the operator event stream that may see it; `task` is the one that a
+    TASK_* event is about."""
 
     event: operator.Event
+    task: Task | None = None
 
 
 class Reply(Effect, frozen=True):

@@ -18,8 +18,10 @@ View = dict[str, Any]
 
 
 def offers(master: Master, framework: Framework, role: str | None, now: float) -> View:
-    """Per role (only `role` if given) and agent: what is offered, or why nothing is."""
-    roles = sorted(framework.roles) if role is None else [role]
+    """Per role (only `role` if given) and agent: what is offered, or why nothing is. Roles that
+    who asks may not see are left out."""
+    roles = [each for each in sorted(framework.roles) if master.sees_role(each)]
+    roles = roles if role is None else [role]
     return {
         "framework_id": framework.id,
         "name": framework.info.name,

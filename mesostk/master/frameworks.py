@@ -70,7 +70,7 @@ def subscribed(master: Master, now: float, event: SchedulerSubscribed) -> None:
     _connected(master, now, framework)
     if master.subscribers:
         publish = views.framework_added if is_news else views.framework_updated
-        master.publish(publish(master, framework))
+        master.publish(publish(framework))
 
 
 def _subscribe_error(
@@ -128,7 +128,7 @@ def recover(master: Master, now: float, info: FrameworkInfo) -> Framework:
     framework.active = False
     framework.registered_at = framework.reregistered_at = 0.0
     if master.subscribers:
-        master.publish(views.framework_added(master, framework))
+        master.publish(views.framework_added(framework))
     return framework
 
 
@@ -218,7 +218,7 @@ def stream_closed(master: Master, now: float, event: SchedulerStreamClosed) -> N
         remove(master, now, framework)
         return
     if master.subscribers:
-        master.publish(views.framework_updated(master, framework))
+        master.publish(views.framework_updated(framework))
     master.timers.at(now + timeout, _failover_timed_out, framework.id, framework.subscription)
 
 
@@ -404,7 +404,7 @@ def _update(
     master.allocator.set_wants(framework)
     master.allocator.mark_all(master, now)
     if master.subscribers:
-        master.publish(views.framework_updated(master, framework))
+        master.publish(views.framework_updated(framework))
 
 
 CALLS: dict[str, Callable[[Master, float, Framework, Any], None]] = {

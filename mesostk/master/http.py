@@ -33,7 +33,6 @@ from mesostk.master.entry import (
 from mesostk.master.guard import principal_of, require_allowed, seen_by
 from mesostk.master.link import LinkApi
 from mesostk.master.operator import OperatorApi
-from mesostk.master.permits import sees_all
 from mesostk.master.posts import Posts
 from mesostk.master.scheduler import SchedulerApi
 from mesostk.wire.legacy import leader_view
@@ -189,12 +188,10 @@ class Routes:
         """GET with `framework`, an id or a name, and perhaps `role`: why agents are not offered."""
         require_leader(self._node, request)
         require_recovered(self._node)
-        if not sees_all(self._node.acls, principal_of(request)):
-            raise Rejected(403, "403 Forbidden.")
         wanted = request.query.get("framework")
         if not wanted:
             raise Rejected(400, "Expecting 'framework=ID' in query; /frameworks lists them")
-        master = self._node.master
+        master, _ = seen_by(self._node.master, request)
         found = [item for item in master.frameworks.values() if wanted in {item.id, item.info.name}]
         if not found:
             raise Rejected(
@@ -204,6 +201,8 @@ class Routes:
             ids = ", ".join(item.id for item in found)
             raise Rejected(400, f"Several frameworks are called '{wanted}'; name one by id: {ids}")
         role, now = request.query.get("role"), time.monotonic()
+        if role is not None and not master.sees_role(role):
+            raise Rejected(403, "403 Forbidden.")
         return json_answer(explain.offers(master, found[0], role, now), request=request)
 
     # -- about this process ---------------------------------------------------------------------

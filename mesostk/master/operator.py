@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from aiohttp import web
 
 from mesostk import MESOS_VERSION, __version__
-from mesostk.base.fanout import Broadcast
-from mesostk.base.http import JSON_TYPE, PROTOBUF_TYPE, accepted_type_of, json_answer
+from mesostk.base.http import JSON_TYPE, PROTOBUF_TYPE, accepted_type_of
 from mesostk.base.metrics import Metrics
-from mesostk.base.stream import OPERATOR_LIMIT_BYTES, Stream
 from mesostk.errors import Rejected
 from mesostk.master import (
-    documents,
     maintenance,
     operator_resources,
     operators,
     quota_calls,
+    v1_documents,
     views,
 )
 from mesostk.master.bodies import Bodies
-from mesostk.master.core import Master
 from mesostk.master.entry import (
     Node,
     read_call,
@@ -34,64 +30,40 @@ from mesostk.master.entry import (
     require_type,
     wrong_method,
 )
-from mesostk.master.events import (
-    CloseOperatorStream,
-    OperatorCalled,
-    OperatorStreamClosed,
-    OperatorSubscribed,
-    Publish,
-    Reply,
-    SendToOperator,
-)
-from mesostk.master.fragments import Fragments
+from mesostk.master.event_streams import FORMS, EventStreams
+from mesostk.master.events import OperatorCalled, Reply
 from mesostk.master.guard import principal_of, require_allowed, seen_by
 from mesostk.master.node_files import NodeFiles
-from mesostk.master.permits import sees_all
-from mesostk.wire import json, operator
+from mesostk.master.permits import view_of
+from mesostk.wire import operator
 from mesostk.wire.mesos import Flag, Metric, VersionInfo
-from mesostk.wire.recordio import encode_record
 
-_ONLY_WHO_SEES_ALL = (
-    "The event stream is for principals that --acls hide nothing from; poll GET_STATE instead"
-)
+#: JSON wins where both are accepted.
+_TYPES = (JSON_TYPE, PROTOBUF_TYPE)
 
 _NOT_IMPLEMENTED = "501 Not Implemented."
 
 
 class OperatorApi:
-    """The endpoint, and the performer of what the core tells operators."""
+    """The endpoint, and the performer of what the core answers operators."""
 
-    def __init__(self, node: Node, metrics: Metrics, bodies: Bodies, files: NodeFiles) -> None:
+    def __init__(
+        self,
+        node: Node,
+        metrics: Metrics,
+        bodies: Bodies,
+        files: NodeFiles,
+        streams: EventStreams,
+    ) -> None:
         self.files = files
+        self._streams = streams
         self._node = node
         self._metrics = metrics
         self._bodies = bodies
-        self._broadcast = Broadcast("operator_events", metrics)
         self._requests = itertools.count()
         self._waiting: dict[int, asyncio.Future[web.Response]] = {}
 
     # -- performing -----------------------------------------------------------------------------
-
-    def publish(self, effect: Publish) -> None:
-        self._broadcast.publish(encode_record(json.encode(effect.event)), effect.event.type)
-
-    def send(self, effect: SendToOperator) -> None:
-        stream = self._node.streams.get(effect.stream)
-        if stream is None:
-            return
-        data = encode_record(json.encode(effect.event))
-        if effect.event.type == "SUBSCRIBED":
-            stream.send(data, exempt=True)
-            self._broadcast.add(stream)
-        else:
-            self._broadcast.send_to(stream, data)
-
-    def close(self, effect: CloseOperatorStream) -> None:
-        stream = self._node.streams.get(effect.stream)
-        if stream is not None:
-            self._broadcast.flush()
-            self._broadcast.discard(stream)
-            self._node.close(effect.stream)
 
     def reply(self, effect: Reply) -> None:
         waiting = self._waiting.pop(effect.request, None)
@@ -108,30 +80,21 @@ class OperatorApi:
         refused = wrong_method(request)
         if refused is not None:
             return refused
-        require_type(request)
-        call = await read_call(request, operator.Call)
+        call = await read_call(request, operator.Call, require_type(request, _TYPES))
         why = call_error(call)
         if why is not None:
             raise Rejected(400, f"Failed to validate master::Call: {why}")
-        try:
-            accepted_type_of(request, (JSON_TYPE,))
-        except Rejected as error:
-            text = f"Expecting 'Accept' to allow '{JSON_TYPE}' or '{PROTOBUF_TYPE}'"
-            raise Rejected(406, text) from error
+        kind = accepted_type_of(request, _TYPES)
+        principal = principal_of(request)
         if call.type == "SUBSCRIBE":
-            if not sees_all(self._node.acls, principal_of(request)):
-                raise Rejected(403, _ONLY_WHO_SEES_ALL)
-            return await self._subscribe(request)
+            return await (await self._streams.open(request, kind, principal)).wait()
         if call.type in operators.CALLS or call.type in operator_resources.OPERATIONS:
             return await self.change(call, request)
-        pieces = _DOCUMENTS.get(call.type or "")
-        if pieces is not None:
-            seen, key = seen_by(self._node.master, request, call.type)
-            fragments = self._node.fragments
-            return await self._bodies.answer(request, key, lambda: pieces(seen, fragments))
+        if call.type in v1_documents.CALLS:
+            return await self._document(request, call.type, kind)
         local = _LOCAL.get(call.type or "")
         if local is not None:
-            return json_answer(await local(self.files, call, request))
+            return _answer(kind, await local(self.files, call, request))
         if call.type == "SET_LOGGING_LEVEL":
             return self._set_logging_level(call, request)
         read = _READS.get(call.type or "")
@@ -140,7 +103,21 @@ class OperatorApi:
         action = _READ_ACTIONS.get(call.type or "")
         if action is not None:
             require_allowed(self._node.acls, request, action[0], action[1])
-        return json_answer(read(self, request))
+        return _answer(kind, read(self, request))
+
+    async def _document(
+        self, request: web.Request, call: operator.ResponseType, kind: str
+    ) -> web.StreamResponse:
+        """One that grows with the cluster; who asks for the same in the same way shares it."""
+        master, fragments = self._node.master, self._node.fragments
+        principal = principal_of(request)
+        view = view_of(self._node.acls, principal)
+        key = (call, kind, None if view is None else principal)
+
+        def pieces() -> Iterator[bytes]:
+            return v1_documents.answer(call, master, fragments, FORMS[kind], view)
+
+        return await self._bodies.answer(request, key, pieces, kind)
 
     def _set_logging_level(self, call: operator.Call, request: web.Request) -> web.Response:
         require_allowed(self._node.acls, request, "set_log_level")
@@ -159,22 +136,6 @@ class OperatorApi:
             return await future
         finally:
             self._waiting.pop(request, None)
-
-    async def _subscribe(self, request: web.Request) -> web.StreamResponse:
-        node = self._node
-        stream_id = str(uuid.uuid4())
-
-        def closed(_reason: str) -> None:
-            node.streams.pop(stream_id, None)
-            self._broadcast.discard(stream)
-            node.feed(OperatorStreamClosed(stream_id))
-
-        stream = Stream(JSON_TYPE, closed, OPERATOR_LIMIT_BYTES, {"Cache-Control": "no-store"})
-        await stream.open(request)
-        node.streams[stream_id] = stream
-        if stream.is_open:
-            node.feed(OperatorSubscribed(stream_id))
-        return await stream.wait()
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -225,15 +186,6 @@ class OperatorApi:
         return self._answer(get_master=views.the_master(self._node.master))
 
 
-#: Answers that grow with the cluster.
-_DOCUMENTS: dict[str, Callable[[Master, Fragments], Iterator[bytes]]] = {
-    "GET_STATE": documents.get_state,
-    "GET_AGENTS": documents.get_agents,
-    "GET_FRAMEWORKS": documents.get_frameworks,
-    "GET_EXECUTORS": documents.get_executors,
-    "GET_TASKS": documents.get_tasks,
-}
-
 #: About this process; these may wait for the disk.
 _LOCAL: dict[
     str, Callable[[NodeFiles, operator.Call, web.Request], Awaitable[operator.Response]]
@@ -264,6 +216,11 @@ _READS: dict[str, Callable[[OperatorApi, web.Request], operator.Response]] = {
     "GET_MAINTENANCE_STATUS": OperatorApi.maintenance_status,
     "GET_MASTER": OperatorApi.the_master,
 }
+
+
+def _answer(kind: str, response: operator.Response) -> web.Response:
+    return web.Response(body=FORMS[kind].encode(response), content_type=kind)
+
 
 #: Calls that carry a message of their own name.
 _WITH_BODY = frozenset(operator.Call.__struct_fields__) - {"type"}

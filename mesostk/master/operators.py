@@ -21,11 +21,11 @@ from mesostk.master import (
     permits,
     quota_calls,
     registry,
-    views,
     weights,
 )
 from mesostk.master.events import (
     CloseOperatorStream,
+    GreetOperator,
     OperatorCalled,
     OperatorStreamClosed,
     OperatorSubscribed,
@@ -49,12 +49,7 @@ def subscribed(master: Master, now: float, event: OperatorSubscribed) -> None:
         oldest = next(iter(master.subscribers))
         del master.subscribers[oldest]
         master.emit(CloseOperatorStream(oldest))
-    greeting = operator.Subscribed(
-        get_state=views.state(master), heartbeat_interval_seconds=master.config.heartbeat_s
-    )
-    master.emit(
-        SendToOperator(event.stream, operator.Event(type="SUBSCRIBED", subscribed=greeting))
-    )
+    master.emit(GreetOperator(event.stream, event.principal, master.config.heartbeat_s))
     _heartbeat(master, now, event.stream)
 
 

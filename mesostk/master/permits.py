@@ -9,10 +9,10 @@ import msgspec
 
 from mesostk.master.acls import Acls
 from mesostk.master.state import Agent, Framework
-from mesostk.resources.kinds import reservations_of
+from mesostk.resources.kinds import Kind, reservations_of
 from mesostk.resources.resources import Resources
 from mesostk.wire import operator
-from mesostk.wire.mesos import OfferOperation, Resource, TaskInfo
+from mesostk.wire.mesos import AgentInfo, FrameworkInfo, OfferOperation, Resource, TaskInfo
 
 if TYPE_CHECKING:
     from mesostk.master.core import Master
@@ -128,13 +128,62 @@ def sees_all(acls: Acls, principal: str | None) -> bool:
     return not any(acls.restricts(action, principal) for action in _VIEWS)
 
 
+def view_of(acls: Acls, principal: str | None) -> View | None:
+    """What the principal may see; None if that is everything."""
+    return None if sees_all(acls, principal) else View(acls, principal)
+
+
+class View:
+    """What of the cluster a principal may see. Asked of each task of a large document, so an answer
+    is kept: there are few users and roles."""
+
+    def __init__(self, acls: Acls, principal: str | None) -> None:
+        self._acls = acls
+        self._principal = principal
+        self._known: dict[tuple[str, str | None], bool] = {}
+
+    def _may(self, action: str, value: str | None) -> bool:
+        found = self._known.get((action, value))
+        if found is None:
+            found = self._acls.allows(action, self._principal, value)
+            self._known[action, value] = found
+        return found
+
+    def shows_framework(self, info: FrameworkInfo) -> bool:
+        return self._may("view_frameworks", info.user)
+
+    def shows_executors(self, info: FrameworkInfo) -> bool:
+        return self._may("view_executors", info.user)
+
+    def shows_task(self, info: FrameworkInfo, task_user: str | None) -> bool:
+        """Whether a task of the framework is shown, which runs as `task_user` or as its own user;
+        that the framework itself is shown must have been asked."""
+        return self._may("view_tasks", info.user if task_user is None else task_user)
+
+    def shows_role(self, role: str) -> bool:
+        return self._may("view_roles", role)
+
+    def of_resources(self, resources: Resources) -> Resources:
+        """Without what is reserved to, or allocated to, a role that is not shown."""
+        return resources.filter(self._shows)
+
+    def of_agent(self, info: AgentInfo) -> AgentInfo:
+        """The agent's description without such resources."""
+        shown = tuple(item for item in info.resources if self.of_resources(Resources.of((item,))))
+        return msgspec.structs.replace(info, resources=shown)
+
+    def _shows(self, kind: Kind) -> bool:
+        if kind.is_reserved and not self.shows_role(kind.role):
+            return False
+        return kind.allocation_role is None or self.shows_role(kind.allocation_role)
+
+
 class Seen:
     """A master as a principal sees it: everything else is that of the master itself."""
 
     def __init__(self, master: Master, principal: str | None) -> None:
         self._master = master
-        self._acls = master.config.acls
-        self._principal = principal
+        self._view = View(master.config.acls, principal)
         self.frameworks = self._visible(master.frameworks)
         self.completed_frameworks = self._visible(master.completed_frameworks)
         self.agents = {agent.id: self._agent(agent) for agent in master.agents.values()}
@@ -144,39 +193,32 @@ class Seen:
 
     def sees_role(self, role: str) -> bool:
         """Whether anything of the role is shown."""
-        return self._acls.allows("view_roles", self._principal, role)
+        return self._view.shows_role(role)
 
     def _visible(self, frameworks: dict[str, Framework]) -> dict[str, Framework]:
         return {
             framework.id: self._framework(framework)
             for framework in frameworks.values()
-            if self._acls.allows("view_frameworks", self._principal, framework.info.user)
+            if self._view.shows_framework(framework.info)
         }
 
     def _framework(self, framework: Framework) -> Framework:
-        allows, who = self._acls.allows, self._principal
+        info, shows = framework.info, self._view.shows_task
         changes: dict[str, Any] = {}
-        user = framework.info.user
-        if not allows("view_executors", who, user):
+        if not self._view.shows_executors(info):
             changes["executors"] = {}
-
-        def is_seen(task_user: str | None) -> bool:
-            return allows("view_tasks", who, user if task_user is None else task_user)
-
         changes["tasks"] = {
-            key: task for key, task in framework.tasks.items() if is_seen(task.wire.user)
+            key: task for key, task in framework.tasks.items() if shows(info, task.wire.user)
         }
         changes["unreachable_tasks"] = {
-            key: task for key, task in framework.unreachable_tasks.items() if is_seen(task.user)
+            key: task for key, task in framework.unreachable_tasks.items() if shows(info, task.user)
         }
         kept = framework.completed_tasks.copy()
         kept.clear()
-        kept.extend(task for task in framework.completed_tasks if is_seen(task.user))
+        kept.extend(task for task in framework.completed_tasks if shows(info, task.user))
         changes["completed_tasks"] = kept
         return msgspec.structs.replace(framework, **changes)
 
     def _agent(self, agent: Agent) -> Agent:
-        def is_seen(resources: Resources) -> Resources:
-            return resources.filter(lambda kind: not kind.is_reserved or self.sees_role(kind.role))
-
-        return msgspec.structs.replace(agent, total=is_seen(agent.total), free=is_seen(agent.free))
+        seen = self._view.of_resources
+        return msgspec.structs.replace(agent, total=seen(agent.total), free=seen(agent.free))

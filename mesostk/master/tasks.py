@@ -89,7 +89,7 @@ def add(master: Master, agent: Agent, framework: Framework, task: TaskRecord) ->
     if not task.is_terminal:
         master.allocator.hold(agent, framework.id, task.role, task.held)
     if master.subscribers:
-        master.publish(views.task_added(task.wire))
+        master.publish(views.task_added(task.wire), task.wire)
 
 
 def add_executor(master: Master, agent: Agent, framework: Framework, executor: Executor) -> None:
@@ -142,7 +142,7 @@ def apply_status(
         master.allocator.give_back(agent, framework.id, task.role, task.held, now)
         count_state(master, framework, replace(status, state=state))
     if master.subscribers and (state != before.state or status.reason in _SHOWN_REASONS):
-        master.publish(views.task_updated(framework.id, status, state))
+        master.publish(views.task_updated(framework.id, status, state), task.wire)
 
 
 #: Updates with these reasons are published although the state stays (spec/mesos.md §4.3).

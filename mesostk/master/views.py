@@ -5,8 +5,11 @@ Pure: nothing here changes anything. Resources are in the ENDPOINT format (spec/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from operator import attrgetter
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from mesostk.master import weights
 from mesostk.master.state import Agent, Framework
@@ -16,6 +19,8 @@ from mesostk.wire.mesos import (
     AgentCapability,
     AgentID,
     FrameworkID,
+    InverseOffer,
+    Offer,
     Task,
     TaskState,
     TaskStatus,
@@ -80,6 +85,13 @@ def operations(master: Master) -> operator.Operations:
 
 def agent(master: Master, agent: Agent) -> operator.Agent:
     """An agent as GET_AGENTS shows it."""
+    return agent_record(agent, agent.total, used_on(agent), offered_on(master, agent))
+
+
+def agent_record(
+    agent: Agent, total: Resources, used: Resources, offered: Resources
+) -> operator.Agent:
+    """An agent with these resources, of which something may be left out."""
     return operator.Agent(
         agent_info=agent.info,
         active=agent.is_active,
@@ -88,9 +100,9 @@ def agent(master: Master, agent: Agent) -> operator.Agent:
         pid=agent.pid,
         registered_time=_time(agent.registered_at),
         reregistered_time=_time(agent.reregistered_at),
-        total_resources=agent.total.to_wire("ENDPOINT"),
-        allocated_resources=used_on(agent).to_wire("ENDPOINT"),
-        offered_resources=offered_on(master, agent).to_wire("ENDPOINT"),
+        total_resources=total.to_wire("ENDPOINT"),
+        allocated_resources=used.to_wire("ENDPOINT"),
+        offered_resources=offered.to_wire("ENDPOINT"),
         capabilities=tuple(
             AgentCapability(type=name)  # type: ignore[arg-type]  # came as that Literal
             for name in sorted(agent.capabilities)
@@ -100,21 +112,8 @@ def agent(master: Master, agent: Agent) -> operator.Agent:
     )
 
 
-def framework(
-    master: Master,
-    framework: Framework,
-    used: Resources | None = None,
-    *,
-    with_offers: bool = False,
-) -> operator.Framework:
-    """A framework as GET_FRAMEWORKS shows it; events leave the offers out. `used` is what it
-    holds, if that has been added up before."""
-    offers = (
-        tuple(master.offers[offer_id].wire for offer_id in sorted(framework.offers))
-        if with_offers
-        else ()
-    )
-    inverse_offers = tuple(master.inverse.of_framework(framework.id)) if with_offers else ()
+def framework(framework: Framework) -> operator.Framework:
+    """A framework as events show it: without offers, what it holds, and offer constraints."""
     return operator.Framework(
         framework_info=framework.info,
         active=framework.active,
@@ -123,87 +122,48 @@ def framework(
         registered_time=_time(framework.registered_at),
         reregistered_time=_time(framework.reregistered_at),
         unregistered_time=_time(framework.unregistered_at),
+    )
+
+
+def framework_record(
+    item: Framework,
+    *,
+    used: Resources,
+    offered: Resources,
+    offers: tuple[Offer, ...],
+    inverse_offers: tuple[InverseOffer, ...],
+) -> operator.Framework:
+    """A framework as GET_FRAMEWORKS shows it."""
+    return replace(
+        framework(item),
         offers=offers,
         inverse_offers=inverse_offers,
-        allocated_resources=(used_by(framework) if used is None else used).to_wire("ENDPOINT"),
-        offered_resources=offered_to(master, framework).to_wire("ENDPOINT"),
-        offer_constraints=framework.offer_constraints,
+        allocated_resources=used.to_wire("ENDPOINT"),
+        offered_resources=offered.to_wire("ENDPOINT"),
+        offer_constraints=item.offer_constraints,
     )
 
 
 # -- answers ------------------------------------------------------------------------------------
 
 
-def agents(master: Master) -> operator.Agents:
-    return operator.Agents(
-        agents=tuple(agent(master, item) for item in master.agents.values()),
-        recovered_agents=tuple(record.info for record in master.recovered.values()),
-    )
+_WIRE = attrgetter("wire")
 
 
-def frameworks(master: Master) -> operator.Frameworks:
-    return operator.Frameworks(
-        frameworks=tuple(
-            framework(master, item, with_offers=True) for item in master.frameworks.values()
-        ),
-        completed_frameworks=tuple(
-            framework(master, item) for item in master.completed_frameworks.values()
-        ),
-    )
-
-
-def tasks(master: Master) -> operator.Tasks:
-    live: list[Task] = []
-    unreachable: list[Task] = []
-    completed: list[Task] = []
-    for item in every_framework(master):
-        live.extend(task.wire for task in item.tasks.values())
-        unreachable.extend(item.unreachable_tasks.values())
-        completed.extend(item.completed_tasks)
-    return operator.Tasks(
-        tasks=tuple(live),
-        unreachable_tasks=tuple(unreachable),
-        completed_tasks=tuple(completed),
-    )
-
-
-#: The lists of GET_TASKS that can hold something, each of one framework.
-TASK_LISTS: dict[str, Callable[[Framework], list[Task]]] = {
-    "tasks": lambda item: [task.wire for task in item.tasks.values()],
-    "unreachable_tasks": lambda item: list(item.unreachable_tasks.values()),
-    "completed_tasks": lambda item: list(item.completed_tasks),
-}
+def live_tasks(item: Framework) -> list[Task]:
+    """The tasks that it knows of an agent; of tens of thousands in few milliseconds."""
+    return list(map(_WIRE, item.tasks.values()))
 
 
 def tasks_of(item: Framework) -> list[Task]:
     """Live, unreachable and completed ones."""
-    live = [task.wire for task in item.tasks.values()]
-    return [*live, *item.unreachable_tasks.values(), *item.completed_tasks]
+    return [*live_tasks(item), *item.unreachable_tasks.values(), *item.completed_tasks]
 
 
 def every_framework(master: Master) -> Iterable[Framework]:
     """The live ones, then the completed ones."""
     yield from master.frameworks.values()
     yield from master.completed_frameworks.values()
-
-
-def executors(master: Master) -> operator.Executors:
-    return operator.Executors(
-        executors=tuple(
-            operator.Executor(executor_info=executor.info, agent_id=AgentID(item.id))
-            for item in master.agents.values()
-            for executor in item.executors.values()
-        )
-    )
-
-
-def state(master: Master) -> operator.State:
-    return operator.State(
-        get_tasks=tasks(master),
-        get_executors=executors(master),
-        get_frameworks=frameworks(master),
-        get_agents=agents(master),
-    )
 
 
 def the_master(master: Master) -> operator.Master:
@@ -279,13 +239,13 @@ def agent_removed(agent_id: str) -> operator.Event:
     )
 
 
-def framework_added(master: Master, added: Framework) -> operator.Event:
-    body = operator.FrameworkEvent(framework=framework(master, added))
+def framework_added(added: Framework) -> operator.Event:
+    body = operator.FrameworkEvent(framework=framework(added))
     return operator.Event(type="FRAMEWORK_ADDED", framework_added=body)
 
 
-def framework_updated(master: Master, updated: Framework) -> operator.Event:
-    body = operator.FrameworkEvent(framework=framework(master, updated))
+def framework_updated(updated: Framework) -> operator.Event:
+    body = operator.FrameworkEvent(framework=framework(updated))
     return operator.Event(type="FRAMEWORK_UPDATED", framework_updated=body)
 
 

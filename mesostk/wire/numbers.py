@@ -1,8 +1,9 @@
-"""Field and enum numbers of `mesos.v1`, `mesos.v1.scheduler` and `mesos.v1.executor`.
+"""Field and enum numbers of `mesos.v1` and its scheduler, executor and operator APIs.
 
 One line of text per message: `name=number` for an embedded message, `name=number:kind` for a
 scalar of that protobuf type or an enum of that name in `ENUMS`. The struct says what is repeated,
-a map, or required. Source: spec of the original, `include/mesos/v1/*.proto`.
+a map, or required. Those of the operator API are in `operator_numbers`. Source: spec of the
+original, `include/mesos/v1/*.proto`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from mesostk.wire import executor, mesos, scheduler
+from mesostk.wire import executor, mesos, operator_numbers, scheduler
 
 FIELDS: Mapping[type[msgspec.Struct], str] = {
+    **operator_numbers.FIELDS,
     mesos.TaskInfo: (
         "name=1:string task_id=2 agent_id=3 resources=4 executor=5 data=6:bytes command=7 "
         "health_check=8 container=9 labels=10 discovery=11 kill_policy=12 check=13 "
@@ -282,6 +284,7 @@ FIELDS: Mapping[type[msgspec.Struct], str] = {
 }
 
 ENUMS: Mapping[str, str] = {
+    **operator_numbers.ENUMS,
     "Value.Type": "SCALAR=0 RANGES=1 SET=2 TEXT=3",
     "Resource.ReservationInfo.Type": "UNKNOWN=0 STATIC=1 DYNAMIC=2",
     "Volume.Mode": "RW=1 RO=2",

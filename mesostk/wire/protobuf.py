@@ -185,6 +185,7 @@ class _Codec:
     def __init__(self, type: type[msgspec.Struct]) -> None:
         self.type = type
         self.fields: list[_Field] = []
+        self.numbers: dict[str, int] = {}
         #: Tag (number and wire type) ↦ the field it is the usual form of.
         self.by_tag: dict[int, _Field] = {}
         #: Tag of the packed form ↦ the repeated number.
@@ -197,6 +198,7 @@ class _Codec:
         for name, kind, number in _parse(FIELDS[self.type]):
             field = _compile(name, int(number), kind, declared[name].type, seen)
             self.fields.append(field)
+            self.numbers[name] = field.number
             wire_type = _LENGTH if field.kind is None else field.kind.wire_type
             self.by_tag[field.number << 3 | wire_type] = field
             if field.is_repeated and wire_type != _LENGTH:
@@ -420,6 +422,15 @@ def encode(value: msgspec.Struct) -> bytes:
     """The protobuf of a wire record. Raises WireError for what protobuf cannot hold."""
     out = bytearray()
     _codec_of(type(value)).write(out, value)
+    return bytes(out)
+
+
+def prefix(cls: type[msgspec.Struct], name: str, size: int) -> bytes:
+    """What stands before an embedded message of `size` bytes in the field `name` of `cls`, for who
+    puts a large message together of parts that are encoded already."""
+    out = bytearray()
+    _write_varint(out, _codec_of(cls).numbers[name] << 3 | _LENGTH)
+    _write_varint(out, size)
     return bytes(out)
 
 

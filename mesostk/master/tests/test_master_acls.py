@@ -10,10 +10,12 @@ import pytest
 from msgspec.structs import replace
 
 from mesostk.errors import ConfigError
-from mesostk.master import acls, legacy, permits, views
+from mesostk.master import acls, legacy, permits, v1_documents, views
 from mesostk.master import events as ev
+from mesostk.master.fragments import Fragments
 from mesostk.master.operators import CALLS
 from mesostk.resources import text
+from mesostk.wire import json as wire_json
 from mesostk.wire import operator
 from mesostk.wire.mesos import (
     AgentID,
@@ -207,8 +209,16 @@ def test_a_view_leaves_out_what_is_not_to_be_seen(make_bench: Any) -> None:
     bench.run(6.0)
     me: Any = permits.Seen(bench.master, "me")
     assert set(me.frameworks) == {framework_id}
-    shown = views.tasks(me)
-    assert [task.task_id.value for task in shown.tasks] == ["t1"]
+    assert set(me.frameworks[framework_id].tasks) == {"t1"}
+    shown = v1_documents.answer(
+        "GET_TASKS",
+        bench.master,
+        Fragments(bench.master),
+        view=permits.view_of(bench.master.config.acls, "me"),
+    )
+    tasks = wire_json.decode(b"".join(shown), operator.Response).get_tasks
+    assert tasks is not None
+    assert [task.task_id.value for task in tasks.tasks] == ["t1"]
     assert {item["name"] for item in legacy.roles(me)["roles"]} == {"web"}
     assert {item.name for item in views.roles(me).roles} == {"web"}
     assert permits.sees_all(bench.master.config.acls, "admin")

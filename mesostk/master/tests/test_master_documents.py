@@ -12,10 +12,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from mesostk.base.daemon import Daemon
-from mesostk.master import documents, legacy, views
+from mesostk.master import documents, legacy, v1_documents
 from mesostk.master.bodies import CHUNK_BYTES, Bodies
 from mesostk.master.fragments import CHUNK, Fragments
-from mesostk.wire import json
 
 Client = TestClient[web.Request, Any]
 
@@ -36,22 +35,10 @@ def test_documents_of_a_master_that_knows_nobody(bench: Any) -> None:
     assert [state[name] for name in lists] == [[]] * 5
     assert read(documents.tasks(bench.master, fragments, framework_id=None, task_id=None,
                                 limit=5, offset=0, ascending=True)) == {"tasks": []}  # fmt: skip
-    assert read(documents.get_state(bench.master, fragments)) == {
+    assert read(v1_documents.answer("GET_STATE", bench.master, fragments)) == {
         "type": "GET_STATE",
         "get_state": {"get_tasks": {}, "get_executors": {}, "get_frameworks": {}, "get_agents": {}},
     }
-
-
-def test_get_state_in_pieces_is_what_the_record_encodes_to(bench: Any) -> None:
-    bench.running()
-    bench.agent("a2")
-    bench.run(1.0)
-    whole = msgspec.json.decode(json.encode(views.state(bench.master)))
-    assert whole["get_tasks"]["tasks"]
-    assert len(whole["get_agents"]["agents"]) == 2
-    fragments = Fragments(bench.master)
-    for _ in range(2):
-        assert read(documents.get_state(bench.master, fragments))["get_state"] == whole
 
 
 def test_a_fragment_is_made_anew_when_its_entity_changes(bench: Any) -> None:

@@ -17,6 +17,7 @@ from mesostk.base.log import Log
 from mesostk.base.metrics import Metrics
 from mesostk.master.bodies import Bodies
 from mesostk.master.entry import Node
+from mesostk.master.event_streams import EventStreams
 from mesostk.master.http import Routes
 from mesostk.master.link import LinkApi
 from mesostk.master.node_files import NodeFiles
@@ -35,7 +36,8 @@ def app() -> web.Application:
     daemon = Daemon("mesos-master", metrics=metrics)
     bodies = Bodies(daemon.start, daemon.cpu, metrics.counter("shared"))
     files = NodeFiles(node, daemon, None)
-    operator = OperatorApi(node, metrics, bodies, files)
+    streams = EventStreams(node, metrics, daemon.start)
+    operator = OperatorApi(node, metrics, bodies, files, streams)
     scheduler, link, posts = SchedulerApi(node), LinkApi(node, 1000), Posts(node, operator)
     Routes(node, metrics, scheduler, link, operator, bodies, posts).add_to(made)
     return made

@@ -478,7 +478,7 @@ async def test_a_scheduler_may_speak_protobuf_in_one_direction_or_both(
         assert answer.content_type == "application/json"
     async with http.post(url, data=b"\xff", headers=headers) as answer:
         assert answer.status == 400
-        assert (await answer.text()).startswith("Failed to parse body into Call protobuf: ")
+        assert (await answer.text()).startswith("Failed to parse body into a protobuf object: ")
     stream = await http.post(url, data=body, headers=headers)
     assert (stream.status, stream.content_type) == (200, kind)
     OPENED.append(stream)

@@ -81,8 +81,30 @@ def _call(url: str, who: str, kind: str, **body: Any) -> requests.Response:
     return requests.post(f"{url}/api/v1", json=call, auth=(who, SECRETS[who]), timeout=10)
 
 
+def _subscribed(url: str, who: str) -> dict[str, Any]:
+    """The state with which the event stream begins."""
+    with requests.post(
+        f"{url}/api/v1",
+        json={"type": "SUBSCRIBE"},
+        auth=(who, SECRETS[who]),
+        stream=True,
+        timeout=10,
+    ) as answer:
+        raw = b""
+        for part in answer.iter_content(None):
+            raw += part
+            size, _, rest = raw.partition(b"\n")
+            if rest and len(rest) >= int(size):
+                state: dict[str, Any] = json.loads(rest[: int(size)])["subscribed"]["get_state"]
+                return state
+    raise AssertionError("the stream ended before SUBSCRIBED")
+
+
 def _check_calls(cluster: Cluster, url: str, framework: HandFramework) -> None:
-    assert _call(url, "guest", "SUBSCRIBE").status_code == 403
+    assert _subscribed(url, "guest")["get_frameworks"].get("frameworks", []) == []
+    assert len(_subscribed(url, "ops")["get_frameworks"]["frameworks"]) == 1
+    why = f"/explain-offers?framework={framework.id['value']}"
+    assert (_get(url, "guest", why).status_code, _get(url, "ops", why).status_code) == (404, 200)
     assert _call(url, "guest", "TEARDOWN", framework_id=framework.id).status_code == 403
     assert requests.post(f"{url}/api/v1", json={"type": "GET_STATE"}, timeout=10).status_code == 401
     shown = _call(url, "guest", "GET_STATE").json()["get_state"]

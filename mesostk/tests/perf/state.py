@@ -21,7 +21,7 @@ import uvloop
 
 from mesostk.base.core import Save, Saved, WallClock
 from mesostk.base.daemon import GC_THRESHOLDS
-from mesostk.master import documents, events, legacy
+from mesostk.master import documents, events, legacy, v1_documents
 from mesostk.master.bodies import Body
 from mesostk.master.core import Master
 from mesostk.master.fragments import Fragments
@@ -133,7 +133,7 @@ async def run(agents: int, tasks: int) -> None:
     makers: dict[str, Callable[[], Iterator[bytes]]] = {
         "/state": lambda: documents.state(master, fragments, head),
         "/state-summary": lambda: documents.state_summary(master, fragments, None),
-        "GET_STATE": lambda: documents.get_state(master, fragments),
+        "GET_STATE": lambda: v1_documents.answer("GET_STATE", master, fragments),
         "/tasks": lambda: documents.tasks(
             master, fragments, framework_id=None, task_id=None, limit=100, offset=0, ascending=False
         ),

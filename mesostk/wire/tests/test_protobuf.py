@@ -1,4 +1,4 @@
-"""The own protobuf codec against google's, for every message of the scheduler and executor APIs."""
+"""The own protobuf codec against google's, for every message of the four HTTP APIs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,21 @@ from msgspec import inspect as mi
 
 from mesostk.errors import WireError
 from mesostk.testing.strategies import offers, task_infos
-from mesostk.wire import executor, json, mesos, protobuf, scheduler
+from mesostk.wire import agent_operator, executor, json, mesos, operator, protobuf, scheduler
 from mesostk.wire.numbers import ENUMS, FIELDS
 
-ROOTS = (scheduler.Call, scheduler.Event, executor.Call, executor.Event)
+ROOTS = (
+    scheduler.Call,
+    scheduler.Event,
+    executor.Call,
+    executor.Event,
+    operator.Call,
+    operator.Response,
+    operator.Event,
+    agent_operator.Call,
+    agent_operator.Response,
+    agent_operator.ProcessIO,
+)
 
 Proto = descriptor_pb2.FieldDescriptorProto
 
