@@ -144,8 +144,12 @@ def _unescaped(field: str) -> str:
     return field
 
 
-def detect(root: str = "mesos") -> tuple[Cgroups | None, str]:
+def detect(
+    root: str = "mesos", limiting: AbstractSet[str] = frozenset(CONTROLLERS)
+) -> tuple[Cgroups | None, str]:
     """The cgroups that this process can use, and one line for the log on what was found.
+
+    Of the controllers only the `limiting` ones limit.
 
     None where nothing can be written (no root, read-only mounts, no hierarchy): runs are then
     process groups only, without limits.
@@ -155,10 +159,12 @@ def detect(root: str = "mesos") -> tuple[Cgroups | None, str]:
         pid_1 = Path("/proc/1/cgroup").read_text()
     except OSError as error:
         return None, f"cgroups: none ({error.strerror}); runs are process groups, without limits"
-    return choose(hierarchies(mountinfo, pid_1), root)
+    return choose(hierarchies(mountinfo, pid_1), root, limiting)
 
 
-def choose(found: list[Hierarchy], root: str) -> tuple[Cgroups | None, str]:
+def choose(
+    found: list[Hierarchy], root: str, limiting: AbstractSet[str] = frozenset(CONTROLLERS)
+) -> tuple[Cgroups | None, str]:
     """As `detect`, for hierarchies that are known: v2 if it has controllers, else v1."""
     refused: list[str] = []
     v2 = next((h for h in found if h.version == 2), None)
@@ -169,7 +175,7 @@ def choose(found: list[Hierarchy], root: str) -> tuple[Cgroups | None, str]:
     for hierarchies_tried in attempts:
         if not any(h.version == 2 or h.controllers & set(CONTROLLERS) for h in hierarchies_tried):
             continue
-        cgroups = Cgroups(hierarchies_tried, root)
+        cgroups = Cgroups(hierarchies_tried, root, limiting)
         try:
             cgroups.prepare()
         except CgroupError as error:
@@ -193,13 +199,25 @@ def _v2_controllers(base: Path) -> set[str]:
 class Cgroups:
     """The cgroups of runs, in hierarchies of one version."""
 
-    def __init__(self, used: list[Hierarchy], root: str) -> None:
+    def __init__(
+        self,
+        used: list[Hierarchy],
+        root: str,
+        limiting: AbstractSet[str] = frozenset(CONTROLLERS),
+    ) -> None:
         if not root.strip("/") or ".." in root.split("/"):
             raise CgroupError(f"cgroups root '{root}' must be a relative path like 'mesos'")
         self.is_v2 = used[0].version == 2
         # The hierarchy of the freezer first: see LaunchSpec.cgroups.
         self._used = sorted(used, key=lambda h: "freezer" not in h.controllers)
         self._root = root.strip("/")
+        self._limiting = limiting
+
+    def controllers(self) -> set[str]:
+        """Those that are to be had."""
+        if self.is_v2:
+            return self._enabled()
+        return {name for h in self._used for name in h.controllers}
 
     def describe(self) -> str:
         """What is used, for the log: `v1 freezer at /sys/fs/cgroup/freezer/mesos, …`."""
@@ -342,13 +360,13 @@ class Cgroups:
 
     def _limit(self, container_id: str, limits: Limits, *, is_new: bool) -> None:
         cpu = self._directory("cpu", container_id)
-        if cpu is not None:
+        if cpu is not None and "cpu" in self._limiting:
             _limit_cpu(cpu, limits, is_v2=self.is_v2)
         memory = self._directory("memory", container_id)
-        if memory is not None:
+        if memory is not None and "memory" in self._limiting:
             _limit_memory(memory, limits, is_v2=self.is_v2, is_new=is_new)
         pids = self._directory("pids", container_id)
-        if pids is not None:
+        if pids is not None and "pids" in self._limiting:
             _write(pids / "pids.max", "max" if limits.pids is None else str(limits.pids))
 
     # -- measuring ----------------------------------------------------------------------------

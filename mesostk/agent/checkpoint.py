@@ -278,14 +278,15 @@ def boot_identity() -> str:
 class PidRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Identifies the processes of a run within the boot named `boot` (see `boot_identity`).
 
-    `pid` is the supervisor, and the session of the task; `start_time`, in clock ticks since boot,
-    tells a reused pid. `cgroups` are absolute directories.
+    `pid` is the supervisor, and the session of the task, `task` the task itself; `start_time`, in
+    clock ticks since boot, tells a reused pid. `cgroups` are absolute directories.
     """
 
     container_id: str
     pid: int
     start_time: int
     boot: str
+    task: int = 0
     cgroups: tuple[str, ...] = ()
 
 

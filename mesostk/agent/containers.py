@@ -216,6 +216,7 @@ class Containers:
             if window is not None:
                 await stdio.resize(window.rows, window.columns)
         spec = self._spec(container, command, env, user, stdio)
+        spec = msgspec.structs.replace(spec, beside=self._beside(owner, container.container_id))
         spec = await self._daemon.disk(self._isolated, spec, owner, resources)
         self._runs.others[container.container_id] = lambda record: self._exited(container, record)
         run = await self._runs.launcher.launch(spec)
@@ -295,6 +296,15 @@ class Containers:
             stdio=stdio.paths if stdio is not None else None,
             tty=stdio is not None and stdio.is_tty,
         )
+
+    def _beside(self, owner: Run | None, container_id: str) -> tuple[int, int] | None:
+        """Supervisor and task of the run whose namespaces a container shares."""
+        if owner is None or owner.is_default or os.geteuid() != 0:
+            return None  # without root there are none
+        run = self._runs.launcher.runs.get(owner.container_id)
+        if run is None or not run.task_pid:
+            raise LaunchFailed(f"container '{container_id}' has nothing to be beside of")
+        return run.pid, run.task_pid
 
     def _isolated(
         self, spec: LaunchSpec, owner: Run | None, resources: tuple[Resource, ...]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from mesostk.agent import checkpoint, detect, events, flags, layout, operations, recovery
+from mesostk.agent import checkpoint, detect, events, flags, isolation, layout, operations, recovery
 from mesostk.agent.cgroups import Cgroups
 from mesostk.agent.cgroups import detect as detect_cgroups
 from mesostk.agent.containers import Containers
@@ -183,14 +183,21 @@ class Shell:
         self.runs.hide(sandbox)
 
     def _find_cgroups(self) -> Cgroups | None:
+        asked = self._state.settings.isolation
+        limits = asked.limits if self._values.is_set("isolation") else frozenset[str]()
         launcher = self._values.launcher
-        if launcher == "posix" or (launcher is None and os.geteuid() != 0):
-            self._daemon.log.info("Isolating", how="process groups, without limits")
-            return None
-        found, how = detect_cgroups(self._values.cgroups_root)
-        self._daemon.log.info("Isolating", how=how)
+        found: Cgroups | None = None
+        how = "process groups, without limits"
+        if launcher == "linux" or (launcher is None and os.geteuid() == 0):
+            found, how = detect_cgroups(self._values.cgroups_root, asked.limits)
+        self._daemon.log.info("Isolating", how=f"{how}; {isolation.described(asked)}")
         if found is None and launcher == "linux":
             raise ConfigError(f"--launcher=linux: {how}; use --launcher=posix to go without")
+        missing = sorted(limits - (found.controllers() if found is not None else set()))
+        if missing:
+            raise ConfigError(
+                f"--isolation={self._values.isolation}: no limits by {', '.join(missing)}: {how}"
+            )
         return found
 
     # -- wiring ----------------------------------------------------------------------------------

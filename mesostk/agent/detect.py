@@ -9,26 +9,38 @@ import ipaddress
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 import psutil
 
+import mesostk
 from mesostk import MESOS_VERSION
+from mesostk.agent import isolation
 from mesostk.agent.executors import DEFAULT_PATH
+from mesostk.agent.isolation import Isolation
 from mesostk.agent.state import Settings
 from mesostk.base.config import Values
 from mesostk.errors import ConfigError
 from mesostk.resources import attributes, text
 from mesostk.resources.resources import Resources
-from mesostk.wire.mesos import AgentInfo, Attribute, DomainInfo, Resource
+from mesostk.wire.mesos import AgentInfo, Attribute, ContainerInfo, DomainInfo, Resource
 
 _GIB = 1024.0  # in MiB
 _PORTS = (31000, 32000)
 
 #: For the address discovery command to answer.
 _COMMAND_TIMEOUT_S = 30.0
+
+#: For the attempt to make a namespace.
+_ATTEMPT_S = 10.0
+
+_ATTEMPT = (
+    "import sys; sys.path.append(sys.argv[1]); from mesostk.agent import namespaces; "
+    "namespaces.attempt(sys.argv[2])"
+)
 
 
 def settings_of(values: Values, environ: Mapping[str, str]) -> Settings:
@@ -57,6 +69,7 @@ def settings_of(values: Values, environ: Mapping[str, str]) -> Settings:
         max_completed_runs=values.max_completed_executors_per_framework,
         cgroups_enable_cfs=values.cgroups_enable_cfs,
         sandbox_directory=values.sandbox_directory,
+        isolation=isolation_of(values),
     )
 
 
@@ -179,6 +192,70 @@ def containerizers_of(values: Values) -> tuple[str, ...]:
     if unknown or not names:
         raise ConfigError(f"--containerizers: {', '.join(unknown) or 'empty'}; known: mesos,docker")
     return names
+
+
+def isolation_of(values: Values) -> Isolation:
+    """What the flags ask for; raises ConfigError naming the flag and the remedy.
+
+    Blocks: each kind of namespace that is asked for is tried.
+    """
+    found = Isolation(
+        may_share_pid=not values.disallow_sharing_agent_pid_namespace,
+        may_share_ipc=not values.disallow_sharing_agent_ipc_namespace,
+        shm_mib=values.default_container_shm_size,
+        container=_default_container(values.default_container_info),
+    )
+    if not values.is_set("isolation"):
+        return found
+    names = isolation.names_of(values.isolation)
+    wanted = {name: kind for name, kind in isolation.NAMESPACES.items() if name in names}
+    if wanted:
+        _require_namespaces(values, wanted)
+    return msgspec.structs.replace(
+        found,
+        namespaces=frozenset(wanted.values()),
+        limits=frozenset(kind for name, kind in isolation.LIMITING.items() if name in names),
+        no_new_privileges=isolation.NO_NEW_PRIVILEGES in names,
+    )
+
+
+def _require_namespaces(values: Values, wanted: Mapping[str, str]) -> None:
+    said = f"--isolation={','.join(sorted(wanted))}"
+    if os.geteuid() != 0:
+        raise ConfigError(f"{said} needs an agent that runs as root")
+    if values.launcher == "posix":
+        raise ConfigError(f"{said} needs --launcher=linux")
+    for kind in sorted({*wanted.values(), "mnt"}):
+        why = why_impossible(kind)
+        if why is not None:
+            raise ConfigError(f"{said}: this host refuses it: {why}; leave it out")
+
+
+def why_impossible(kind: str) -> str | None:
+    """Why a process of this host can have no namespace of that kind; None if it can. Blocks."""
+    package = str(Path(mesostk.__file__).parent.parent)
+    command = [sys.executable, "-I", "-S", "-c", _ATTEMPT, package, kind]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_ATTEMPT_S, check=False
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    return None if done.returncode == 0 else done.stderr.strip()
+
+
+def _default_container(text: str | None) -> ContainerInfo | None:
+    if text is None:
+        return None
+    try:
+        container = msgspec.json.decode(text.encode(), type=ContainerInfo)
+    except msgspec.MsgspecError as error:
+        raise ConfigError(
+            f'--default_container_info: {error}; expected {{"type":"MESOS","volumes":[…]}}'
+        ) from error
+    if container.type != "MESOS":
+        raise ConfigError("--default_container_info: 'type' must be MESOS")
+    return container
 
 
 def base_env(values: Values, environ: Mapping[str, str]) -> dict[str, str]:

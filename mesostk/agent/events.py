@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from mesostk.agent.docker_spec import DockerPlan
+from mesostk.agent.isolation import Own
 from mesostk.base.core import Delete, Effect, Event, Put
 from mesostk.wire import executor
 from mesostk.wire.link import ClusterEpoch, Down, StatusUpdate, Subscribe, Up
@@ -244,6 +245,16 @@ class VolumeMount(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool = False
 
 
+class BindMount(msgspec.Struct, frozen=True, kw_only=True):
+    """`source` seen at `target` by a run with a mount namespace; both absolute. `make`: a directory
+    with the mode and owner of the target, if missing."""
+
+    source: str
+    target: str
+    read_only: bool = False
+    make: bool = False
+
+
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What to start. `sandbox` is relative to work_dir; no limit where None.
 
@@ -269,6 +280,9 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     docker: DockerPlan | None = None
     links: tuple[VolumeLink, ...] = ()
     shared: tuple[VolumeMount, ...] = ()
+    own: Own = Own()
+    mounts: tuple[BindMount, ...] = ()
+    no_new_privileges: bool = False
 
 
 class Fetch(Effect, frozen=True):

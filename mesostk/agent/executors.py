@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import msgspec
 
-from mesostk.agent import docker_spec, layout, operations, volumes
+from mesostk.agent import docker_spec, isolation, layout, operations, volumes
 from mesostk.agent.docker_spec import DockerPlan
-from mesostk.agent.events import RunSpec, VolumeLink, VolumeMount
+from mesostk.agent.events import BindMount, RunSpec, VolumeLink, VolumeMount
 from mesostk.agent.state import Framework, Run, Settings, State
 from mesostk.wire.mesos import (
     AgentID,
@@ -57,6 +57,7 @@ def why_not(task: TaskInfo, settings: Settings) -> Refusal | None:
 
 def _why_not_process(task: TaskInfo, settings: Settings) -> Refusal | None:
     """Why this agent cannot start the command of `task`; None if it can."""
+    task = _contained(task, settings)
     command = task.command
     assert command is not None
     container = task.container
@@ -82,7 +83,7 @@ def _why_not_process(task: TaskInfo, settings: Settings) -> Refusal | None:
     elif not command.shell and command.value is None:
         return ("TASK_ERROR", "REASON_TASK_INVALID", "Command has no executable in 'value'")
     else:
-        wrong = volumes.why_not(task, is_nested=task.executor is not None)
+        wrong = _why_not_isolated(task, settings)
         if wrong is not None:
             text = f"Failed to launch container: {wrong}"
             return ("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED", text)
@@ -93,6 +94,21 @@ def _why_not_process(task: TaskInfo, settings: Settings) -> Refusal | None:
             "Failed to launch container: this agent fetches no URIs",
         )
     return None
+
+
+def _why_not_isolated(task: TaskInfo, settings: Settings) -> str | None:
+    nested, asked = task.executor is not None, settings.isolation
+    wrong = isolation.why_not(task.container, asked, nested=nested)
+    if wrong is not None:
+        return wrong
+    return volumes.why_not(task, is_nested=nested, can_mount="mnt" in asked.namespaces)
+
+
+def _contained(task: TaskInfo, settings: Settings) -> TaskInfo:
+    """With the container of --default_container_info, if the task names none."""
+    if task.container is not None or settings.isolation.container is None:
+        return task
+    return msgspec.structs.replace(task, container=settings.isolation.container)
 
 
 def _as_task(executor: ExecutorInfo, agent_id: AgentID) -> TaskInfo:
@@ -111,8 +127,8 @@ def _as_task(executor: ExecutorInfo, agent_id: AgentID) -> TaskInfo:
 def process_of(state: State, run: Run) -> TaskInfo:
     """What the run's process is started as: its task, or a custom executor with all it may use."""
     if not run.is_executor:
-        return run.only_task.info
-    made = _as_task(run.executor, state.own_id)
+        return _contained(run.only_task.info, state.settings)
+    made = _contained(_as_task(run.executor, state.own_id), state.settings)
     return msgspec.structs.replace(made, resources=tuple(run.held))
 
 
@@ -182,10 +198,16 @@ def sandbox_of(state: State, run: Run) -> str:
     return layout.sandbox(state.own_id.value, run.framework_id, run.executor_id, run.container_id)
 
 
-def _links_of(state: State, run: Run, task: TaskInfo) -> tuple[VolumeLink, ...]:
+def _volumes_of(
+    state: State, run: Run, task: TaskInfo
+) -> tuple[tuple[VolumeLink, ...], tuple[BindMount, ...]]:
+    """The links and the mounts of a run."""
     home = state.settings.work_dir
     parent = _parent_sandbox(state, run)
-    return volumes.links_of(task, f"{home}/{sandbox_of(state, run)}", parent)
+    sandbox = f"{home}/{sandbox_of(state, run)}"
+    can_mount = "mnt" in state.settings.isolation.namespaces
+    links = volumes.links_of(task, sandbox, parent, can_mount=can_mount)
+    return links, volumes.mounts_of(task, sandbox, parent) if can_mount else ()
 
 
 def _parent_sandbox(state: State, run: Run) -> str | None:
@@ -322,6 +344,8 @@ def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
         argv = command.arguments or (command.value,)
     limit = {name: scalar.value for name, scalar in task.limits.items()}
     rlimits = task.container.rlimit_info if task.container is not None else None
+    links, mounts = _volumes_of(state, run, task)
+    asked = state.settings.isolation
     return RunSpec(
         container_id=run.container_id,
         framework_id=run.framework_id,
@@ -341,7 +365,10 @@ def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
             if r.type is not None
         ),
         grace_s=grace_of(task, state.settings),
-        links=_links_of(state, run, task),
+        links=links,
         volumes=operations.mounts_of(run.held, state.settings.work_dir),
         shared=_shared_volumes(state, run),
+        own=isolation.own_of(task.container, asked),
+        mounts=mounts,
+        no_new_privileges=asked.no_new_privileges,
     )

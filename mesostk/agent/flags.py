@@ -33,8 +33,6 @@ _ACCEPTED_TEXTS: dict[str, str | None] = {
     "container_ports_isolated_range": None,
     "csi_plugin_config_dir": None,
     "default_container_dns": None,
-    "default_container_info": None,
-    "default_container_shm_size": None,
     "disk_profile_adaptor": None,
     "docker": "docker",
     "docker_mesos_image": None,
@@ -54,7 +52,6 @@ _ACCEPTED_TEXTS: dict[str, str | None] = {
     "image_provisioner_backend": "auto",
     "ip6": None,
     "ip6_discovery_command": None,
-    "isolation": "posix/cpu,posix/mem",
     "jwt_secret_key": None,
     "launcher_dir": None,
     "log_dir": None,
@@ -112,8 +109,6 @@ _ACCEPTED_SWITCHES: dict[str, bool] = {
     "cgroups_cpu_enable_pids_and_tids_count": False,
     "cgroups_limit_swap": False,
     "check_agent_port_range_only": False,
-    "disallow_sharing_agent_ipc_namespace": False,
-    "disallow_sharing_agent_pid_namespace": False,
     "docker_ignore_runtime": False,
     "docker_volume_chown": False,
     "enforce_container_ports": False,
@@ -261,6 +256,18 @@ def _runs() -> list[Flag]:
              choices=("linux", "posix")),
         Flag("cgroups_root", str, "mesos", "Cgroup below which runs have theirs.",
              file_value=False),
+        Flag("isolation", str, "posix/cpu,posix/mem", "Comma separated: cgroups/cpu, cgroups/mem, "
+             "cgroups/pids, filesystem/linux, namespaces/pid, namespaces/ipc, linux/nnp. Unless "
+             "given, runs have cgroups with limits where the host offers them.", file_value=False),
+        Flag("default_container_info", str, None, "JSON ContainerInfo of type MESOS for those that "
+             'name none; with filesystem/linux a volume {"container_path":"/tmp","host_path":'
+             '".private/tmp","mode":"RW"} gives each a /tmp of its own.'),
+        Flag("default_container_shm_size", int, None, "MiB of a private /dev/shm that says no "
+             "size.", minimum=1),
+        Flag("disallow_sharing_agent_pid_namespace", bool, False,
+             "Refuse tasks that ask for 'share_pid_namespace'."),
+        Flag("disallow_sharing_agent_ipc_namespace", bool, False,
+             "Refuse tasks that ask for the 'ipc_mode' SHARE_PARENT."),
         Flag("cgroups_enable_cfs", bool, False, "Limit tasks to their cpus by quota."),
         Flag("switch_user", bool, True, "Run tasks as the user they name; only root can."),
         Flag("frameworks_home", str, None, "Directory that relative URIs are under.",

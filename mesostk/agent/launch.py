@@ -80,6 +80,11 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     grace_s       between TERM and KILL, unless `kill` says otherwise
     joined_cgroups  of another run, that the task enters and that are left alone at its end
     stdio         files for stdin, stdout and stderr instead of the sandbox's; with `tty` a terminal
+    namespaces    of its own: "pid", "ipc", "mnt"
+    mounts        (source, target, read only), in its own "mnt"
+    shm_mib       size of a /dev/shm of its own, in its own "mnt"
+    beside        (supervisor, task): pids of the run whose namespaces it joins instead
+    no_new_privileges  set-user-id programs give it none
     """
 
     container_id: str
@@ -96,6 +101,11 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     joined_cgroups: tuple[str, ...] = ()
     stdio: tuple[str, str, str] | None = None
     tty: bool = False
+    namespaces: tuple[str, ...] = ()
+    mounts: tuple[tuple[str, str, bool], ...] = ()
+    shm_mib: int | None = None
+    beside: tuple[int, int] | None = None
+    no_new_privileges: bool = False
 
 
 class Run:
@@ -379,7 +389,9 @@ class LauncherClient:
         pidfd = leftovers.open_pidfd(record)
         if pidfd is None:
             return await self._conclude(record, directory)
-        run = Run(container_id, directory, record.pid, _task_of(record.pid), pidfd)
+        # Supervisors of before version 0.2 recorded no task; it was their first child.
+        task = record.task or next(iter(children_of(record.pid)), 0)
+        run = Run(container_id, directory, record.pid, task, pidfd)
         self._watch(run)
         return run
 
@@ -429,11 +441,6 @@ class LauncherClient:
         shutil.rmtree(checkpoint.run_directory(self._runtime_dir, container_id), ignore_errors=True)
 
 
-def _task_of(supervisor: int) -> int:
-    """The first child: those adopted from the task come after it. 0 if it has ended already."""
-    return next(iter(children_of(supervisor)), 0)
-
-
 def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
@@ -466,6 +473,11 @@ def request_of(spec: LaunchSpec, directory: Path, boot: str) -> dict[str, object
         "joined_cgroups": list(spec.joined_cgroups),
         "stdio": list(spec.stdio) if spec.stdio is not None else None,
         "tty": spec.tty,
+        "namespaces": list(spec.namespaces),
+        "mounts": list(spec.mounts),
+        "shm_mib": spec.shm_mib,
+        "beside": spec.beside,
+        "no_new_privileges": spec.no_new_privileges,
         "boot": boot,
     }
 

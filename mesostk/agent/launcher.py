@@ -32,7 +32,7 @@ import signal
 import socket
 import sys
 
-from mesostk.agent import supervisor
+from mesostk.agent import supervisor, task_process
 
 TYPE_CHECKING = False  # importing typing for it would bring re and half a megabyte along
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class _Launcher:
         self._spare = None
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         try:
-            supervisor.hand_over(pipe, (number, request))
+            task_process.hand_over(pipe, (number, request))
         except OSError:
             return False
         else:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from mesostk.agent import sandbox
 from mesostk.agent.cgroups import CgroupError, Cgroups, Limits
 from mesostk.agent.checkpoint import ExitRecord
@@ -152,6 +154,7 @@ class Runs:
         sandbox.create_for(directory, spec)
         persistent = [VolumeLink(v.container_path, v.source, own=True) for v in spec.volumes]
         sandbox.link_volumes(directory, (*spec.links, *persistent), spec.user)
+        sandbox.make_sources(directory, spec.mounts)
         request = LaunchSpec(
             container_id=spec.container_id,
             executable=spec.executable,
@@ -161,19 +164,16 @@ class Runs:
             user=spec.user,
             rlimits=spec.rlimits,
             grace_s=spec.grace_s,
+            namespaces=spec.own.namespaces,
+            mounts=tuple((m.source, m.target, m.read_only) for m in spec.mounts),
+            shm_mib=spec.own.shm_mib,
+            no_new_privileges=spec.no_new_privileges,
         )
         if self.cgroups is None:
             return request
         own = self.cgroups.create(spec.container_id, self._limits_of(spec))
-        return LaunchSpec(
-            container_id=request.container_id,
-            executable=request.executable,
-            argv=request.argv,
-            env=request.env,
-            sandbox=request.sandbox,
-            user=request.user,
-            rlimits=request.rlimits,
-            grace_s=request.grace_s,
+        return msgspec.structs.replace(
+            request,
             cgroups=own.cgroups,
             supervisor_cgroups=own.supervisor_cgroups,
             oom_events=own.oom_events,

@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from mesostk.agent import checkpoint
-from mesostk.agent.events import RunSpec, VolumeLink
+from mesostk.agent.events import BindMount, RunSpec, VolumeLink
 from mesostk.errors import MesostkError
 
 #: The sandbox's own mode: the task's user and its group, nobody else (spec: Mesos §8.2).
@@ -88,6 +89,30 @@ def make_folder(path: Path, user: str | None) -> None:
     path.mkdir(parents=True, exist_ok=True)
     if user is not None:
         os.chown(path, *_owner(user))
+
+
+def make_sources(sandbox: Path, mounts: Iterable[BindMount]) -> None:
+    """See to it that each mount has a source and a place; SandboxError if one cannot be had.
+
+    A source that is made gets the mode and the owner of the place that it will hide, so that a
+    private /tmp is everybody's, too. Source: spec §8.7, as the original's filesystem/linux.
+    """
+    for mount in mounts:
+        source, target = Path(mount.source), Path(mount.target)
+        if sandbox == target or target in sandbox.parents:
+            raise SandboxError(f"volume '{target}' would hide the sandbox {sandbox}")
+        try:
+            place = target.stat()
+            if mount.make and not source.exists():
+                source.mkdir(parents=True)
+                os.chown(source, place.st_uid, place.st_gid)
+                source.chmod(stat.S_IMODE(place.st_mode))
+            elif source.is_dir() != stat.S_ISDIR(place.st_mode):
+                raise SandboxError(f"volume '{target}': one is a directory, the other is none")
+        except OSError as error:
+            raise SandboxError(
+                f"cannot mount volume '{target}': {error.filename}: {error.strerror}"
+            ) from error
 
 
 def _owner(user: str) -> tuple[int, int]:

@@ -22,6 +22,7 @@ import msgspec
 
 from mesostk.agent import docker_spec
 from mesostk.agent.events import Checkpoint, DiskOp, KillRecord
+from mesostk.agent.isolation import Isolation
 from mesostk.resources.resources import Resources
 from mesostk.wire.link import ClusterEpoch, Down, StatusUpdate
 from mesostk.wire.mesos import (
@@ -79,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     fetch_uris: bool = True
     cgroups_enable_cfs: bool = False
     sandbox_directory: str = "/mnt/mesos/sandbox"
+    isolation: Isolation = Isolation()
     max_completed_frameworks: int = 50
     max_completed_runs: int = 150
 

@@ -26,15 +26,12 @@ Imports nothing but small modules of the standard library: see launcher.py.
 from __future__ import annotations
 
 import ctypes
-import marshal
 import os
-import pwd
-import resource
 import signal
 import time
-import warnings  # noqa: F401 - os.execvpe imports it, as a user who may not read our files
 
-from mesostk.agent import processes
+from mesostk.agent import namespaces, processes
+from mesostk.agent.task_process import Failure, TaskProcess, enter_cgroup, take_over
 
 TYPE_CHECKING = False  # as in launcher.py
 if TYPE_CHECKING:
@@ -70,34 +67,9 @@ _STATUS_ROOM = 4096
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class _Failure(Exception):
-    """The task cannot be started, for the reason given."""
-
-
 def set_process_name(name: str) -> None:
     """Set what `ps -o comm` shows (15 characters)."""
     _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
-
-
-def hand_over(pipe: int, message: Any) -> None:
-    """Write one message of plain objects and close the pipe. Raises OSError if nobody reads it."""
-    body = marshal.dumps(message)
-    rest = memoryview(len(body).to_bytes(4, "big") + body)
-    try:
-        while rest:
-            rest = rest[os.write(pipe, rest) :]
-    finally:
-        os.close(pipe)
-
-
-def _take_over(pipe: int) -> Any:
-    """The message of `hand_over`; None if whoever was to send it ended before it was whole."""
-    data = b""
-    while piece := os.read(pipe, 65536):
-        data += piece
-    os.close(pipe)
-    body = data[4:]
-    return marshal.loads(body) if len(body) == int.from_bytes(data[:4], "big") > 0 else None  # noqa: S302 - from our own launcher
 
 
 def run(report: Report, pipe: int, channel: int, lock: int) -> NoReturn:
@@ -116,62 +88,29 @@ def run(report: Report, pipe: int, channel: int, lock: int) -> NoReturn:
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         os.close(null)
-        task = _TaskProcess((pipe, channel, lock))
-        message = _take_over(pipe)
+        task = TaskProcess((pipe, channel, lock))
+        message = take_over(pipe)
         if message is None:
             os._exit(0)
         number, request = message
         while signal.sigtimedwait(WAITED, 0) is not None:
             pass  # what was meant for the spare is not for the run
-        _Supervisor(request, task).run(lambda *told: report(number, *told), lock)
+        _Supervisor(request, task, (channel, lock)).run(lambda *told: report(number, *told), lock)
     except BaseException as error:  # noqa: BLE001 - a forked child must never return to the launcher
         report(number, ("failed", f"supervisor: {type(error).__name__}: {error}"))
         os._exit(1)
     os._exit(0)
 
 
-class _TaskProcess:
-    """The process that will exec the task, forked ahead. `pid` is 0 if there is none.
-
-    It waits for the request on a pipe, and ends if that closes first.
-    """
-
-    def __init__(self, not_inherited: Sequence[int]) -> None:
-        self.pid = 0
-        self._refused = ""
-        take, self._hand = os.pipe()
-        self._why, why = os.pipe()
-        try:
-            self.pid = os.fork()
-        except OSError as error:
-            self._refused = f"cannot fork the task: {error.strerror}"
-        if self.pid == 0 and not self._refused:
-            for fd in (*not_inherited, self._hand, self._why):
-                os.close(fd)
-            _await_task(take, why)
-        os.close(take)
-        os.close(why)
-
-    def start(self, request: dict[str, Any]) -> None:
-        """Returns when the task has exec'ed; raises _Failure if it does not come to that."""
-        if self._refused:
-            raise _Failure(self._refused)
-        try:
-            hand_over(self._hand, request)
-        except OSError:
-            raise _Failure("the task's process was killed before it could start") from None
-        why = os.read(self._why, 4096)
-        os.close(self._why)
-        if why:
-            raise _Failure(why.decode(errors="replace"))
-
-
 class _Supervisor:
     """Of one run; `_task` is the pid of its task."""
 
-    def __init__(self, request: dict[str, Any], task: _TaskProcess) -> None:
+    def __init__(
+        self, request: dict[str, Any], task: TaskProcess, not_inherited: Sequence[int]
+    ) -> None:
         self._request = request
         self._process = task
+        self._not_inherited = not_inherited
         self._runtime: str = request["runtime"]
         self._cgroups: Sequence[str] = request["cgroups"]
         self._status_fd = -1
@@ -186,7 +125,7 @@ class _Supervisor:
         try:
             started_at = time.time()
             self._start(lock)
-        except _Failure as failure:
+        except Failure as failure:
             self._end_all()
             self._write_status(f'"failure":{_quote(str(failure))},"ended_at":{time.time():.6f}')
             report(("failed", str(failure)))
@@ -206,13 +145,27 @@ class _Supervisor:
     # -- start --------------------------------------------------------------------------------
 
     def _start(self, lock: int) -> None:
-        """Record the run, then let the task exec; raises _Failure if it did not come to that."""
+        """Record the run, then let the task exec; raises Failure if it did not come to that."""
         for path in self._request["supervisor_cgroups"]:
-            _enter_cgroup(path)
+            enter_cgroup(path)
+        if namespaces.wants_new_process(self._request):
+            self._fork_anew()
         self._reserve_status()
         self._write_pid()
         os.close(lock)
         self._process.start(self._request)
+
+    def _fork_anew(self) -> None:
+        """Have the task's process in another pid namespace than the one forked ahead is in."""
+        self._process.discard()
+        try:
+            below_init = namespaces.enter_pid(self._request)
+        except namespaces.NamespaceError as error:
+            raise Failure(str(error)) from None
+        self._process = TaskProcess(
+            self._not_inherited, below_init=below_init, leads_group=not self._request["tty"]
+        )
+        self._task = self._process.pid
 
     def _reserve_status(self) -> None:
         try:
@@ -220,12 +173,12 @@ class _Supervisor:
             self._status_fd = os.open(f"{self._runtime}/status.tmp", flags, 0o644)
             os.write(self._status_fd, b" " * _STATUS_ROOM)
         except OSError as error:
-            raise _Failure(f"cannot write to {self._runtime}: {error.strerror}") from None
+            raise Failure(f"cannot write to {self._runtime}: {error.strerror}") from None
 
     def _write_pid(self) -> None:
         pid = os.getpid()
         record = (
-            f'{{"pid":{pid},"start_time":{processes.start_time(pid)},'
+            f'{{"pid":{pid},"task":{self._task},"start_time":{processes.start_time(pid)},'
             f'"boot":{_quote(self._request["boot"])},'
             f'"cgroups":[{",".join(_quote(path) for path in self._cgroups)}],'
             f'"container_id":{_quote(self._request["container_id"])}}}\n'
@@ -239,7 +192,7 @@ class _Supervisor:
                 os.close(fd)
             os.rename(path + ".tmp", path)  # noqa: PTH104 - pathlib is not imported here
         except OSError as error:
-            raise _Failure(f"cannot write {path}: {error.strerror}") from None
+            raise Failure(f"cannot write {path}: {error.strerror}") from None
 
     # -- wait and kill ------------------------------------------------------------------------
 
@@ -249,6 +202,8 @@ class _Supervisor:
             if self._wait_status is not None and not self._killed:
                 break
             if self._deadline is not None and time.monotonic() >= self._deadline:
+                if self._wait_status is None:
+                    self._wait_status = self._process.status(None)
                 self._escalated = self._escalated or self._wait_status is None
                 break
             timeout = (
@@ -266,8 +221,8 @@ class _Supervisor:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return True
-                if pid == self._task:
-                    self._wait_status = status
+                if pid == self._process.child:
+                    self._wait_status = self._process.status(status)
         except ChildProcessError:
             return False
 
@@ -277,6 +232,8 @@ class _Supervisor:
         first = self._deadline is None
         self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
         if first:
+            if self._process.child != self._task:
+                processes.send(self._process.child, signal.SIGTERM)  # init, which ends gently then
             processes.send_group(self._task, signal.SIGTERM)
             for pid in processes.descendants(os.getpid()):
                 if processes.group_of(pid) != self._task:
@@ -329,128 +286,6 @@ class _Supervisor:
         os.pwrite(self._status_fd, record, 0)
         os.ftruncate(self._status_fd, len(record))
         os.rename(path + ".tmp", path)  # noqa: PTH104 - pathlib is not imported here
-
-
-# -- the task's side of the fork ----------------------------------------------------------------
-
-
-def _await_task(take: int, why: int) -> NoReturn:
-    """Turn into the task when the request comes; on failure tell `why` and exit."""
-    try:
-        # A group of its own in the supervisor's session: the session is known before the fork, so
-        # that the `pid` record can be written first and still leads to the task.
-        os.setpgid(0, 0)
-        request = _take_over(take)
-        if request is None:
-            os._exit(0)
-        _prepare(request)
-        executable = request["executable"]
-        try:
-            os.execvpe(executable, request["argv"], request["env"])  # noqa: S606 - it is the point
-        except OSError as error:
-            raise _Failure(f"cannot execute '{executable}': {error.strerror}") from None
-    except _Failure as failure:
-        text = str(failure)
-    except BaseException as error:  # noqa: BLE001 - must not return into the supervisor's code
-        text = f"cannot start the task: {type(error).__name__}: {error}"
-    os.write(why, text.encode(errors="replace")[:4096])
-    os._exit(127)
-
-
-def _prepare(request: dict[str, Any]) -> None:
-    """Cgroups, limits, user, directory, files, signals: in the order in which rights vanish."""
-    for path in (*request["joined_cgroups"], *request["cgroups"]):
-        _enter_cgroup(path)
-    stdio = _open_stdio(request["stdio"], request["tty"])
-    for kind, soft, hard in request["rlimits"]:
-        try:
-            resource.setrlimit(kind, (soft, hard))
-        except (OSError, ValueError) as error:
-            raise _Failure(f"cannot set resource limit {kind} to {soft}/{hard}: {error}") from None
-    _become_user(request["user"])
-    _become_ordinary_for_oom_killer()
-    os.umask(0o022)
-    _at(os.chdir, request["cwd"], "change to directory")
-    if stdio:
-        for fd, opened in enumerate(stdio):
-            os.dup2(opened, fd)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        return
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    # Opened as the user and not through a link: a sandbox's files are the user's own.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-    for fd, key in ((1, "stdout"), (2, "stderr")):
-        opened = _at(lambda path: os.open(path, flags, 0o644), request[key], "open")
-        os.dup2(opened, fd)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def _open_stdio(paths: Sequence[str] | None, tty: bool) -> list[int]:
-    """What the agent reads and writes, opened before the rights to do so are given up.
-
-    A terminal becomes the controlling one of a session of its own.
-    """
-    if paths is None:
-        return []
-    if tty:
-        os.setpgid(0, os.getpgid(os.getppid()))  # the leader of a group cannot make a session
-        os.setsid()
-    flags = [os.O_RDWR] * 3 if tty else [os.O_RDONLY, os.O_WRONLY, os.O_WRONLY]
-    return [
-        _at(lambda path, flag=flag: os.open(path, flag | os.O_CLOEXEC), path, "open")
-        for path, flag in zip(paths, flags, strict=True)
-    ]
-
-
-def _become_user(user: str | None) -> None:
-    if user is None:
-        return
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        raise _Failure(f"user '{user}' does not exist on this host") from None
-    if os.geteuid() != 0:
-        if entry.pw_uid == os.geteuid():
-            return
-        raise _Failure(f"cannot become user '{user}': the agent does not run as root")
-    try:
-        os.initgroups(user, entry.pw_gid)
-        os.setgid(entry.pw_gid)
-        os.setuid(entry.pw_uid)
-    except OSError as error:
-        raise _Failure(f"cannot become user '{user}': {error.strerror}") from None
-
-
-def _become_ordinary_for_oom_killer() -> None:
-    """The agent's unit may be protected; a task must not inherit that."""
-    try:
-        if int(processes.read("/proc/self/oom_score_adj")) < 0:
-            processes.write("/proc/self/oom_score_adj", "0")
-    except OSError:
-        return  # a kernel without it protects nobody
-
-
-def _at(act: Any, path: str, verb: str) -> Any:
-    try:
-        return act(path)
-    except OSError as error:
-        raise _Failure(f"cannot {verb} {path}: {error.strerror}") from None
-
-
-def _enter_cgroup(path: str) -> None:
-    """Put this process, which has one thread, into a cgroup.
-
-    By v1's `tasks` where there is one: moving a single thread takes no lock, while `cgroup.procs`
-    waits until no process of the host is forking or exiting, which is an RCU grace period of
-    several milliseconds for each controller.
-    """
-    try:
-        try:
-            processes.write(f"{path}/tasks", "0")
-        except FileNotFoundError:
-            processes.write(f"{path}/cgroup.procs", "0")
-    except OSError as error:
-        raise _Failure(f"cannot enter cgroup {path}: {error.strerror}") from None
 
 
 # -- records and reports ------------------------------------------------------------------------

@@ -1,10 +1,11 @@
-"""Volumes of the Mesos containerizer: links in the sandbox, for there are no file systems apart.
+"""Volumes of the Mesos containerizer: links in the sandbox; mounts, with filesystem/linux.
 
 ::
 
     source SANDBOX_PATH SELF    <sandbox>/<container_path> ─▶ <sandbox>/<path>
     source SANDBOX_PATH PARENT  <sandbox>/<container_path> ─▶ <executor's sandbox>/<path>
     host_path                   <sandbox>/<container_path> ─▶ /absolute or <sandbox>/relative
+    absolute container_path     mounted there, in the run's own mount namespace
 
 Source: spec §8.7 (volume/sandbox_path, volume/host_path without a root file system of its own).
 """
@@ -12,40 +13,65 @@ Source: spec §8.7 (volume/sandbox_path, volume/host_path without a root file sy
 from __future__ import annotations
 
 from mesostk.agent.docker_spec import is_for_engine
-from mesostk.agent.events import VolumeLink
+from mesostk.agent.events import BindMount, VolumeLink
 from mesostk.errors import Rejected
 from mesostk.wire.mesos import TaskInfo, Volume
 
 
-def why_not(task: TaskInfo, *, is_nested: bool) -> str | None:
+def why_not(task: TaskInfo, *, is_nested: bool, can_mount: bool) -> str | None:
     """Why the volumes of a task without Docker cannot be had; None if they can."""
     try:
-        links_of(task, "/sandbox", "/parent" if is_nested else None)
+        parent = "/parent" if is_nested else None
+        links_of(task, "/sandbox", parent, can_mount=can_mount)
+        mounts_of(task, "/sandbox", parent)
     except Rejected as error:
         return error.message
     return None
 
 
-def links_of(task: TaskInfo, sandbox: str, parent: str | None) -> tuple[VolumeLink, ...]:
-    """The links to be made; both sandboxes are absolute. Rejected says what is wrong."""
-    container = task.container
-    if container is None or is_for_engine(container):
-        return ()
+def links_of(
+    task: TaskInfo, sandbox: str, parent: str | None, *, can_mount: bool
+) -> tuple[VolumeLink, ...]:
+    """The links to be made; both sandboxes are absolute. Rejected says what is wrong.
+
+    `can_mount`: those outside of the sandbox are left to `mounts_of`.
+    """
     found = []
-    for volume in container.volumes:
+    for volume in _volumes_of(task):
         path = volume.container_path
         target, make = _target_of(volume, sandbox, parent)
         if path.startswith("/"):
-            if path == target and not make:
+            if can_mount or (path == target and not make):
                 continue  # seen under its own name, without a root file system of its own
             raise Rejected(
                 400,
-                f"container.volumes: '{path}' is absolute, which needs an image; give a path in "
-                "the sandbox",
+                f"container.volumes: '{path}' is absolute, which needs the agent to have "
+                "--isolation=filesystem/linux; give a path in the sandbox",
             )
         _require_inside("container_path", path)
         found.append(VolumeLink(path, target, make))
     return tuple(found)
+
+
+def mounts_of(task: TaskInfo, sandbox: str, parent: str | None) -> tuple[BindMount, ...]:
+    """The volumes that are mounted outside of the sandbox. Rejected says what is wrong."""
+    found = []
+    for volume in _volumes_of(task):
+        path = volume.container_path
+        if not path.startswith("/"):
+            continue
+        if ".." in path.split("/") or not path.strip("/"):
+            raise Rejected(400, f"container.volumes: container_path '{path}' cannot be mounted at")
+        source, make = _target_of(volume, sandbox, parent)
+        found.append(
+            BindMount(source=source, target=path, read_only=volume.mode == "RO", make=make)
+        )
+    return tuple(found)
+
+
+def _volumes_of(task: TaskInfo) -> tuple[Volume, ...]:
+    container = task.container
+    return container.volumes if container is not None and not is_for_engine(container) else ()
 
 
 def _target_of(volume: Volume, sandbox: str, parent: str | None) -> tuple[str, bool]:

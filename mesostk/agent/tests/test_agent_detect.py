@@ -93,9 +93,9 @@ def test_every_flag_of_the_original_is_known() -> None:
 
 def test_flags_without_effect_are_told_when_somebody_sets_them() -> None:
     values = agent_flags().load(
-        ["--master=h:1", "--work_dir=/w", "--isolation=cgroups/cpu", "--hadoop_home=/x"], {}
+        ["--master=h:1", "--work_dir=/w", "--network_link_speed=1", "--hadoop_home=/x"], {}
     )
-    assert without_effect(values) == ["hadoop_home", "isolation"]
+    assert without_effect(values) == ["hadoop_home", "network_link_speed"]
 
 
 def test_masters_are_named_by_host_and_port() -> None:

@@ -147,7 +147,8 @@ class AgentProcess:
     def __init__(self, work_dir: Path, master: str, *flags: str) -> None:
         self.work_dir = work_dir
         self.port = _free_port()
-        self.arguments = [
+        given = {flag.partition("=")[0] for flag in flags}
+        usual = [
             f"--work_dir={work_dir}",
             f"--runtime_dir={work_dir}/run",
             f"--master={master}",
@@ -158,8 +159,8 @@ class AgentProcess:
             "--resources=cpus:64;mem:4096;disk:1024;ports:[31000-32000]",
             "--registration_backoff_factor=10ms",
             "--no-switch_user",
-            *flags,
         ]
+        self.arguments = [*(f for f in usual if f.partition("=")[0] not in given), *flags]
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:

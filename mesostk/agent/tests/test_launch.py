@@ -709,8 +709,10 @@ def test_launcher_imports_only_small_modules(bare) -> None:  # type: ignore[no-u
         "mesostk",
         "mesostk.agent",
         "mesostk.agent.launcher",
+        "mesostk.agent.namespaces",
         "mesostk.agent.processes",
         "mesostk.agent.supervisor",
+        "mesostk.agent.task_process",
     }
     assert not modules & {"asyncio", "json", "logging", "msgspec", "pathlib", "re", "typing"}
     assert "threading" not in modules
