@@ -31,6 +31,7 @@ from mesostk.marathon.events import (
     DeleteGroup,
     Evacuate,
     KillTasks,
+    PatchGroup,
     PutApps,
     Reply,
     ResetDelay,
@@ -92,6 +93,7 @@ class Api:
         PodApi(self._state, self.asker).add_to(app)
         get("/v2/groups", self._get_group)
         get("/v2/groups/{tail:.*}", self._get_group)
+        add("PATCH", "/v2/groups/{tail:.+}", self._patch_group)
         for method in ("POST", "PUT"):
             add(method, "/v2/groups", self._change_group)
             add(method, "/v2/groups/{tail:.*}", self._change_group)
@@ -355,6 +357,11 @@ class Api:
             create=request.method == "POST",
             dry_run=flag(request, "dryRun"),
         )
+
+    async def _patch_group(self, request: web.Request) -> web.StreamResponse:
+        group_id = paths.absolute(request.match_info["tail"])
+        body = await json_object(request)
+        return await self._ask(request, PatchGroup, group_id=group_id, body=body)
 
     async def _delete_group(self, request: web.Request) -> web.StreamResponse:
         group_id = paths.absolute(request.match_info.get("tail", ""))

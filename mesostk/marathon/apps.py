@@ -59,12 +59,13 @@ _RESET = ("executor_resources", "resource_limits")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The daemon's flags that shape apps: network names, features, `--mesos_role`."""
+    """The daemon's flags that shape apps: network names, features, roles."""
 
     default_network_name: str | None = None
     bridge_name: str = "mesos-bridge"
     features: frozenset[str] = frozenset()
     role: str = "*"
+    enforce_new_groups: bool = False
 
 
 DEFAULT_SETTINGS = Settings()

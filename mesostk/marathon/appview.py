@@ -74,7 +74,7 @@ def _is_set(value: object) -> bool:
 #: Keys that clients of older versions do not know: the `marathon` client of PyPI refuses them.
 _ONLY_IF_SET = frozenset(
     {
-        "check", "executorResources", "resourceLimits", "role", "secrets",
+        "check", "executorResources", "resourceLimits", "secrets",
         "taskKillGracePeriodSeconds", "tty",
     }
 )  # fmt: skip

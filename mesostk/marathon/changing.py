@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mesostk.marathon import audit, pods, ports, validation, versions
+from mesostk.marathon import audit, groups, pods, ports, roles, validation, versions
+from mesostk.marathon.apps import Settings
 from mesostk.marathon.appview import app_view
 from mesostk.marathon.deploying import change_root
 from mesostk.marathon.events import Command
 from mesostk.marathon.groups import Group
-from mesostk.marathon.refusal import Refused
+from mesostk.marathon.refusal import INVALID_OBJECT, Refused
 from mesostk.marathon.repository import Deployment
 from mesostk.marathon.state import State, Turn
 from mesostk.marathon.timestamps import next_version
@@ -71,22 +72,26 @@ def stamp(
     pairs: Sequence[tuple[AppDefinition | None, AppDefinition]],
     version: str,
     *,
+    root: Group | None = None,
+    force: bool = False,
     may_restart: bool = True,
 ) -> list[AppDefinition]:
-    """The new definitions, valid, with service ports and versions."""
+    """The new definitions, valid, with roles, service ports and versions.
+
+    `root` is the tree that tells which groups enforce their role, by default that of now. `force`
+    lets the role of a resident app change.
+    """
     new = sum(1 for before, _ in pairs if before is None)
     limit = state.settings.max_apps
     if limit is not None and new and len(state.apps) + new > limit:
         raise Refused(422, f"There are {len(state.apps)} apps; --max_apps allows {limit}")
-    for before, app in pairs:
-        if app.pod is not None:
-            if app is not before:
-                pods.refuse_unsupported(app, state.app_settings, before)
-            continue
-        validation.refuse_invalid(app, state.app_settings, before)
     settings = state.settings
+    tree = state.root if root is None else root
+    checked = [
+        _checked(tree, before, app, state.app_settings, force=force) for before, app in pairs
+    ]
     numbered = ports.assign_service_ports(
-        [app for _, app in pairs],
+        checked,
         state.apps,
         settings.local_port_min,
         settings.local_port_max,
@@ -95,6 +100,38 @@ def stamp(
         versions.stamped(before, app, version, may_restart=may_restart)
         for (before, _), app in zip(pairs, numbered, strict=True)
     ]
+
+
+def with_apps(state: State, stamped: Sequence[AppDefinition], version: str) -> Group:
+    """The root with these apps or pods in it, and the groups that they need."""
+    root = groups.put_apps(state.root, stamped, version)
+    return roles.with_new_groups(state.root, root, state.app_settings)
+
+
+def _checked(
+    tree: Group,
+    before: AppDefinition | None,
+    app: AppDefinition,
+    settings: Settings,
+    *,
+    force: bool,
+) -> AppDefinition:
+    """`app` with its role; Refused (422, all violations) unless it may take the place of `before`.
+
+    What is kept as it is is not looked at: rules that came later must not stop other changes.
+    """
+    if app is before:
+        return app
+    choice = roles.choice(tree, app.id, settings, before)
+    settled = roles.settled(app, choice)
+    found = list(roles.violations(settled, choice, before, force=force))
+    if app.pod is None:
+        found = validation.violations(settled, settings, before) + found
+    else:
+        pods.refuse_unsupported(settled, settings, before)
+    if found:
+        raise Refused(422, INVALID_OBJECT, found)
+    return settled
 
 
 def posts_of(

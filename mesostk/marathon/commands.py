@@ -17,6 +17,7 @@ from mesostk.marathon import (
     callbacks,
     groupcommands,
     groups,
+    handover,
     paths,
     podcommands,
     repository,
@@ -32,9 +33,11 @@ from mesostk.marathon.changing import (
     no_app,
     posts_of,
     stamp,
+    with_apps,
 )
 from mesostk.marathon.deploying import cancel, change_root, current_step
 from mesostk.marathon.events import (
+    Abdicate,
     AddCallback,
     ChangeGroup,
     Command,
@@ -47,6 +50,7 @@ from mesostk.marathon.events import (
     Evacuate,
     KillInstances,
     KillTasks,
+    PatchGroup,
     PutApps,
     PutPod,
     RemoveCallback,
@@ -86,7 +90,7 @@ def _create_app(state: State, turn: Turn, command: CreateApp) -> None:
         raise Refused(409, f"An app with id [{app.id}] already exists.")
     version = new_version(state, turn)
     stamped = stamp(state, [(None, app)], version)
-    root = groups.put_apps(state.root, stamped, version)
+    root = with_apps(state, stamped, version)
     if command.dry_run:
         _tell_preview(state, turn, command, root)
         return
@@ -106,9 +110,9 @@ def _put_apps(state: State, turn: Turn, command: PutApps) -> None:
     if len(set(ids)) != len(ids):
         raise malformed("/", "an app is named twice")
     version = new_version(state, turn)
-    stamped = stamp(state, pairs, version, may_restart=command.may_restart)
+    stamped = stamp(state, pairs, version, force=command.force, may_restart=command.may_restart)
     changed = [new for (old, _), new in zip(pairs, stamped, strict=True) if new != old]
-    root = groups.put_apps(state.root, changed, version) if changed else state.root
+    root = with_apps(state, changed, version) if changed else state.root
     if command.dry_run:
         _tell_preview(state, turn, command, root)
         return
@@ -335,10 +339,12 @@ HANDLERS: dict[type[Command], Callable[[State, Turn, Any], None]] = {
     RestartApp: _restart_app,
     KillTasks: _kill_tasks,
     ChangeGroup: groupcommands.change,
+    PatchGroup: groupcommands.patch,
     DeleteGroup: groupcommands.delete,
     DeleteDeployment: _delete_deployment,
     ResetDelay: _reset_delay,
     Evacuate: _evacuate,
+    Abdicate: handover.abdicate,
     AddCallback: callbacks.add,
     RemoveCallback: callbacks.remove,
     CreatePod: podcommands.create,

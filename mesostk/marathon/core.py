@@ -24,11 +24,14 @@ from mesostk.marathon import (
     loading,
     probing,
     repository,
+    reviving,
     rollout,
     stalling,
+    subscribing,
     tracking,
 )
 from mesostk.marathon.events import (
+    Abdicate,
     AddCallback,
     ChangeGroup,
     Command,
@@ -45,6 +48,7 @@ from mesostk.marathon.events import (
     KillInstances,
     KillTasks,
     Loaded,
+    PatchGroup,
     ProbeResult,
     PutApps,
     PutPod,
@@ -61,14 +65,7 @@ from mesostk.wire.marathon import (
     SchedulerRegistered,
     SchedulerReregistered,
 )
-from mesostk.wire.mesos import (
-    FrameworkCapability,
-    FrameworkCapabilityType,
-    FrameworkID,
-    FrameworkId,
-    FrameworkInfo,
-    MasterInfo,
-)
+from mesostk.wire.mesos import FrameworkId, MasterInfo
 
 #: How often overdue launches, lost kills and unreachable instances are looked at (spec §3.7).
 HOUSEKEEPING_S = 5.0
@@ -78,13 +75,6 @@ FRAMEWORK_REMOVED = 110
 
 #: Exit code of the original for any other error that the master tells.
 SCHEDULER_ERROR = 106
-
-CAPABILITIES: tuple[FrameworkCapabilityType, ...] = (
-    "PARTITION_AWARE",
-    "REGION_AWARE",
-    "MULTI_ROLE",
-    "TASK_KILLING_STATE",
-)
 
 
 class Marathon:
@@ -110,14 +100,15 @@ class Marathon:
         if self.state.loaded:
             deploying.settle(self.state, turn)
             tracking.send_kills(self.state, turn)
-            launching.ask_for_offers(self.state, turn, all_apps=isinstance(event, Tick | Connected))
+            subscribing.follow(self.state, turn, thoroughly=isinstance(event, Tick))
+            reviving.ask_for_offers(self.state, turn, all_apps=isinstance(event, Tick | Connected))
         return self._outbox.release(turn)
 
     def deadline(self) -> float | None:
         """When the core wants its next `Tick`."""
         times = [self.housekeep_at, self.reconcile_at, self.state.settle_at]
         if self.state.connected:
-            times += [launching.deadline(self.state), tracking.deadline(self.state)]
+            times += [reviving.deadline(self.state), tracking.deadline(self.state)]
         return min((time for time in times if time is not None), default=None)
 
     def check(self) -> None:
@@ -162,27 +153,8 @@ def _on_wall_clock(core: Marathon, _turn: Turn, event: WallClock) -> None:
 def _on_loaded(core: Marathon, turn: Turn, event: Loaded) -> None:
     loading.load(core.state, turn, event.records)
     core.housekeep_at = turn.now + HOUSEKEEPING_S
-    turn.perform(Subscribe(_framework_info(core)))
-
-
-def _framework_info(core: Marathon) -> FrameworkInfo:
-    settings = core.state.settings
-    id = core.state.framework_id
-    kinds: list[FrameworkCapabilityType] = list(CAPABILITIES)
-    if "gpu_resources" in settings.features:
-        kinds.append("GPU_RESOURCES")
-    return FrameworkInfo(
-        user=settings.user,
-        name=settings.framework_name,
-        id=None if id is None else FrameworkID(id),
-        failover_timeout=settings.failover_timeout_s,
-        checkpoint=settings.checkpoint,
-        roles=(settings.role,),
-        hostname=settings.hostname,
-        principal=settings.principal,
-        webui_url=settings.webui_url,
-        capabilities=tuple(FrameworkCapability(type=kind) for kind in kinds),
-    )
+    core.state.roles = subscribing.in_use(core.state)
+    turn.perform(Subscribe(subscribing.framework_info(core.state)))
 
 
 def _on_master(core: Marathon, turn: Turn, event: FromMaster) -> None:
@@ -206,7 +178,8 @@ def _on_connected(core: Marathon, turn: Turn, event: Connected) -> None:
         turn.emit(SchedulerReregistered(timestamp=turn.at, master=master))
     for kill in state.kills.values():
         kill.sent = None  # what was sent to another master may be lost
-    launching.subscribed(state)
+    reviving.subscribed(state)
+    subscribing.tell(state, turn)
     tracking.reconcile_all(state, turn)
     core.reconcile_at = turn.now + state.settings.reconciliation_interval_s
 
@@ -301,10 +274,12 @@ HANDLERS: dict[type[Event], Callable[[Marathon, Turn, Any], None]] = {
     RestartApp: _on_command,
     KillTasks: _on_command,
     ChangeGroup: _on_command,
+    PatchGroup: _on_command,
     DeleteGroup: _on_command,
     DeleteDeployment: _on_command,
     ResetDelay: _on_command,
     Evacuate: _on_command,
+    Abdicate: _on_command,
     AddCallback: _on_command,
     RemoveCallback: _on_command,
     CreatePod: _on_command,

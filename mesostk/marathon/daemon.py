@@ -168,6 +168,7 @@ class MarathonDaemon:
             edge,
             self._hub,
             self._state,
+            self._api.asker,
             lambda: self._leader,
             self._abdicate,
         ).add_to(app)

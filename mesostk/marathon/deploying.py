@@ -117,7 +117,7 @@ def change_root(
         ),
     )
     if root is not state.root:
-        _store_root(state, turn, root, [c.after for c in changed.values() if c.after is not None])
+        store_root(state, turn, root, [c.after for c in changed.values() if c.after is not None])
     turn.emit(GroupChangeSuccess(timestamp=turn.at, group_id="/", version=version))
     _begin(state, turn, deployment)
     return deployment
@@ -127,8 +127,8 @@ def _version(app: AppDefinition | None) -> str | None:
     return None if app is None else app.version
 
 
-def _store_root(state: State, turn: Turn, root: Group, apps: Iterable[AppDefinition]) -> None:
-    """Write what the new root refers to, then the pointer to it."""
+def store_root(state: State, turn: Turn, root: Group, apps: Iterable[AppDefinition] = ()) -> None:
+    """Write what the new root refers to, `apps` that changed among it, then the pointer to it."""
     for app in apps:
         assert app.version is not None  # stamped before it entered the root
         of_app = state.versions.setdefault(app.id, {})
@@ -153,6 +153,7 @@ def set_root(state: State, root: Group) -> None:
     """Make `root` the tree that counts."""
     state.root = root
     state.apps = {app.id: app for app in groups.apps(root)}
+    state.app_roles = frozenset({app.role for app in state.apps.values() if app.role is not None})
     if state.last_version is None or root.version > state.last_version:
         state.last_version = root.version
 

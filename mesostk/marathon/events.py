@@ -142,6 +142,13 @@ class ChangeGroup(Command, frozen=True, kw_only=True):
     dry_run: bool = False
 
 
+class PatchGroup(Command, frozen=True, kw_only=True):
+    """`PATCH /v2/groups/{id}`: whether a top-level group enforces its role."""
+
+    group_id: str
+    body: Mapping[str, object]
+
+
 class DeleteGroup(Command, frozen=True, kw_only=True):
     """`DELETE /v2/groups/{id}`; the root is emptied, not removed."""
 
@@ -207,11 +214,24 @@ class RemoveCallback(Command, frozen=True, kw_only=True):
     url: str
 
 
+class Abdicate(Command, frozen=True, kw_only=True):
+    """`DELETE /v2/leader`: URIs that the next leader writes a backup to, and restores one from."""
+
+    backup: str | None = None
+    restore: str | None = None
+
+
 # -- effects ----------------------------------------------------------------------------------
 
 
 class Subscribe(Effect, frozen=True):
     """Start the scheduler driver; it subscribes, again and again, with the id last given."""
+
+    framework_info: FrameworkInfo
+
+
+class ChangeInfo(Effect, frozen=True):
+    """Subscribe as this the next time; the master of now is told by a call."""
 
     framework_info: FrameworkInfo
 

@@ -24,7 +24,7 @@ IGNORED = (
     "reporter_graphite", "reporter_datadog", "logstash", "sentry", "sentry_tags", "plugin_dir",
     "plugin_conf", "marathon_store_timeout", "assets_path", "artifact_store",
     "ssl_keystore_path", "ssl_keystore_password", "https_address",
-    "backup_location", "deprecated_features", "new_group_enforce_role",
+    "backup_location", "deprecated_features",
     "default_accepted_resource_roles",
     "metrics_statsd_host", "metrics_statsd_port", "metrics_datadog_host", "metrics_datadog_port",
     "metrics_name_prefix", "executor_health_checks",
@@ -69,7 +69,13 @@ def _basic() -> list[Flag]:
         Flag("webui_url", str, None, "address that Mesos shows for this framework"),
         Flag("executor", str, "//cmd", "executor of apps that name none"),
         Flag("mesos_user", str, None, "user of tasks that name none"),
-        Flag("mesos_role", str, "*", "role whose offers are used"),
+        Flag("mesos_role", str, "*", "role of apps that name none"),
+        Flag(
+            "new_group_enforce_role",
+            str,
+            "off",
+            "top: what is new in a new top-level group gets the group's name as role; off",
+        ),
         Flag("mesos_leader_ui_url", str, None, "address of the Mesos page, for links"),
         Flag("mesos_authentication_principal", str, None, "principal to register with"),
         Flag("mesos_authentication_secret", str, None, "its secret"),
@@ -234,6 +240,7 @@ def settings_of(values: Values) -> Settings:
     for name, known in (
         ("accepted_resource_roles_default_behavior", behaviours),
         ("gpu_scheduling_behavior", {"restricted", "unrestricted"}),
+        ("new_group_enforce_role", {"off", "top"}),
     ):
         if values[name] not in known:
             raise ConfigError(
@@ -256,6 +263,7 @@ def settings_of(values: Values) -> Settings:
         webui_url=webui,
         principal=values.mesos_authentication_principal,
         role=values.mesos_role,
+        enforce_new_groups=values.new_group_enforce_role == "top",
         failover_timeout_s=values.failover_timeout,
         checkpoint=values.checkpoint,
         local_port_min=values.local_port_min,

@@ -86,7 +86,7 @@ def changed(
         if present is None:
             raise Refused(404, f"Group '{id}' does not exist")
         return _scaled(present, update.scale_by)
-    return _merged(root, Group(id=id) if present is None else present, update, settings)
+    return _merged(root, present, update, settings, id)
 
 
 def _scaled(group: Group, factor: float) -> Group:
@@ -100,8 +100,11 @@ def _scaled(group: Group, factor: float) -> Group:
     )
 
 
-def _merged(root: Group, group: Group, update: GroupInput, settings: apps.Settings) -> Group:
-    changes: dict[str, object] = {}
+def _merged(
+    root: Group, present: Group | None, update: GroupInput, settings: apps.Settings, id: str
+) -> Group:
+    group = Group(id=id) if present is None else present
+    changes: dict[str, object] = {"enforce_role": _enforces_role(present, update, settings, id)}
     if update.apps is not None or update.pods is not None:
         changes["apps"] = {
             **_kept_or_read(group, update.apps, is_pod=False, settings=settings),
@@ -116,15 +119,35 @@ def _merged(root: Group, group: Group, update: GroupInput, settings: apps.Settin
                 raise invalid("/groups", f"'{child_id}' is no direct child of '{group.id}'")
             if child.version is not None or child.scale_by is not None:
                 raise invalid("/groups", "version and scaleBy are for the group of the request")
-            present = groups.find(root, child_id) or Group(id=child_id)
-            children[child_id] = _merged(root, present, child, settings)
+            there = groups.find(root, child_id)
+            children[child_id] = _merged(root, there, child, settings, child_id)
         changes["groups"] = children
     if update.dependencies is not None:
         wanted = (paths.absolute(each, group.id) for each in update.dependencies)
         changes["dependencies"] = tuple(wanted)
-    if update.enforce_role is not None:
-        changes["enforce_role"] = update.enforce_role
     return msgspec.structs.replace(group, **changes)
+
+
+def _enforces_role(
+    present: Group | None, update: GroupInput, settings: apps.Settings, id: str
+) -> bool:
+    """What the group will do; Refused (422) where services and their rule would change at once."""
+    if update.enforce_role is None:
+        if present is not None:
+            return present.enforce_role
+        return settings.enforce_new_groups and len(paths.segments(id)) == 1
+    if present is not None and update.enforce_role != present.enforce_role and _moves(update):
+        raise invalid(
+            "/enforceRole",
+            "enforceRole cannot be modified in a request that adds, removes or modifies services; "
+            "please make these changes in separate requests.",
+        )
+    return update.enforce_role
+
+
+def _moves(update: GroupInput) -> bool:
+    """Whether an update names services, or groups that may hold some."""
+    return bool(update.apps or update.pods or update.groups)
 
 
 def _kept_or_read(

@@ -217,7 +217,11 @@ def refuse_invalid(root: Group) -> dict[str, int]:
             if not child.startswith(below) or child.count("/") != depth:
                 raise invalid("/", f"'{child}' is not a direct child of group '{group.id}'")
         if group.enforce_role and len(paths.segments(group.id)) != 1:
-            raise invalid("/enforceRole", "can only be set on top-level groups")
+            raise invalid(
+                "/enforceRole",
+                f"enforceRole can only be set for top-level groups, and {group.id} is not "
+                "top-level",
+            )
         _refuse_unknown(group.id, group.dependencies, known, app_ids)
         for each in group.apps.values():
             if each.dependencies:

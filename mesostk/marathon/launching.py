@@ -1,10 +1,12 @@
-"""From offers to launches, and from wants to asking for offers.
+"""From offers to launches.
 
 ::
 
     OFFERS ─▶ each wanted app that may launch now ─▶ matcher ─▶ Instance saved ─▶ ACCEPT
                                                        └─ no ─▶ booked as a reason ─▶ DECLINE
-    wants grow ─▶ REVIVE (few a minute, once more a little later) · nothing wanted ─▶ SUPPRESS
+
+An offer is made for one role, and serves only apps of that role (and residences that are reserved
+for it).
 
 The instance is durable before the ACCEPT leaves, so a crash between the two leaves a record whose
 task the master does not know; reconciliation then clears it. Source: spec/marathon §3.8, §3.9.
@@ -14,12 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mesostk.marathon import apps, groups, matcher, paths, podinfo, residents, taskinfo
+from mesostk.marathon import apps, matcher, podinfo, residents, roles, taskinfo
 from mesostk.marathon.constraints import Placement
 from mesostk.marathon.instances import Goal, Instance, InstanceId, PodTask
 from mesostk.marathon.matcher import Match, NoMatch, Rules
-from mesostk.marathon.queue import REVIVE_BURST, Hunger, Reasons
+from mesostk.marathon.queue import Reasons
 from mesostk.marathon.residents import Home
+from mesostk.marathon.reviving import hungry, roles_of
 from mesostk.marathon.state import State, Turn, Want
 from mesostk.marathon.versions import config_version
 from mesostk.resources import scalar
@@ -31,32 +34,8 @@ from mesostk.wire.mesos import Filters, Launch, Offer, OfferID, OfferOperation, 
 #: would keep the loop busy for too long.
 MATCHES_PER_OFFER = 300
 
-#: Stands among the apps that offers are asked for; no app has that id.
-LEAVING = ""
-
 #: An offer whose rest is still wanted comes back with the master's next allocation.
 AT_ONCE_S = 0.0
-
-
-def subscribed(state: State) -> None:
-    """A new subscription starts with all roles revived and no filters."""
-    state.hunger = Hunger(
-        counts=dict(state.hunger.counts),
-        credits=state.hunger.credits,
-        credited_at=state.hunger.credited_at,
-    )
-
-
-def hungry(state: State, now: float) -> dict[str, Want]:
-    """The wants that may be launched now: out of their back-off, with launch tokens left."""
-    if state.tokens.available(now) <= 0:
-        return {}
-    return {id: want for id, want in state.wants.items() if _is_hungry(state, want, now)}
-
-
-def _is_hungry(state: State, want: Want, now: float) -> bool:
-    key = (want.app.id, config_version(want.app))
-    return want.count > 0 and state.delays.until(key, now) <= now
 
 
 # -- offers -----------------------------------------------------------------------------------
@@ -132,7 +111,10 @@ def _launches(state: State, turn: Turn, offer: Offer) -> list[Launchable]:
     left = Resources.of(offer.resources)
     rules = rules_of(state)
     tasks: list[Launchable] = []
-    candidates = list(hungry(state, turn.now))
+    role = role_of(state, offer)
+    candidates = [
+        id for id, want in hungry(state, turn.now).items() if role in roles_of(state, want)
+    ]
     state.rng.shuffle(candidates)
     del candidates[MATCHES_PER_OFFER:]
     while candidates:
@@ -148,7 +130,7 @@ def _launches(state: State, turn: Turn, offer: Offer) -> list[Launchable]:
             result = matcher.match(want.app, offer, usable, placed, state.rng, turn.wall_s, rules)
             home = None
             if is_resident:
-                found = residents.find_home(state, turn, want, offer, left, result)
+                found = residents.find_home(state, turn, want, offer, left, result, role)
                 home = found if isinstance(found, Home) else None
                 result = found if isinstance(found, NoMatch) else found.match
             if isinstance(result, NoMatch):
@@ -235,7 +217,7 @@ def _launch(
         task_id=task_id,
         agent_id=offer.agent_id.value,
         host=offer.hostname,
-        role=_role(match, state.settings.role),
+        role=role_of(state, offer),
         ports=match.host_ports,
         placement=match.placement,
         cpus=scalar.to_float(match.resources.scalar("cpus")),
@@ -251,14 +233,17 @@ def _launch(
     state.unconfirmed.add(id)
     state.tokens.take(turn.now)
     want.count -= 1
+    enforce_role = roles.is_enforced(state.root, app.id, state.app_settings)
     if app.pod is not None:
-        group = podinfo.build(app, match, offer.agent_id, id, incarnation)
+        group = podinfo.build(
+            app, match, offer.agent_id, id, incarnation, enforce_role=enforce_role
+        )
         return (group,) if home is None else (*home.operations, group)
     options = taskinfo.Options(
         executor=state.settings.executor,
         env_vars_prefix=state.settings.env_vars_prefix,
         bridge_name=state.settings.bridge_name,
-        enforce_role=_enforces_role(state, app.id),
+        enforce_role=enforce_role,
     )
     task = taskinfo.build(app, match, offer.agent_id, task_id, options)
     if home is None:
@@ -267,93 +252,9 @@ def _launch(
     return (*home.operations, launch)
 
 
-def _enforces_role(state: State, app_id: str) -> bool:
-    top = groups.find(state.root, "/" + paths.segments(app_id)[0])
-    return top is not None and top.enforce_role
-
-
-def _role(match: Match, default: str) -> str:
-    roles = {kind.role for kind, _ in match.resources.items()}
-    return min(roles - {default}, default=default)
-
-
-# -- asking for offers ------------------------------------------------------------------------
-
-
-def ask_for_offers(state: State, turn: Turn, *, all_apps: bool) -> None:
-    """REVIVE when more is wanted than was asked for, SUPPRESS when nothing is.
-
-    Only apps whose want changed are looked at, or with `all_apps` every one: back-offs end.
-    """
-    if not state.connected:
-        return
-    hunger = state.hunger
-    changed = set(state.wants) | set(hunger.counts) if all_apps else set(state.reconsider)
-    state.reconsider.clear()
-    _count_leaving(state, turn)
-    changed.discard(LEAVING)
-    has_tokens = state.tokens.available(turn.now) > 0
-    for id in changed:
-        want = state.wants.get(id)
-        if not has_tokens or want is None or not _is_hungry(state, want, turn.now):
-            hunger.counts.pop(id, None)
-            continue
-        if want.count > hunger.counts.get(id, 0):
-            hunger.revive_due = True
-            hunger.again_at = turn.now + state.settings.min_revive_interval_s
-        hunger.counts[id] = want.count
-    if not hunger.counts:
-        hunger.revive_due = False
-        hunger.again_at = None
-        if not state.wants and not hunger.suppressed:
-            hunger.suppressed = True
-            turn.send(scheduler.Call(type="SUPPRESS", suppress=scheduler.Roles()))
-        return
-    if hunger.again_at is not None and turn.now >= hunger.again_at:
-        # The first may have met a master that was just losing us; repeated once.
-        hunger.again_at = None
-        hunger.revive_due = True
-    if hunger.suppressed:
-        hunger.revive_due = True
-    if hunger.revive_due and _take_credit(state, turn.now):
-        hunger.revive_due = False
-        hunger.suppressed = False
-        turn.send(scheduler.Call(type="REVIVE", revive=scheduler.Roles()))
-
-
-def _count_leaving(state: State, turn: Turn) -> None:
-    """Residences are given back in offers, so these are wanted although nothing is launched."""
-    hunger = state.hunger
-    leaving = residents.leaving(state)
-    if leaving > hunger.counts.get(LEAVING, 0):
-        hunger.revive_due = True
-        hunger.again_at = turn.now + state.settings.min_revive_interval_s
-    if leaving:
-        hunger.counts[LEAVING] = leaving
-    else:
-        hunger.counts.pop(LEAVING, None)
-
-
-def _take_credit(state: State, now: float) -> bool:
-    hunger = state.hunger
-    interval_s = state.settings.min_revive_interval_s
-    gained = REVIVE_BURST if interval_s <= 0 else (now - hunger.credited_at) / interval_s
-    hunger.credits = min(float(REVIVE_BURST), hunger.credits + gained)
-    hunger.credited_at = now
-    if hunger.credits < 1.0:
-        return False
-    hunger.credits -= 1.0
-    return True
-
-
-def deadline(state: State) -> float | None:
-    """When launches or a REVIVE become possible that are not now; None if nothing waits."""
-    hunger = state.hunger
-    if not state.wants and not hunger.counts:
-        return None
-    times = [state.delays.next_end(state.now), state.tokens.deadline(), hunger.again_at]
-    if hunger.revive_due and hunger.counts:
-        missing = max(0.0, 1.0 - hunger.credits)
-        # A little later than exactly, or rounding would ask too early again and again.
-        times.append(hunger.credited_at + missing * state.settings.min_revive_interval_s + 0.001)
-    return min((time for time in times if time is not None), default=None)
+def role_of(state: State, offer: Offer) -> str:
+    """The role that an offer is made for; masters before MULTI_ROLE do not say it."""
+    allocation = offer.allocation_info
+    if allocation is None or allocation.role is None:
+        return state.settings.role
+    return allocation.role

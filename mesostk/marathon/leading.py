@@ -10,15 +10,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from random import Random
 
 from mesostk.base.client import Client
 from mesostk.base.core import Driver as CoreDriver
-from mesostk.base.core import Effect, Event, Performer
+from mesostk.base.core import Effect, Event, Note, Performer
 from mesostk.base.daemon import Daemon
 from mesostk.base.store import Store
 from mesostk.framework.driver import Driver as SchedulerDriver
-from mesostk.marathon import events
+from mesostk.marathon import events, inheriting
 from mesostk.marathon.api import Api
 from mesostk.marathon.core import Marathon
 from mesostk.marathon.posting import Poster
@@ -80,7 +81,7 @@ class Leading:
         daemon = self._daemon
         daemon.on_stop("store", store.close)
         epoch = await store.open(label)
-        records = await store.load()
+        records = await inheriting.fulfil(store, await store.load(), daemon.disk, self._tell)
         self.hub = EventHub(
             epoch.counter, self._now, daemon.metrics, self._max_outstanding, self._poster.post
         )
@@ -99,6 +100,7 @@ class Leading:
         hub = self.hub
         return {
             events.Subscribe: lambda effect: self.scheduler.subscribe(effect.framework_info),
+            events.ChangeInfo: lambda effect: self.scheduler.set_info(effect.framework_info),
             events.Send: lambda effect: self.scheduler.send(effect.call),
             events.Reply: api.perform,
             events.Emit: lambda effect: hub.emit(effect.event),
@@ -111,6 +113,9 @@ class Leading:
         self.scheduler.stop()
         if self.hub is not None:
             self.hub.close()
+
+    def _tell(self, verb: str, level: str, fields: Mapping[str, object]) -> None:
+        self._daemon.log.note(Note(verb, fields, level))
 
     def _now(self) -> str:
         return iso(self._daemon.clock.wall())

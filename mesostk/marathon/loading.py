@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from mesostk.marathon import callbacks, collecting, deploying, paths, probing, repository, tracking
 from mesostk.marathon.grouprecords import ShardKey, assemble
 from mesostk.marathon.groups import EMPTY, Group
@@ -28,7 +30,7 @@ def load(state: State, turn: Turn, stored: Mapping[str, bytes]) -> None:
             state.quarantined.add(parts[2])
     if records.framework_id is not None:
         state.framework_id = FrameworkId(records.framework_id)
-    state.versions = records.apps
+    state.versions = records.apps = _with_roles(state, records.apps)
     state.group_versions = records.groups
     state.shards = records.shards
     versions = [version for of_app in records.apps.values() for version in of_app]
@@ -51,6 +53,20 @@ def load(state: State, turn: Turn, stored: Mapping[str, bytes]) -> None:
         deployments=len(state.deployments),
         framework=state.framework_id,
     )
+
+
+def _with_roles(
+    state: State, apps: dict[str, dict[str, AppDefinition]]
+) -> dict[str, dict[str, AppDefinition]]:
+    """The definitions with a role, also those of versions of ours that knew only one."""
+    role = state.settings.role
+    return {
+        id: {
+            version: app if app.role is not None else msgspec.structs.replace(app, role=role)
+            for version, app in of_app.items()
+        }
+        for id, of_app in apps.items()
+    }
 
 
 def _take_deployment(state: State, turn: Turn, deployment: Deployment) -> None:

@@ -104,7 +104,8 @@ def _item(state: State, want: Want, *, with_offers: bool) -> QueueItem:
             )
             for unused in (reasons.last_unused.values() if with_offers else ())
         ),
-        role=app.role,  # clients from before 1.9 do not know the key
+        # clients from before 1.9 do not know the key
+        role=None if app.role == state.settings.role else app.role,
     )
 
 

@@ -6,7 +6,7 @@ Source: spec/marathon §1.7.
 from __future__ import annotations
 
 from mesostk.marathon import audit, groups, paths, pods, residents, versions
-from mesostk.marathon.changing import deploy, new_version
+from mesostk.marathon.changing import deploy, new_version, stamp, with_apps
 from mesostk.marathon.events import CreatePod, DeletePod, KillInstances, PutPod
 from mesostk.marathon.instances import Goal
 from mesostk.marathon.podviews import instance_status, pod_view
@@ -40,10 +40,9 @@ def create(state: State, turn: Turn, command: CreatePod) -> None:
     if spec.id in state.apps:
         kind = "A pod" if state.apps[spec.id].pod is not None else "An app"
         raise Refused(409, f"{kind} with id [{spec.id}] already exists.")
-    pods.refuse_unsupported(spec, state.app_settings)
     version = new_version(state, turn)
-    stamped = versions.stamped(None, spec, version)
-    root = groups.put_app(state.root, stamped, version)
+    [stamped] = stamp(state, [(None, spec)], version)
+    root = with_apps(state, [stamped], version)
     event = PodCreated(
         timestamp=turn.at, client_ip=command.caller.client_ip, uri=command.caller.uri
     )
@@ -63,10 +62,9 @@ def put(state: State, turn: Turn, command: PutPod) -> None:
         raise Refused(400, f"'{command.pod_id}' does not match definition's id ('{shown}')")
     before = known(state, command.pod_id)
     spec = pods.normalise({**command.body, "id": command.pod_id})
-    pods.refuse_unsupported(spec, state.app_settings, before)
     version = new_version(state, turn)
-    stamped = versions.stamped(before, spec, version)
-    changed = not versions.is_same(before, spec)
+    [stamped] = stamp(state, [(before, spec)], version, force=command.force)
+    changed = not versions.is_same(before, stamped)
     root = groups.put_app(state.root, stamped, version) if changed else state.root
     event = PodUpdated(
         timestamp=turn.at, client_ip=command.caller.client_ip, uri=command.caller.uri

@@ -48,6 +48,8 @@ def build(
     agent: mesos.AgentID,
     instance_id: InstanceId,
     incarnation: int = 1,
+    *,
+    enforce_role: bool = False,
 ) -> mesos.OfferOperation:
     """The operation that launches one instance with what `match` found.
 
@@ -67,7 +69,9 @@ def build(
         held += take_ports(left, [ports[each.name] for each in container.endpoints])
         left -= held
         task = task_id(instance_id, container.name, incarnation)
-        tasks.append(_task(spec, container, ports, match, agent, task, held))
+        about = _about(spec, container, match, task)
+        about["MARATHON_APP_ENFORCE_GROUP_ROLE"] = str(enforce_role).upper()
+        tasks.append(_task(spec, container, ports, about, agent, task, held))
     return mesos.OfferOperation(
         type="LAUNCH_GROUP",
         launch_group=mesos.LaunchGroup(
@@ -112,7 +116,7 @@ def _task(
     spec: AppDefinition,
     container: PodContainer,
     ports: Mapping[str, int | None],
-    match: Match,
+    about: Mapping[str, str],
     agent: mesos.AgentID,
     task: str,
     held: Resources,
@@ -124,7 +128,7 @@ def _task(
         task_id=mesos.TaskID(task),
         agent_id=agent,
         resources=held.to_wire("PRE"),
-        command=_command(spec, container, ports, match, task),
+        command=_command(spec, container, ports, about),
         container=_container(spec, container),
         health_check=_health_check(container, ports),
         kill_policy=None
@@ -142,12 +146,11 @@ def _command(
     spec: AppDefinition,
     container: PodContainer,
     ports: Mapping[str, int | None],
-    match: Match,
-    task: str,
+    about: Mapping[str, str],
 ) -> mesos.CommandInfo:
     pod = definition(spec)
     values: dict[str, str | EnvSecret] = {
-        **_about(spec, container, match, task),
+        **about,
         **_addresses(spec, ports),
         **pod.environment,
         **container.environment,
@@ -179,9 +182,7 @@ def _command(
     )
 
 
-def _about(
-    spec: AppDefinition, container: PodContainer, match: Match, task: str
-) -> dict[str, str | EnvSecret]:
+def _about(spec: AppDefinition, container: PodContainer, match: Match, task: str) -> dict[str, str]:
     resources = container.resources
     return {
         "MESOS_TASK_ID": task,

@@ -201,12 +201,6 @@ def _unsupported(spec: AppDefinition, settings: Settings) -> Violations:
         yield violation(
             "/secrets", f"Feature {SECRETS} is not enabled. Enable with --enable_features {SECRETS}"
         )
-    if persistent_volumes(spec) and settings.role == "*":
-        yield violation(
-            "/volumes",
-            "persistent volumes need resources that are reserved to a role; start Marathon with "
-            "--mesos_role",
-        )
     if ISOLATORS in settings.features:
         return
     for index, network in enumerate(pod.networks):

@@ -162,11 +162,15 @@ class Reasons(msgspec.Struct, kw_only=True):
 
 
 class Hunger(msgspec.Struct, kw_only=True):
-    """What was asked for already, so that a REVIVE is sent only when more is wanted."""
+    """What was asked for already, so that a REVIVE is sent only when more is wanted.
+
+    Roles: `suppressed` at the master, `due` for a REVIVE, to be revived `again` at `again_at`.
+    """
 
     counts: dict[str, int] = msgspec.field(default_factory=dict)
-    suppressed: bool = False
-    revive_due: bool = False
+    suppressed: frozenset[str] = frozenset()
+    due: frozenset[str] = frozenset()
+    again: frozenset[str] = frozenset()
     again_at: float | None = None
     credits: float = float(REVIVE_BURST)
     credited_at: float = 0.0

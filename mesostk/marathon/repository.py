@@ -12,6 +12,7 @@
     residences/<xx>/<id>               one Residence: reservations and volumes on an agent
     failures/<x>/<id>                  the last TaskFailure of an app
     callbacks                          the Callbacks that get every event
+    handover                           the Handover: what the next leader does first
     audit/<day>/<timestamp>            one AuditEntry
 
 `<id>` of an app or group is its safe path (`/a/b` → `a_b`, the root group `_`); `<x>` are 1 or 2
@@ -46,6 +47,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 FRAMEWORK_ID = "framework-id"
 ROOT = "root"
 CALLBACKS = "callbacks"
+HANDOVER = "handover"
 
 #: Below the half megabyte that one write to ZooKeeper may have.
 COMPRESS_ABOVE_BYTES = 100_000
@@ -88,6 +90,14 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     original: str | None = None
     timeout_s: float | None = None
     pods: tuple[str, ...] = ()
+
+
+class Handover(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """URIs of files on the next leader's host; `is_begun`: records were replaced already."""
+
+    backup: str | None = None
+    restore: str | None = None
+    is_begun: bool = False
 
 
 class Records(msgspec.Struct, kw_only=True):

@@ -33,6 +33,12 @@ class Residence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_confirmed: bool = False
     is_leaving: bool = False
 
+    @property
+    def role(self) -> str:
+        """The role that everything here is reserved for."""
+        first = next(iter(self.resources), None)
+        return "*" if first is None or first.role is None else first.role
+
 
 def label_of(kind: Kind, key: str) -> str | None:
     """The value of a label on a dynamic reservation; None without one."""

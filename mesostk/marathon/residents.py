@@ -49,8 +49,12 @@ def find_home(
     offer: mesos.Offer,
     left: Resources,
     match: Match | NoMatch,
+    role: str,
 ) -> Home | NoMatch:
-    """A place in `offer` for one more instance; `match` is what a new one would take."""
+    """A place in `offer` for one more instance; `match` is what a new one would take.
+
+    `role` is the offer's: places that were made in another role than the app has now are kept.
+    """
     free = [r for r in of_app(state, want.app.id) if r.id not in state.instances]
     for residence in free:
         part = _part(left, residence.id)
@@ -61,6 +65,8 @@ def find_home(
             reason="NoCorrespondingReservationFound",
             detail=f"waits for its volumes on {', '.join(sorted({r.host for r in free}))}",
         )
+    if want.app.role not in {None, role}:
+        return NoMatch(reason="UnfulfilledRole", detail=f"the offer is for role {role}")
     return match if isinstance(match, NoMatch) else _new(state, turn, want.app, offer, match)
 
 
@@ -96,7 +102,7 @@ def _new(state: State, turn: Turn, app: AppDefinition, offer: mesos.Offer, match
     )
     reservation = mesos.ReservationInfo(
         type="DYNAMIC",
-        role=settings.role,
+        role=settings.role if app.role is None else app.role,
         principal=settings.principal,
         labels=mesos.Labels(labels=labels),
     )

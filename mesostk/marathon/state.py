@@ -58,6 +58,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webui_url: str = "http://localhost:8080"
     principal: str | None = None
     role: str = "*"
+    #: Whether new top-level groups make their name the role of what is new in them.
+    enforce_new_groups: bool = False
     failover_timeout_s: float = 604_800.0
     checkpoint: bool = True
     local_port_min: int = 10_000
@@ -186,6 +188,7 @@ class State:
             bridge_name=settings.bridge_name,
             features=settings.features,
             role=settings.role,
+            enforce_new_groups=settings.enforce_new_groups,
         )
         self.now = 0.0
         self.offset_s = 0.0
@@ -198,6 +201,10 @@ class State:
         self.root = EMPTY
         #: The apps of `root`, by id.
         self.apps: dict[str, AppDefinition] = {}
+        #: Their roles; the roles that Marathon is subscribed in, and whether it was with others.
+        self.app_roles: frozenset[str] = frozenset()
+        self.roles: frozenset[str] = frozenset({settings.role})
+        self.roles_changed = False
         #: Every stored version of every app, and of every group.
         self.versions: dict[str, dict[str, AppDefinition]] = {}
         self.group_versions: dict[str, dict[str, GroupNode]] = {}

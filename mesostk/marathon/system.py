@@ -17,7 +17,9 @@ from mesostk.base.config import Values, mask_secrets
 from mesostk.base.metrics import Metrics
 from mesostk.errors import Rejected
 from mesostk.marathon import groups
+from mesostk.marathon.asking import Asker
 from mesostk.marathon.edge import Edge, json_response
+from mesostk.marathon.events import Abdicate
 from mesostk.marathon.state import State
 from mesostk.marathon.stream import EventHub
 from mesostk.wire.marathon import Info, Leader
@@ -57,6 +59,7 @@ class System:
         edge: Edge,
         hub: Callable[[], EventHub],
         state: Callable[[], State],
+        asker: Asker,
         leader: Callable[[], str | None],
         abdicate: Callable[[], None],
     ) -> None:
@@ -65,6 +68,7 @@ class System:
         self._edge = edge
         self._hub = hub
         self._state = state
+        self._asker = asker
         self._leader = leader
         self._abdicate = abdicate
 
@@ -100,11 +104,14 @@ class System:
             raise Rejected(404, "There is no leader")
         return json_response(Leader(leader=leader))
 
-    async def _delete_leader(self, _request: web.Request) -> web.Response:
+    async def _delete_leader(self, request: web.Request) -> web.Response:
         if self._leader() is None:
             raise Rejected(404, "There is no leader")
-        self._abdicate()
-        return json_response({"message": "Leadership abdicated"})
+        backup, restore = request.query.get("backup"), request.query.get("restore")
+        answer = await self._asker.ask(request, Abdicate, backup=backup, restore=restore)
+        if answer.status == 200:
+            self._abdicate()
+        return answer
 
     async def _info(self, _request: web.Request) -> web.Response:
         values = self._values

@@ -65,7 +65,6 @@ def violations(
     """Every violation of `app`, which is to take the place of `before`; empty if it is sound."""
     found = [each for rule in _RULES for each in rule(app)]
     found += _features(app, settings)
-    found += _role_of_residents(app, settings)
     if before is not None:
         found += _residents_keep_their_volumes(before, app)
     return found
@@ -410,15 +409,6 @@ def _features(app: AppDefinition, settings: Settings) -> Violations:
             yield violation(
                 path, f"Feature {feature} is not enabled. Enable with --enable_features {feature}"
             )
-
-
-def _role_of_residents(app: AppDefinition, settings: Settings) -> Violations:
-    if is_resident(app) and settings.role == "*":
-        yield violation(
-            "/container/volumes",
-            "persistent volumes need resources that are reserved to a role; start Marathon with "
-            "--mesos_role",
-        )
 
 
 def _residents_keep_their_volumes(before: AppDefinition, after: AppDefinition) -> list[Violation]:

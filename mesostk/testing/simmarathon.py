@@ -89,6 +89,7 @@ class MarathonShell(Server):
             {
                 Save: ("save", lambda effect: self._save(pipeline, effect)),
                 events.Subscribe: ("", self._subscribe),
+                events.ChangeInfo: ("", self._change_info),
                 events.Send: ("send", self._send),
                 events.Reply: ("send", self._reply),
                 events.Emit: ("", lambda _effect: None),
@@ -114,6 +115,10 @@ class MarathonShell(Server):
     def _subscribe(self, effect: events.Subscribe) -> None:
         assert self._client is not None
         self._client.subscribe(effect.framework_info)
+
+    def _change_info(self, effect: events.ChangeInfo) -> None:
+        assert self._client is not None
+        self._client.set_info(effect.framework_info)
 
     def _send(self, effect: events.Send) -> None:
         assert self._client is not None

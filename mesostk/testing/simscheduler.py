@@ -45,6 +45,10 @@ class SchedulerClient:
         """Connect as `info`, and stay connected."""
         self._driver.feed(framework.SubscribeAsked(info))
 
+    def set_info(self, info: FrameworkInfo) -> None:
+        """Connect as `info` from the next time on."""
+        self._driver.feed(framework.InfoChanged(info))
+
     def send(self, call: scheduler.Call) -> None:
         """Make a call; dropped while not connected."""
         self._driver.feed(framework.CallMade(call))

@@ -15,6 +15,7 @@ import pytest
 from mesostk.base.core import Delete, Effect, Event, Exit, Note, Put, Save, Saved, Tick, WallClock
 from mesostk.marathon.core import Marathon
 from mesostk.marathon.events import (
+    ChangeInfo,
     Command,
     Connected,
     Emit,
@@ -36,7 +37,9 @@ from mesostk.testing.zookeeper import zk_path, zookeeper
 from mesostk.wire import scheduler
 from mesostk.wire.mesos import (
     AgentID,
+    AllocationInfo,
     FrameworkID,
+    FrameworkInfo,
     Offer,
     OfferID,
     OfferOperation,
@@ -81,7 +84,12 @@ class World:
         self.offers = 0
         self.uuids = 0
         self.suppressed = False
+        #: Roles that were suppressed by name.
+        self.quiet: set[str] = set()
+        self.revived: list[tuple[str, ...]] = []
         self.revives = 0
+        self.info: FrameworkInfo | None = None
+        self.updates: list[scheduler.UpdateFramework] = []
         self.acked: list[bytes] = []
         self.replies: dict[int, Reply] = {}
         self.emitted: list[Emit] = []
@@ -115,6 +123,7 @@ class World:
     def connect(self) -> None:
         """The driver subscribes; the master knows the tasks there are."""
         self.suppressed = False
+        self.quiet.clear()
         self.feed(Connected(FrameworkID("F1")))
 
     def feed(self, *events: Event) -> None:
@@ -170,8 +179,8 @@ class World:
                 self.exits.append(effect)
             case Note():
                 self.notes.append(effect)
-            case Subscribe():
-                pass
+            case Subscribe(info) | ChangeInfo(info):
+                self.info = info
             case _:
                 raise AssertionError(effect)
 
@@ -208,10 +217,18 @@ class World:
         elif call.reconcile is not None:
             self._reconcile(call.reconcile)
         elif call.suppress is not None:
-            self.suppressed = True
+            assert self.info is not None
+            self.quiet |= set(call.suppress.roles or self.info.roles)
+            self.suppressed = self.quiet >= set(self.info.roles)
         elif call.revive is not None:
+            self.quiet -= set(call.revive.roles or self.quiet)
             self.suppressed = False
             self.revives += 1
+            self.revived.append(call.revive.roles)
+        elif call.update_framework is not None:
+            self.updates.append(call.update_framework)
+            self.quiet = set(call.update_framework.suppressed_roles)
+            self.suppressed = False
 
     def _accept(self, accept: scheduler.Accept) -> None:
         known = all(self.offered.pop(id.value, None) is not None for id in accept.offer_ids)
@@ -281,9 +298,11 @@ class World:
 
     # -- what tests make happen ---------------------------------------------------------------
 
-    def offer(self, cpus: float = 4.0, mem: float = 1024.0, agents: int = 3) -> None:
-        """One offer of each agent, unless the framework wants none."""
-        if self.suppressed:
+    def offer(
+        self, cpus: float = 4.0, mem: float = 1024.0, agents: int = 3, role: str | None = None
+    ) -> None:
+        """One offer of each agent, unless the framework wants none; `role` None: as old masters."""
+        if self.suppressed or role in self.quiet:
             return
         offers = []
         for agent_id, host in list(self.agents.items())[:agents]:
@@ -296,7 +315,8 @@ class World:
                 framework_id=FrameworkID("F1"),
                 agent_id=AgentID(agent_id),
                 hostname=host,
-                resources=resources.allocate("*").to_wire("POST"),
+                resources=resources.allocate("*" if role is None else role).to_wire("POST"),
+                allocation_info=None if role is None else AllocationInfo(role=role),
             )
             self.offered[offer.id.value] = agent_id
             offers.append(offer)

@@ -70,6 +70,7 @@ class Rig:
             edge,
             lambda: self.hub,
             lambda: self.world.core.state,
+            self.api.asker,
             lambda: self.leader,
             self._abdicate,
         ).add_to(self.app)

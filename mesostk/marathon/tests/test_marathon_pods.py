@@ -300,7 +300,7 @@ def _container(**changes: Any) -> dict[str, Any]:
         ({"containers": [_container(volumeMounts=[{"name": "no", "mountPath": "x"}])],
           "volumes": []}, "/containers(0)/volumeMounts(0)/name"),
         ({"volumes": [{"name": "data"}, {"name": "more"}]}, "/volumes(1)/name"),
-        ({"volumes": [{"name": "data", "persistent": {"size": 1}}]}, "/volumes"),
+        ({"volumes": [{"name": "data", "persistent": {"size": 1}}]}, "/role"),
         ({"volumes": [{"name": "data", "persistent": {"size": 0}}]},
          "/volumes(0)/persistent/size"),
         ({"volumes": [{"name": "data", "persistent": {"size": 1, "type": "mount"}}]},

@@ -231,7 +231,7 @@ def test_a_rolling_update_keeps_the_minimum_up_and_refuses_interruption(cluster:
 def test_what_no_agent_can_run_is_explained_by_the_queue(cluster: Cluster) -> None:
     for body, reason in (
         (app("/huge", cpus=1000), "InsufficientCpus"),
-        (app("/foreign", acceptedResourceRoles=["nobody"]), "UnfulfilledRole"),
+        (app("/foreign/app", role="foreign", acceptedResourceRoles=["foreign"]), "UnfulfilledRole"),
     ):
         post(cluster, body)
 
@@ -365,3 +365,22 @@ def test_the_event_stream_tells_an_apps_whole_life(cluster: Cluster) -> None:
     assert states[-3:] == ["TASK_RUNNING", "TASK_KILLING", "TASK_KILLED"]
     running = next(n for n, each in enumerate(told) if each.get("taskStatus") == "TASK_RUNNING")
     assert running < kinds.index("deployment_success") < kinds.index("app_terminated_event")
+
+
+def roles(cluster: Cluster) -> list[str]:
+    """The roles in which the master knows Marathon."""
+    state = requests.get(f"{cluster.masters[0].url}/state", timeout=10).json()
+    [framework] = state["frameworks"]
+    return sorted(framework["roles"])
+
+
+def test_an_app_of_its_groups_role_runs_on_offers_of_that_role(cluster: Cluster) -> None:
+    ask(cluster, "PUT", "/v2/groups/dev", {"enforceRole": True})
+    deploy(cluster, app("/dev/web"))
+    [task] = ask(cluster, "GET", "/v2/apps/dev/web/tasks")["tasks"]
+    assert task["role"] == shown(cluster, "/dev/web")["role"] == "dev"
+    tasks = requests.get(f"{cluster.masters[0].url}/tasks", timeout=10).json()["tasks"]
+    assert [each["role"] for each in tasks if each["id"] == task["id"]] == ["dev"]
+    assert roles(cluster) == ["*", "dev"]
+    ask(cluster, "DELETE", "/v2/apps/dev/web")
+    until("nothing left of the role", lambda: roles(cluster) == ["*"], 30.0)
