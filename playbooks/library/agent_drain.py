@@ -64,49 +64,19 @@ left:
   returned: success
 """
 
-import json
 import select
 import sys
 import time
-import urllib.error
-import urllib.request
 
+from ansible.module_utils.asking import ask_json
 from ansible.module_utils.basic import AnsibleModule
 
-TIMEOUT_S = 5.0
 POLL_S = 0.2
 TELL_S = 5.0
 
 
 class Problem(Exception):
     """It cannot be done; the message says why."""
-
-
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer here, not something to follow."""
-
-    def redirect_request(self, *_args):
-        return None
-
-
-OPENER = urllib.request.build_opener(NoRedirect, urllib.request.ProxyHandler({}))
-
-
-def http(method, url, body=None):
-    """Status, headers and parsed body; OSError if nobody answers."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, method=method)
-    request.add_header("Content-Type", "application/json")
-    try:
-        with OPENER.open(request, timeout=TIMEOUT_S) as answer:
-            status, headers, text = answer.status, answer.headers, answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            status, headers, text = error.code, error.headers, error.read()
-    try:
-        return status, headers, json.loads(text) if text else None
-    except ValueError:
-        return status, headers, text.decode(errors="replace")
 
 
 class Cluster:
@@ -121,7 +91,7 @@ class Cluster:
         reasons = []
         for master in self.masters:
             try:
-                status, headers, _ = http("GET", f"http://{master}/redirect")
+                status, headers, _ = ask_json("GET", f"http://{master}/redirect")
             except OSError as error:
                 reasons.append(f"{master}: {error}")
                 continue
@@ -133,12 +103,12 @@ class Cluster:
     def call(self, kind, **body):
         """One operator call; (status, answer)."""
         url = self.leader() + "/api/v1"
-        status, _, answer = http("POST", url, {"type": kind, kind.lower(): body})
+        status, _, answer = ask_json("POST", url, {"type": kind, kind.lower(): body})
         return status, answer
 
     def known(self):
         """What the master says of the agent, None if it does not know it."""
-        _, _, body = http("GET", self.leader() + "/slaves")
+        _, _, body = ask_json("GET", self.leader() + "/slaves")
         if not isinstance(body, dict):
             raise Problem(f"the master answers /slaves with {body!r}")
         for one in (*body["slaves"], *body.get("recovered_slaves", ())):
@@ -155,7 +125,7 @@ class Cluster:
         reasons = []
         for one in self.marathons:
             try:
-                status, _, body = http(method, f"http://{one}{path}")
+                status, _, body = ask_json(method, f"http://{one}{path}")
             except OSError as error:
                 reasons.append(f"{one}: {error}")
                 continue

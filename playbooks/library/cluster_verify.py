@@ -84,71 +84,40 @@ checks:
   returned: success
 """
 
-import json
 import os
 import socket
 import struct
 import time
-import urllib.error
-import urllib.request
 import uuid
 
+from ansible.module_utils.asking import TIMEOUT_S, ask_json, zookeeper_mode
 from ansible.module_utils.basic import AnsibleModule
-
-TIMEOUT_S = 5.0
 
 
 class Finding(Exception):
     """Something is not well (yet); the message says what, and where to look."""
 
 
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer here, not something to follow."""
-
-    def redirect_request(self, *_args):
-        return None
-
-
-OPENER = urllib.request.build_opener(NoRedirect, urllib.request.ProxyHandler({}))
-
-
 def http(method, url, body=None):
     """Status, headers and parsed body."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, method=method)
-    request.add_header("Content-Type", "application/json")
     try:
-        with OPENER.open(request, timeout=TIMEOUT_S) as answer:
-            status, headers, text = answer.status, answer.headers, answer.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            status, headers, text = error.code, error.headers, error.read()
+        return ask_json(method, url, body)
     except OSError as error:
         raise Finding(f"{url} cannot be reached: {error}") from error
-    try:
-        return status, headers, json.loads(text) if text else None
-    except ValueError:
-        return status, headers, text.decode(errors="replace")
 
 
-def zookeeper_mode(member):
+def mode_of(member):
     address, port = member.rsplit(":", 1)
-    try:
-        with socket.create_connection((address, int(port)), TIMEOUT_S) as connection:
-            connection.sendall(b"srvr")
-            text = b""
-            while chunk := connection.recv(4096):
-                text += chunk
-    except OSError as error:
-        raise Finding(f"ZooKeeper {member} cannot be reached: {error}") from error
-    for line in text.decode(errors="replace").splitlines():
-        if line.startswith("Mode: "):
-            return line[6:]
-    raise Finding(f"ZooKeeper {member} has no quorum: look at journalctl -u zookeeper there")
+    mode, said = zookeeper_mode(address, int(port))
+    if mode is None:
+        raise Finding(
+            f"ZooKeeper {member} does not serve ({said}): look at journalctl -u zookeeper there"
+        )
+    return mode
 
 
 def check_zookeepers(members):
-    modes = {member: zookeeper_mode(member) for member in members}
+    modes = {member: mode_of(member) for member in members}
     leaders = [member for member, mode in modes.items() if mode in ("leader", "standalone")]
     if len(leaders) != 1:
         raise Finding(f"ZooKeeper has {len(leaders)} leaders: {modes}")

@@ -46,9 +46,8 @@ import re
 import subprocess
 import tarfile
 import time
-import urllib.error
-import urllib.request
 
+from ansible.module_utils.asking import ask
 from ansible.module_utils.basic import AnsibleModule
 
 RECORDS = "/etc/mesostk/services"
@@ -263,12 +262,12 @@ def records():
 
 
 def state(url):
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=10) as answer:
-            return answer.read(MAX_STATE).decode(errors="replace")
+        status, _, body = ask("GET", url, follow=True, limit=MAX_STATE)
     except (OSError, ValueError) as error:
         return f"{url}: {error}\n"
+    text = body.decode(errors="replace")
+    return text if status == 200 else f"{url}: {status} {text}\n"
 
 
 def states(record):

@@ -54,9 +54,8 @@ import os
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 
+from ansible.module_utils.asking import ask, zookeeper_mode
 from ansible.module_utils.basic import AnsibleModule
 
 RECORDS = "/etc/mesostk/services"
@@ -66,42 +65,13 @@ MYID = "/etc/zookeeper/conf/myid"
 JOURNAL_LINES = "25"
 
 
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer here, not something to follow."""
-
-    def redirect_request(self, *_args):
-        return None
-
-
-def http(url, timeout=5.0, call=None):
+def http(url, call=None):
     """Status and body of GET `url`, or of POST of `call`; (0, reason) when nobody answers."""
-    opener = urllib.request.build_opener(NoRedirect, urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(url, data=None if call is None else json.dumps(call).encode())
-    request.add_header("Content-Type", "application/json")
     try:
-        with opener.open(request, timeout=timeout) as answer:
-            return answer.status, answer.read(1 << 20)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read(4096)
+        status, _, body = ask("GET" if call is None else "POST", url, call)
     except (OSError, ValueError) as error:
         return 0, str(error).encode()
-
-
-def zookeeper_mode(address, port):
-    """`leader`, `follower` or `standalone` of a server that serves; else None and what it said."""
-    try:
-        with socket.create_connection((address, port), 3) as connection:
-            connection.sendall(b"srvr")
-            answer = b""
-            while chunk := connection.recv(4096):
-                answer += chunk
-    except OSError as error:
-        return None, str(error)
-    for line in answer.decode(errors="replace").splitlines():
-        if line.startswith("Mode: "):
-            return line[6:], line
-    return None, answer.decode(errors="replace").strip()[:200]
+    return status, body
 
 
 def engine_says(path, timeout=5.0):

@@ -32,7 +32,7 @@ class _Answers(BaseHTTPRequestHandler):
 def urls() -> Iterator[list[str]]:
     servers = [ThreadingHTTPServer((host, 0), _Answers) for host in STATUS]
     for one in servers:
-        threading.Thread(target=one.serve_forever, daemon=True).start()
+        threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
     port = servers[0].server_address[1]
     yield [
         *(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from mesostk.ops.artefacts import debian_packages, of_release, wheel_locks
 from mesostk.ops.paths import data_root
 from mesostk.ops.role_docs import roles
+from mesostk.testing.plugins import load
 
 BOOKWORM = "bookworm"
 
@@ -58,13 +58,7 @@ def test_the_engines_client_is_a_package_of_its_own_from_debian_13_on(
 
 @pytest.mark.parametrize("release", [BOOKWORM, "trixie", ""])
 def test_hosts_and_bundles_read_the_list_alike(release: str) -> None:
-    spec = importlib.util.spec_from_file_location(
-        "host_report", data_root() / "playbooks" / "library" / "host_report.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load("library", "host_report")
     known = ["a", "b [trixie]", "c [!trixie]", "d [!trixie !bookworm]", "e [trixie bookworm]"]
     assert module.of_release(known, release) == of_release(known, release)
     assert of_release(known, BOOKWORM) == ["a", "c", "e"]

@@ -1,8 +1,6 @@
 """The filters over the inventory: addresses, ids, and what is found wrong."""
 
-import importlib.util
 import re
-from types import ModuleType
 from typing import Any
 
 import jinja2
@@ -10,19 +8,9 @@ import pytest
 import yaml
 
 from mesostk.ops.paths import data_root
+from mesostk.testing.plugins import load
 
-
-def load() -> ModuleType:
-    path = data_root() / "playbooks" / "filter_plugins" / "cluster.py"
-    spec = importlib.util.spec_from_file_location("filter_cluster", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-cluster = load()
+cluster = load("filter_plugins", "cluster")
 
 
 def lab() -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import tarfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from mesostk.ops.paths import data_root
+from mesostk.testing.plugins import load
 
 SECRET = "hunter2-Zx81"
 
 
-def load() -> ModuleType:
-    path = data_root() / "playbooks" / "library" / "host_bundle.py"
-    spec = importlib.util.spec_from_file_location("host_bundle", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-bundle = load()
+bundle = load("library", "host_bundle")
 
 
 @pytest.mark.parametrize(

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from mesostk.ops.paths import data_root
+from mesostk.testing.plugins import load
 
-
-def load() -> ModuleType:
-    path = data_root() / "playbooks" / "library" / "host_check.py"
-    spec = importlib.util.spec_from_file_location("host_check", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-check = load()
+check = load("library", "host_check")
 
 
 @pytest.fixture

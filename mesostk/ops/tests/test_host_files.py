@@ -1,32 +1,20 @@
 """The Ansible module host_files, on real directories."""
 
 import grp
-import importlib.util
 import os
 import pwd
 import stat
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from mesostk.ops.paths import data_root
+from mesostk.testing.plugins import load
 
 OWNER = pwd.getpwuid(os.getuid()).pw_name
 GROUP = grp.getgrgid(os.getgid()).gr_name
 
 
-def load(name: str) -> ModuleType:
-    path = data_root() / "playbooks" / "library" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"library_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-host_files = load("host_files")
+host_files = load("library", "host_files")
 
 
 def owned() -> dict[str, str]:

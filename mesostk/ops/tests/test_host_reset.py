@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from mesostk.ops.paths import data_root
+from mesostk.testing.plugins import load
 
-
-def load() -> ModuleType:
-    path = data_root() / "playbooks" / "library" / "host_reset.py"
-    spec = importlib.util.spec_from_file_location("host_reset", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-reset = load()
+reset = load("library", "host_reset")
 
 
 @pytest.mark.parametrize(

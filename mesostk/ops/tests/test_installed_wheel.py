@@ -54,6 +54,7 @@ def test_wheel_has_everything_but_the_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     for name in (
         "playbooks/site.yml",
+        "playbooks/module_utils/asking.py",
         "roles/mesos_master/tasks/main.yml",
         "inventory/lab/hosts.yml",
         "lab/build",
@@ -68,6 +69,22 @@ def test_wheel_has_everything_but_the_tests(wheel: Path) -> None:
     ):
         assert f"mesostk/_ansible/{name}" in names
     assert [n for n in names if "/tests/" in n or n.startswith("mesostk/testing/")] == []
+
+
+def test_ansible_ships_with_a_module_what_modules_share(programs: Path) -> None:
+    (config,) = programs.parent.glob("lib/*/site-packages/mesostk/_ansible/ansible.cfg")
+    asked = '{"agent": "127.0.0.1:1", "masters": ["127.0.0.1:1"], "state": "active", "wait_s": 0}'
+    python = str(programs / "python")
+    words = ["-i", "localhost,", "-c", "local", "-e", f"ansible_python_interpreter={python}"]
+    done = subprocess.run(
+        [python, "-m", "ansible", "adhoc", "all", *words, "-m", "agent_drain", "-a", asked],
+        env=_clean({"ANSIBLE_CONFIG": str(config), "LC_ALL": "C.UTF-8"}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert "no master knows who leads: 127.0.0.1:1" in done.stdout, done.stdout + done.stderr
 
 
 def test_lab_comes_up_from_the_wheel_in_an_empty_directory(programs: Path, tmp_path: Path) -> None:

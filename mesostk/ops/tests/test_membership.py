@@ -1,25 +1,12 @@
 """What a change of members comes to, and what is refused, before anything is touched."""
 
-import importlib.util
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from mesostk.ops.paths import data_root
+from mesostk.testing.plugins import load
 
-
-def load(name: str) -> ModuleType:
-    path = data_root() / "playbooks" / "filter_plugins" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"filter_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-MEMBERSHIP, CLUSTER = load("membership"), load("cluster")
+MEMBERSHIP, CLUSTER = load("filter_plugins", "membership"), load("filter_plugins", "cluster")
 CONTROL = ("zookeeper", "mesos_masters", "marathon")
 
 
