@@ -13,8 +13,6 @@ from typing import Any, ClassVar
 
 import pytest
 
-from mesostk.ops.paths import data_root
-
 LIMIT_S = 30.0
 AGENT = {"id": "S1", "hostname": "10.0.3.51", "pid": "slave(1)@10.0.3.51:5051"}
 
@@ -70,8 +68,9 @@ def test_it_does_not_outlive_who_asked_for_it(stubborn: str, tmp_path: Path) -> 
     arguments.write_text(
         json.dumps({"ANSIBLE_MODULE_ARGS": {**wanted, "state": "evacuated", "wait_s": 600}})
     )
+    module = "from mesostk.testing.plugins import load; load('library', 'agent_drain').main()"
     process = subprocess.Popen(
-        [sys.executable, data_root() / "playbooks" / "library" / "agent_drain.py", arguments],
+        [sys.executable, "-c", module, arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
