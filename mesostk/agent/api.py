@@ -13,17 +13,16 @@ import msgspec
 from aiohttp import web
 
 from mesostk import MESOS_VERSION, __version__
-from mesostk.agent import registration, updates, usage, views
+from mesostk.agent import negotiation, registration, updates, usage, views
 from mesostk.agent.containers_api import CALLS, ContainerCalls
 from mesostk.agent.flags import shown
 from mesostk.agent.runs import Runs
 from mesostk.agent.state import Framework, Run, State
 from mesostk.base.config import Values
 from mesostk.base.daemon import Daemon
-from mesostk.base.http import JSON_TYPE, PROTOBUF_TYPE, RECORDIO_TYPE, accepted_type_of, json_answer
-from mesostk.errors import Rejected, WireError
+from mesostk.errors import Rejected
 from mesostk.wire import agent_operator as wire
-from mesostk.wire import json, operator
+from mesostk.wire import operator
 from mesostk.wire.mesos import (
     TERMINAL_STATES,
     ContainerStatus,
@@ -37,8 +36,6 @@ from mesostk.wire.mesos import (
     VersionInfo,
 )
 from mesostk.wire.statistics import ResourceStatistics
-
-_TYPES = f"{JSON_TYPE} or {PROTOBUF_TYPE} or {RECORDIO_TYPE}"
 
 #: Calls that carry a message of their own name, without which they mean nothing.
 _WITH_BODY = frozenset(wire.Call.__struct_fields__) - {"type", "get_containers"}
@@ -72,23 +69,20 @@ class OperatorApi:
             text = f"Expecting one of {{ 'POST' }}, but received '{request.method}'."
             headers = {"Allow": "POST"}
             return web.Response(status=405, text=f"405 Method Not Allowed. {text}", headers=headers)
-        kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if kind == RECORDIO_TYPE:
-            return await self._containers.attach_input(request)
-        call = await _call_of(request)
+        types = negotiation.of_body(request)
+        if types.is_recordio:
+            return await self._containers.attach_input(request, types)
+        call = _checked(types.decode(await request.read()))
+        wanted = negotiation.of_answer(request)
         if call.type in CALLS:
             self._require_recovered()
             return await self._containers.handle(call, request)
-        try:
-            accepted_type_of(request)
-        except Rejected as error:
-            raise Rejected(406, f"Expecting 'Accept' to allow {_TYPES}") from error
         answer = _READS.get(call.type if call.type is not None else "")
         if answer is None:
             return web.Response(status=501, text="501 Not Implemented.")
         if call.type not in _ANY_TIME:
             self._require_recovered()
-        return json_answer(await answer(self, call))
+        return wanted.answer(await answer(self, call))
 
     def _require_recovered(self) -> None:
         if not self._state.recovered:
@@ -221,17 +215,8 @@ class OperatorApi:
         return wire.Response(type="GET_CONTAINERS", get_containers=containers)
 
 
-async def _call_of(request: web.Request) -> wire.Call:
-    """The call in a request; Rejected with the original's texts."""
-    given = request.headers.get("Content-Type")
-    if given is None:
-        raise Rejected(400, "Expecting 'Content-Type' to be present")
-    if given.partition(";")[0].strip().lower() != JSON_TYPE:
-        raise Rejected(415, f"Expecting 'Content-Type' of {_TYPES}; this agent reads {JSON_TYPE}")
-    try:
-        call = json.decode(await request.read(), wire.Call)
-    except WireError as error:
-        raise Rejected(400, f"Failed to parse body into Call: {error}") from error
+def _checked(call: wire.Call) -> wire.Call:
+    """The call itself; Rejected with the original's text if something of it is missing."""
     if call.type is None:
         raise Rejected(400, "Failed to validate agent::Call: Expecting 'type' to be present")
     name = call.type.lower()

@@ -19,10 +19,9 @@ from typing import Final
 from aiohttp import web
 
 from mesostk.agent.containers import Container, Containers, Output, text_of
-from mesostk.base.http import JSON_TYPE, RECORDIO_TYPE, json_answer
-from mesostk.errors import Rejected, WireError
+from mesostk.agent.negotiation import Types, of_answer
+from mesostk.errors import Rejected
 from mesostk.wire import agent_operator as wire
-from mesostk.wire import json
 from mesostk.wire.mesos import DurationInfo
 from mesostk.wire.recordio import Decoder, encode_record
 
@@ -31,9 +30,6 @@ _MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
 
 #: Of a container launched without a terminal. Status and text are what the original's clients know.
 _NOT_ATTACHABLE: Final = "I/O switchboard server was disabled for this container"
-
-#: Type of the records within a body of type RECORDIO_TYPE.
-_INNER_TYPE: Final = "Message-Content-Type"
 
 
 class ContainerCalls:
@@ -119,7 +115,8 @@ class ContainerCalls:
     async def _stream(
         self, request: web.Request, container: Container, output: Output
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers=_stream_headers(request))
+        types = of_answer(request)
+        response = web.StreamResponse(headers=types.headers)
         response.enable_chunked_encoding()
         try:
             await response.prepare(request)
@@ -128,12 +125,13 @@ class ContainerCalls:
                     async with asyncio.timeout(self._heartbeat_s):
                         piece = await output.get()
                 except TimeoutError:
-                    await response.write(_record(self._beat()))
+                    await response.write(encode_record(types.encode(self._beat())))
                     continue
                 if piece is None:
                     break
                 data = wire.ProcessData(type=piece[0], data=piece[1])
-                await response.write(_record(wire.ProcessIO(type="DATA", data=data)))
+                io = wire.ProcessIO(type="DATA", data=data)
+                await response.write(encode_record(types.encode(io)))
             await response.write_eof()
         except ConnectionError:
             return response
@@ -148,12 +146,9 @@ class ContainerCalls:
             type="CONTROL", control=wire.ProcessControl(type="HEARTBEAT", heartbeat=beat)
         )
 
-    async def attach_input(self, request: web.Request) -> web.StreamResponse:
-        """ATTACH_CONTAINER_INPUT, whose body is many calls."""
-        inner = request.headers.get(_INNER_TYPE, JSON_TYPE)
-        if inner != JSON_TYPE:
-            raise Rejected(415, f"Expecting '{_INNER_TYPE}' of {JSON_TYPE}")
-        calls = _calls_in(request)
+    async def attach_input(self, request: web.Request, types: Types) -> web.StreamResponse:
+        """ATTACH_CONTAINER_INPUT, whose body is many calls of `types`."""
+        calls = _calls_in(request, types)
         first = await anext(calls, None)
         asked = first.attach_container_input if first is not None else None
         if asked is None or asked.type != "CONTAINER_ID" or asked.container_id is None:
@@ -175,14 +170,13 @@ class ContainerCalls:
         assert call.wait_nested_container is not None
         ended = await self._termination(call.wait_nested_container)
         body = wire.Response(type="WAIT_NESTED_CONTAINER", wait_nested_container=ended)
-        return json_answer(body, request=request)
+        return of_answer(request).answer(body)
 
     async def wait(self, call: wire.Call, request: web.Request) -> web.StreamResponse:
         assert call.wait_container is not None
         ended = await self._termination(call.wait_container)
-        return json_answer(
-            wire.Response(type="WAIT_CONTAINER", wait_container=ended), request=request
-        )
+        body = wire.Response(type="WAIT_CONTAINER", wait_container=ended)
+        return of_answer(request).answer(body)
 
     async def _termination(self, asked: wire.ContainerRef) -> wire.Termination:
         status = await self._containers.wait(text_of(asked.container_id))
@@ -220,25 +214,11 @@ async def _take_input(container: Container, call: wire.Call) -> None:
         await stdio.resize(window.window_size.rows, window.window_size.columns)
 
 
-async def _calls_in(request: web.Request) -> AsyncIterator[wire.Call]:
+async def _calls_in(request: web.Request, types: Types) -> AsyncIterator[wire.Call]:
     decoder = Decoder(_MAX_RECORD_BYTES)
     async for chunk in request.content.iter_any():
         for record in decoder.feed(chunk):
-            try:
-                yield json.decode(record, wire.Call)
-            except WireError as error:
-                raise Rejected(400, f"Failed to parse body into Call: {error}") from error
-
-
-def _record(message: wire.ProcessIO) -> bytes:
-    return encode_record(json.encode(message))
-
-
-def _stream_headers(request: web.Request) -> dict[str, str]:
-    """RecordIO by its own name to those who ask for it so (spec §0.3)."""
-    if RECORDIO_TYPE in ",".join(request.headers.getall("Accept", [])):
-        return {"Content-Type": RECORDIO_TYPE, _INNER_TYPE: JSON_TYPE}
-    return {"Content-Type": JSON_TYPE}
+            yield types.decode(record)
 
 
 Handler = Callable[[ContainerCalls, wire.Call, web.Request], Awaitable[web.StreamResponse]]

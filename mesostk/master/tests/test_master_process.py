@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import aiohttp
 import msgspec
@@ -19,8 +19,8 @@ import pytest
 
 from mesostk import __version__
 from mesostk.ops.zookeeper import Ensemble
-from mesostk.wire import json, link, protobuf, scheduler
-from mesostk.wire.mesos import AgentInfo, FrameworkID, FrameworkInfo, TaskID, TaskStatus
+from mesostk.wire import json, link, operator, protobuf, scheduler
+from mesostk.wire.mesos import AgentID, AgentInfo, FrameworkID, FrameworkInfo, TaskID, TaskStatus
 from mesostk.wire.recordio import Decoder, encode_record
 
 JSON = {"Content-Type": "application/json"}
@@ -499,6 +499,64 @@ async def test_a_scheduler_may_speak_protobuf_in_one_direction_or_both(
     said = json.encode(decline)
     async with http.post(url, data=said, headers={**headers, **JSON}) as answer:
         assert answer.status == 202
+
+
+async def test_the_operator_api_says_the_same_in_json_and_protobuf(
+    master: Process, http: aiohttp.ClientSession
+) -> None:
+    await master.wait(http)
+    agent = await join(http, master.url)
+    await agent.of("REGISTERED")
+    framework = await subscribe(http, master.url)
+    await framework.of("OFFERS")
+    url, kinds = f"{master.url}/api/v1", ("application/json", "application/x-protobuf")
+
+    async def ask(call: operator.Call, asked: str, wanted: str) -> operator.Response:
+        encode = json.encode if asked == kinds[0] else protobuf.encode
+        headers = {"Content-Type": asked, "Accept": wanted}
+        async with http.post(url, data=encode(call), headers=headers) as answer:
+            raw = await answer.read()
+            assert (answer.status, answer.content_type) == (200, wanted), (call.type, raw)
+            if wanted == kinds[0]:
+                return json.decode(raw, operator.Response)
+            return protobuf.decode(raw, operator.Response)
+
+    for kind in sorted(set(get_args(operator.ResponseType)) - {"UNKNOWN", "GET_METRICS"}):
+        call = operator.Call(type=kind)
+        if kind in {"LIST_FILES", "READ_FILE"}:
+            continue
+        asked = await ask(call, kinds[1], kinds[0])
+        assert asked == await ask(call, kinds[0], kinds[1]) == await ask(call, kinds[1], kinds[1])
+    body = operator.GetMetrics()
+    names = []
+    for kind in kinds:
+        figures = await ask(operator.Call(type="GET_METRICS", get_metrics=body), kind, kind)
+        assert figures.get_metrics is not None
+        names.append({item.name for item in figures.get_metrics.metrics})
+    assert names[0] == names[1]
+    gone = operator.Call(
+        type="MARK_AGENT_GONE", mark_agent_gone=operator.AgentRef(agent_id=AgentID("x"))
+    )
+    binary = {"Content-Type": kinds[1], "Accept": kinds[1]}
+    async with http.post(url, data=protobuf.encode(gone), headers=binary) as answer:
+        assert (answer.status, await answer.text()) == (404, "Agent 'x' not found")
+    call = operator.Call(type="SUBSCRIBE")
+    stream = await http.post(url, data=protobuf.encode(call), headers=binary)
+    assert (stream.status, stream.content_type) == (200, kinds[1])
+    OPENED.append(stream)
+    decoder = Decoder()
+    events: list[operator.Event] = []
+    second = await subscribe(http, master.url)
+    await second.next()
+    while not events or events[-1].type != "FRAMEWORK_ADDED":
+        chunk = await asyncio.wait_for(stream.content.readany(), 10)
+        events += [protobuf.decode(record, operator.Event) for record in decoder.feed(chunk)]
+    assert [event.type for event in events] == ["SUBSCRIBED", "HEARTBEAT", "FRAMEWORK_ADDED"]
+    assert events[0].subscribed is not None
+    state = (await ask(operator.Call(type="GET_STATE"), kinds[0], kinds[0])).get_state
+    assert state is not None
+    assert events[0].subscribed.get_state is not None
+    assert events[0].subscribed.get_state.get_agents == state.get_agents
 
 
 async def test_legacy_documents_and_their_aliases(
