@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mesostk.master import offers
+from mesostk.master.passed_over import PassedOver, Want
 from mesostk.master.quotas import Quota, Quotas, top
 from mesostk.master.sorter import Sorter
 from mesostk.master.state import Agent, Config, Framework
@@ -28,10 +29,11 @@ from mesostk.resources.resources import Resources
 if TYPE_CHECKING:
     from mesostk.master.core import Master
 
+#: How the reason begins why a framework is passed over that has a filter for what is offered.
+_REFUSED = "refused by the framework"
+
 #: Agents served in one go: at 30-60 µs each, with their offers, this stays under 10 ms of the loop.
 SLICE = 100
-
-_Want = tuple[str, str]  # (framework id, role)
 
 
 class Filter(msgspec.Struct, eq=False):
@@ -70,7 +72,10 @@ class Allocator:
         self.is_recovering = False
         #: Under quota, what is given back on one agent may be had on all others.
         self.has_room_anew = False
-        self.refusals: dict[_Want, Refusals] = {}
+        self.refusals: dict[Want, Refusals] = {}
+        self.passed_over = PassedOver()
+        #: Who is to be asked at all; None if that has changed.
+        self._wanting: frozenset[Want] | None = None
         self.dirty: dict[str, None] = {}
         #: When the next slice is to be served; None if nothing changed.
         self.due_at: float | None = None
@@ -146,6 +151,7 @@ class Allocator:
     def set_quotas(self, master: Master, now: float, quotas: Mapping[str, Quota]) -> None:
         """Go by `quotas`; their books are made anew."""
         had = bool(self.quotas.by_role)
+        self.passed_over.clear()
         self.quotas.restart(quotas)
         if quotas:
             fill_books(master, self.quotas)
@@ -164,6 +170,7 @@ class Allocator:
 
     def set_wants(self, framework: Framework) -> None:
         """Offer to the framework in its roles that are not suppressed, and in no other."""
+        self._wanting = None
         wanted = framework.roles - framework.suppressed if framework.active else frozenset()
         for role in framework.roles:
             self.track(framework.id, role)
@@ -180,6 +187,7 @@ class Allocator:
 
     def forget(self, framework: Framework) -> None:
         """The framework is removed; it holds nothing any more."""
+        self._wanting = None
         for role in list(self.by_role):
             self.refusals.pop((framework.id, role), None)
             if framework.id in self.by_role[role]:
@@ -219,6 +227,8 @@ class Allocator:
     def clear_refusals(self, framework_id: str, role: str) -> None:
         refusals = self.refusals.get((framework_id, role))
         if refusals is not None:
+            for agent_id in refusals.by_agent:
+                self.passed_over.ask_again(agent_id, (framework_id, role))
             refusals.by_agent.clear()
             refusals.expiries.clear()
 
@@ -226,8 +236,9 @@ class Allocator:
         """The agent's total or attributes changed: whoever refused may want it now."""
         for refusals in self.refusals.values():
             refusals.by_agent.pop(agent_id, None)
+        self.passed_over.forget_agent(agent_id)
 
-    def arm(self, master: Master, want: _Want, refusals: Refusals) -> None:
+    def arm(self, master: Master, want: Want, refusals: Refusals) -> None:
         """See to it that a timer runs for the first filter to expire."""
         if not refusals.expiries:
             return
@@ -289,11 +300,18 @@ class Allocator:
         if self.why_not_served(agent) is not None:
             return
         free = agent.free
+        passed = set() if self.quotas.by_role else self.passed_over.of(agent)
+        if self._all_wanting() <= passed:
+            return
         grants: list[tuple[str, offers.Grant]] = []
         for role in self._in_order():
             for framework_id in self.by_role[role].in_order():
+                if (framework_id, role) in passed:
+                    continue
                 framework = master.frameworks[framework_id]
-                resources, _ = self.offerable(framework, role, agent, free, now)
+                resources, why = self.offerable(framework, role, agent, free, now)
+                if why.startswith(_REFUSED) and free is agent.free:
+                    passed.add((framework_id, role))
                 if resources is not None:
                     grants.append((framework_id, offers.Grant(agent, role, resources)))
                     free -= resources.non_shared()
@@ -307,6 +325,15 @@ class Allocator:
                 self.quotas.count_held(grant.role, grant.resources, -1)  # `hold` counts it
             self.hold(agent, framework_id, grant.role, grant.resources.allocate(grant.role))
             granted.setdefault(framework_id, []).append(grant)
+
+    def _all_wanting(self) -> frozenset[Want]:
+        if self._wanting is None:
+            self._wanting = frozenset(
+                (framework_id, role)
+                for role, sorter in self.by_role.items()
+                for framework_id in sorter.in_order()
+            )
+        return self._wanting
 
     def _in_order(self) -> Iterable[str]:
         """Roles, poorest first; with quotas those that are owed something before all others."""
@@ -350,7 +377,7 @@ class Allocator:
         if refusals is not None:
             for refused in refusals.by_agent.get(agent.id, ()):
                 if refused.until > now and refused.resources.contains(resources):
-                    return None, f"refused by the framework for {refused.until - now:.1f} s more"
+                    return None, f"{_REFUSED} for {refused.until - now:.1f} s more"
         return resources, ""
 
     def _is_worth_it(self, framework: Framework, role: str, resources: Resources) -> bool:
@@ -369,7 +396,7 @@ class Allocator:
 
     def check(self, master: Master) -> None:
         """Assert that the shares are those of what is held, and the total that of the agents."""
-        held: dict[_Want, dict[str, int]] = {}
+        held: dict[Want, dict[str, int]] = {}
         total: dict[str, int] = {}
         for agent in master.agents.values():
             _add(total, agent.total)
@@ -387,10 +414,20 @@ class Allocator:
             sorter.check(ours)
         for framework_id, role in held:
             assert framework_id in self.by_role[role]
+        self._check_passed_over(master)
         if self.quotas.by_role:
             anew = Quotas()
             fill_books(master, anew)
             assert anew.books() == self.quotas.books()
+
+    def _check_passed_over(self, master: Master) -> None:
+        """Assert that whoever is passed over has a filter for all that it would be offered."""
+        for agent in master.agents.values() if not self.quotas.by_role else ():
+            for framework_id, role in self.passed_over.of(agent) & self._all_wanting():
+                framework = master.frameworks[framework_id]
+                usable = offers.usable_by(framework, agent.free.allocatable_to(role))
+                filters = self.refusals[framework_id, role].by_agent[agent.id]
+                assert any(item.resources.contains(usable) for item in filters)
 
 
 def fill_books(master: Master, quotas: Quotas) -> None:
@@ -422,7 +459,7 @@ def _look_again(master: Master, now: float) -> None:
     master.timers.at(now + master.config.allocation_interval_s, _look_again)
 
 
-def _refusals_expire(master: Master, now: float, want: _Want, armed_for: float) -> None:
+def _refusals_expire(master: Master, now: float, want: Want, armed_for: float) -> None:
     """Timer: look again at agents whose filters ran out."""
     allocator = master.allocator
     refusals = allocator.refusals.get(want)
@@ -434,5 +471,6 @@ def _refusals_expire(master: Master, now: float, want: _Want, armed_for: float) 
         left = [item for item in refusals.by_agent.pop(agent_id, ()) if item.until > now]
         if left:
             refusals.by_agent[agent_id] = left
+        allocator.passed_over.ask_again(agent_id, want)
         allocator.mark(agent_id, now)
     allocator.arm(master, want, refusals)

@@ -158,6 +158,7 @@ def _update_info(master: Master, framework: Framework, info: FrameworkInfo) -> N
     framework.capabilities = capabilities_of(info)
     framework.min_allocatable = min_allocatable_of(info)
     if info != old:
+        master.allocator.passed_over.forget_framework(framework.id)
         for agent_id in _agents_of(framework):
             update = link.UpdateFramework(framework=info)
             tasks.agents_send(master, master.agents[agent_id], update)

@@ -1,138 +1,122 @@
-"""From ACCEPT to TASK_RUNNING, as a framework sees it: `python -m mesostk.tests.perf.task_latency`.
+"""One task's latencies, as a framework sees them: `python -m mesostk.tests.perf.task_latency`.
 
 A real master and a real agent; the framework subscribes by the v1 scheduler API and launches one
-command task after another. A time starts when the ACCEPT is sent and stops when the update with
-TASK_RUNNING is read.
+command task after another. ACCEPT to TASK_RUNNING and KILL to TASK_KILLED are timed from the call
+until the update is read; the updates before it are acknowledged on the way.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import platform
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import msgspec
-
 from mesostk.testing.processes import Cluster
-from mesostk.wire.recordio import Decoder
+from mesostk.tests.perf import machine
+from mesostk.tests.perf.framework import Framework, scalars
 
-FRAMEWORK = {"user": "root", "name": "latency", "checkpoint": True}
 
+class OneByOne(Framework):
+    """Launches and kills `count` tasks in turn."""
 
-class Framework:
-    """A scheduler of a few lines."""
+    def __init__(self, url: str, count: int, pause_s: float) -> None:
+        super().__init__(url, "latency")
+        self._left = count
+        self._pause_s = pause_s
+        self._offers: list[dict[str, Any]] = []
+        self._busy = False
+        self._started = 0.0
+        self.running_ms: list[float] = []
+        self.killed_ms: list[float] = []
 
-    def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
-        self._http = http
-        self._url = f"{url}/api/v1/scheduler"
-        self._stream_id = ""
-        self._id: Any = None
+    def on_offers(self, offers: list[dict[str, Any]]) -> None:
+        self._offers += offers
+        self._next()
 
-    async def subscribe(self) -> AsyncIterator[dict[str, Any]]:
-        """Events, from SUBSCRIBED on."""
-        call = {"type": "SUBSCRIBE", "subscribe": {"framework_info": FRAMEWORK}}
-        decoder = Decoder()
-        async with self._http.post(self._url, json=call) as answer:
-            answer.raise_for_status()
-            self._stream_id = answer.headers["Mesos-Stream-Id"]
-            async for chunk in answer.content.iter_any():
-                for record in decoder.feed(chunk):
-                    event = msgspec.json.decode(record)
-                    if event["type"] == "SUBSCRIBED":
-                        self._id = event["subscribed"]["framework_id"]
-                    yield event
+    def _next(self) -> None:
+        if self._left == 0:
+            if not self._busy:
+                self.done.set()
+        elif self._offers and not self._busy:
+            self._busy = True
+            self._left -= 1
+            # So that each launch meets an idle cluster.
+            asyncio.get_running_loop().call_later(self._pause_s, self._launch)
 
-    async def call(self, kind: str, **body: Any) -> None:
-        message = {"type": kind, "framework_id": self._id, **body}
-        headers = {"Mesos-Stream-Id": self._stream_id}
-        async with self._http.post(self._url, json=message, headers=headers) as answer:
-            answer.raise_for_status()
-
-    async def launch(self, offer: dict[str, Any], task_id: str) -> None:
-        """Accept the offer with one small command task."""
-        resources = [
-            {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.01}},
-            {"name": "mem", "type": "SCALAR", "scalar": {"value": 1}},
-        ]
+    def _launch(self) -> None:
+        offer = self._offers.pop()
+        name = f"t{self._left}"
         task = {
-            "name": task_id,
-            "task_id": {"value": task_id},
+            "name": name,
+            "task_id": {"value": name},
             "agent_id": offer["agent_id"],
-            "resources": resources,
+            "resources": scalars(cpus=0.01, mem=1),
             "command": {"value": "exec sleep 1000"},
         }
-        operation = {"type": "LAUNCH", "launch": {"task_infos": [task]}}
-        accept = {
-            "offer_ids": [offer["id"]],
-            "operations": [operation],
-            "filters": {"refuse_seconds": 0.0},
-        }
-        await self.call("ACCEPT", accept=accept)
+        self._started = time.perf_counter()
+        self.accept(offer, [task])
 
-    async def acknowledge(self, status: dict[str, Any]) -> None:
-        fields = {name: status[name] for name in ("agent_id", "task_id", "uuid")}
-        await self.call("ACKNOWLEDGE", acknowledge=fields)
+    def _kill(self, status: dict[str, Any]) -> None:
+        self._started = time.perf_counter()
+        self.call("KILL", kill={"task_id": status["task_id"], "agent_id": status["agent_id"]})
+
+    def on_update(self, status: dict[str, Any]) -> None:
+        took = (time.perf_counter() - self._started) * 1e3
+        if status["state"] == "TASK_RUNNING":
+            self.running_ms.append(took)
+            asyncio.get_running_loop().call_later(self._pause_s, self._kill, status)
+        elif status["state"] == "TASK_KILLED":
+            self.killed_ms.append(took)
+            self._busy = False
+            self._next()
+        elif status["state"] not in {"TASK_STARTING", "TASK_KILLING"}:
+            raise SystemExit(f"{status['state']}: {status.get('message')}")
 
 
-async def measure(url: str, count: int, pause_s: float) -> list[float]:
-    """Milliseconds of `count` launches."""
-    times: list[float] = []
-    started = 0.0
-    offers: list[dict[str, Any]] = []
-    waiting = False
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http:
-        framework = Framework(http, url)
-        async for event in framework.subscribe():
-            if event["type"] == "OFFERS":
-                offers += event["offers"]["offers"]
-            elif event["type"] == "UPDATE":
-                status = event["update"]["status"]
-                if status["state"] == "TASK_RUNNING":
-                    times.append((time.perf_counter() - started) * 1000)
-                    waiting = False
-                elif status["state"] != "TASK_STARTING":
-                    raise SystemExit(f"{status['state']}: {status.get('message')}")
-                if "uuid" in status:
-                    await framework.acknowledge(status)
-            if len(times) == count:
-                return times
-            if offers and not waiting:
-                waiting = True
-                await asyncio.sleep(pause_s)  # so that each launch meets an idle cluster
-                offer = offers.pop()
-                started = time.perf_counter()
-                await framework.launch(offer, f"t{len(times)}")
-    raise SystemExit("the stream has ended")
+def report(what: str, times: list[float]) -> None:
+    times = sorted(times)
+    print(
+        f"{what} over {len(times)}: median {statistics.median(times):.1f} ms,"
+        f" min {times[0]:.1f}, p90 {times[int(len(times) * 0.9)]:.1f}, max {times[-1]:.1f}"
+    )
+
+
+async def measure(url: str, count: int, pause_s: float) -> None:
+    framework = OneByOne(url, count, pause_s)
+    await framework.subscribe()
+    await framework.done.wait()
+    framework.close()
+    report("ACCEPT to TASK_RUNNING", framework.running_ms)
+    report("KILL to TASK_KILLED", framework.killed_ms)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--pause-s", type=float, default=0.02)
+    parser.add_argument("--launcher", choices=["posix", "linux"], default="posix")
     options = parser.parse_args()
-    print(f"{platform.node()}: {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(machine.describe())
     with (
         tempfile.TemporaryDirectory() as directory,
-        Cluster(Path(directory), marathons=0) as cluster,
+        Cluster(
+            Path(directory),
+            marathons=0,
+            # What is left of an offer counts as refused for this long, and is then offered again.
+            master_flags=["--allocation_interval=10ms"],
+            agent_flags=[f"--launcher={options.launcher}"],
+        ) as cluster,
     ):
-        # What is left of an offer counts as refused for this long, and is then offered again.
-        cluster.masters[0].argv.append("--allocation_interval=10ms")
         cluster.start()
-        times = asyncio.run(measure(cluster.masters[0].url, options.count, options.pause_s))
+        before = machine.spent(cluster)
+        work = measure(cluster.masters[0].url, options.count, options.pause_s)
+        machine.run(work, limit_s=30 + options.count)
+        print(machine.cost(before, machine.spent(cluster), options.count, "task"))
         figures = cluster.agents[0].get("/metrics/snapshot")
-    times.sort()
-    print(
-        f"ACCEPT to TASK_RUNNING over {len(times)}: median {statistics.median(times):.1f} ms,"
-        f" min {times[0]:.1f}, p90 {times[int(len(times) * 0.9)]:.1f}, max {times[-1]:.1f}"
-    )
     for name in ("checkpoint/write", "containerizer/launch"):
         if figures is not None:
             print(f"  of it on the agent, {name}: p50 {figures.json()[f'{name}_ms/p50']:.1f} ms")
