@@ -32,6 +32,7 @@ from mesostk.ops.lab import (
     plan,
     to_remove,
 )
+from mesostk.ops.ledger import Run
 from mesostk.ops.paths import data_root
 from mesostk.ops.progress import Progress
 
@@ -118,22 +119,23 @@ def up(
                 shown.done("The hosts are up, with nothing on them.")
                 _show_hosts(lab, form)
                 return
-            context = context_of(lab)
-            if driver != "local":
-                cluster.run(
-                    "site",
-                    Path(context.inventory),
-                    shown,
-                    lab.state_dir / "runs",
-                    entry=entry,
-                )
-            contexts.remember(name, context)
+            context = _provision(lab, shown, entry)
             if app:
                 _first_app(context, shown)
             shown.done("The lab is up.")
         status.show(context, form)
         if form is Format.TABLE:
             _say_what_next(context)
+
+
+def _provision(lab: Lab, shown: Progress, entry: Run) -> contexts.Context:
+    """Turn the lab's hosts into a cluster that the other commands know; a local lab is one."""
+    context = context_of(lab)
+    if lab.spec.driver != "local":
+        runs = lab.state_dir / "runs"
+        cluster.run("site", Path(context.inventory), shown, runs, entry=entry)
+    contexts.remember(lab.spec.name, context)
+    return context
 
 
 def _say_what_next(context: contexts.Context) -> None:

@@ -196,6 +196,18 @@ class _Listener:
             if not self.hosts.setdefault(one.host, HostStats()).unreachable:
                 self.failures.remove(one)
 
+    def outcome(self, rc: int, log: Path) -> Outcome:
+        """What was heard of a run that ended with `rc`."""
+        return Outcome(
+            rc=rc,
+            hosts=self.hosts,
+            failures=self.failures,
+            log=log,
+            told=self.told,
+            changes=self.changes,
+            services=self.services,
+        )
+
 
 def _arguments(
     limit: Sequence[str], tags: Sequence[str], *, check: bool, diff: bool
@@ -207,6 +219,28 @@ def _arguments(
     if tags:
         options["tags"] = ",".join(tags)
     return options
+
+
+def _playbook(root: Path, name: str) -> Path:
+    found = root / "playbooks" / f"{name}.yml"
+    if not found.is_file():
+        known = ", ".join(sorted(path.stem for path in found.parent.glob("*.yml")))
+        raise ConfigError(f"there is no playbook {name!r}; there are {known}")
+    return found
+
+
+def _environment(root: Path) -> dict[str, str]:
+    """What Ansible is started with: its configuration, and the programs beside this interpreter."""
+    own_bin = Path(sys.executable).parent
+    search = os.pathsep.join([str(own_bin), os.environ.get("PATH", os.defpath)])
+    if shutil.which("ansible-playbook", path=search) is None:
+        raise MesostkError("ansible-playbook is not installed: pip install ansible-core")
+    return {
+        "ANSIBLE_CONFIG": str(root / "ansible.cfg"),
+        "ANSIBLE_FORCE_COLOR": "0",
+        "PATH": search,
+        "LC_ALL": "C.UTF-8",
+    }
 
 
 def run_playbook(
@@ -230,16 +264,10 @@ def run_playbook(
     import ansible_runner  # noqa: PLC0415 # 0.3 s, which only the commands that use it pay
 
     root = data_root()
-    playbook = root / "playbooks" / f"{name}.yml"
-    if not playbook.is_file():
-        known = ", ".join(sorted(path.stem for path in playbook.parent.glob("*.yml")))
-        raise ConfigError(f"there is no playbook {name!r}; there are {known}")
+    playbook = _playbook(root, name)
     if not inventory.exists():
         raise ConfigError(f"inventory {inventory} does not exist")
-    own_bin = Path(sys.executable).parent
-    search = os.pathsep.join([str(own_bin), os.environ.get("PATH", os.defpath)])
-    if shutil.which("ansible-playbook", path=search) is None:
-        raise MesostkError("ansible-playbook is not installed: pip install ansible-core")
+    environment = _environment(root)
     log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     listener = _Listener(progress, run)
     ident = f"{run.id if run is not None else 'look'}-{name}-{uuid.uuid4().hex[:6]}"
@@ -253,12 +281,7 @@ def run_playbook(
         inventory=str(inventory.absolute()),
         ident=ident,
         extravars=dict(extra_vars or {}),
-        envvars={
-            "ANSIBLE_CONFIG": str(root / "ansible.cfg"),
-            "ANSIBLE_FORCE_COLOR": "0",
-            "PATH": search,
-            "LC_ALL": "C.UTF-8",
-        },
+        envvars=environment,
         event_handler=listener,
         quiet=True,
         # Extra variables may be secrets: they are handed over, not left on the disk.
@@ -268,15 +291,7 @@ def run_playbook(
     )
     # It repeats the whole environment, which may hold secrets.
     (log.parent / "command").unlink(missing_ok=True)
-    outcome = Outcome(
-        rc=int(ran.rc),
-        hosts=listener.hosts,
-        failures=listener.failures,
-        log=log,
-        told=listener.told,
-        changes=listener.changes,
-        services=listener.services,
-    )
+    outcome = listener.outcome(int(ran.rc), log)
     if run is not None:
         if outcome.rc == 0:
             run.step_done()
