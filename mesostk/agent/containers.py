@@ -29,6 +29,7 @@ from mesostk.agent.checkpoint import ExitRecord
 from mesostk.agent.events import Exited
 from mesostk.agent.launch import LaunchFailed, LaunchSpec
 from mesostk.agent.runs import Runs
+from mesostk.agent.secret_uses import uses_of
 from mesostk.agent.state import Run, State
 from mesostk.agent.terminals import Kind, Stdio
 from mesostk.base.daemon import Daemon
@@ -205,7 +206,7 @@ class Containers:
         info: ContainerInfo | None,
         resources: tuple[Resource, ...],
     ) -> None:
-        env, user = self._environment(container, owner, command)
+        env, user = await self._environment(container, owner, command)
         tty = info is not None and info.tty_info is not None
         if not container.is_session:
             await self._daemon.disk(sandbox.create, container.sandbox, user)
@@ -260,7 +261,7 @@ class Containers:
         stdio.close()
         self._forget_oldest()
 
-    def _environment(
+    async def _environment(
         self, container: Container, owner: Run | None, command: CommandInfo
     ) -> tuple[dict[str, str], str | None]:
         env = {"PATH": executors.DEFAULT_PATH, **self._state.settings.base_env}
@@ -269,6 +270,7 @@ class Containers:
             framework = self._state.frameworks[owner.framework_id]
             process = executors.process_of(self._state, owner)
             env = executors.environment(self._state, framework, owner, process)
+            env |= await self._daemon.disk(self._runs.secrets.variables, uses_of(process))
             user = executors.user_of(framework.info, process, self._state.settings)
         env["MESOS_SANDBOX"] = str(container.sandbox)
         if command.user is not None and self._state.settings.switch_user:

@@ -37,6 +37,7 @@ from mesostk.agent.http import Endpoints
 from mesostk.agent.link import MasterLink
 from mesostk.agent.probing import Prober
 from mesostk.agent.runs import Runs
+from mesostk.agent.secrets import Secrets
 from mesostk.agent.state import Settings, State
 from mesostk.base.client import Client
 from mesostk.base.config import Values
@@ -148,6 +149,7 @@ class Shell:
             runtime_dir,
             self._find_cgroups(),
             self._collector,
+            Secrets(Path(values.secrets_dir), runtime_dir),
             enable_cfs=values.cgroups_enable_cfs,
         )
         limits = Limits(
@@ -302,7 +304,8 @@ class Shell:
         # Imported here: the SDK costs 0.2 s and 20 MB.
         from mesostk.agent.docker import DockerRuns, options_of  # noqa: PLC0415
 
-        docker = DockerRuns(self._daemon, self._feed, self._work_dir, options_of(self._values))
+        options = options_of(self._values)
+        docker = DockerRuns(self._daemon, self._feed, self._work_dir, options, self.runs.secrets)
         self._daemon.on_stop("docker", docker.close)
         await docker.start()
         self.runs.docker = docker

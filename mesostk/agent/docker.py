@@ -47,8 +47,9 @@ from mesostk.agent.docker_reports import (
     statistics_of,
 )
 from mesostk.agent.docker_sessions import DockerStdio
-from mesostk.agent.docker_spec import DockerPlan, name_of
+from mesostk.agent.docker_spec import DockerPlan, name_of, with_secrets
 from mesostk.agent.events import Exited, KillRun, Launched, LaunchFailed, RunSeen, RunSpec
+from mesostk.agent.secrets import Secrets
 from mesostk.base.config import Values
 from mesostk.base.core import Event
 from mesostk.base.daemon import Daemon
@@ -126,12 +127,18 @@ class DockerRuns:
     """Launches, watches, kills and recovers the docker runs of one agent."""
 
     def __init__(
-        self, daemon: Daemon, feed: Callable[[Event], None], work_dir: Path, options: Options
+        self,
+        daemon: Daemon,
+        feed: Callable[[Event], None],
+        work_dir: Path,
+        options: Options,
+        secrets: Secrets,
     ) -> None:
         self._daemon = daemon
         self._feed = feed
         self._work_dir = work_dir
         self._options = options
+        self._secrets = secrets
         self._engine = Engine(options.socket)
         self._starting = asyncio.Semaphore(MAX_STARTING)
         self._files = ThreadPoolExecutor(_WRITERS, thread_name_prefix="docker-files")
@@ -194,8 +201,8 @@ class DockerRuns:
         # In the thread in which the others of its group make this directory, too.
         await self._daemon.disk(sandbox.create_for, container.copier.sandbox, spec)
         await self._in_thread(self._prepare, container, spec)
-        body = dict(plan.body)
-        body["Labels"] = {**plan.body["Labels"], OWNER_LABEL: self._owner}
+        body = await self._in_thread(self._with_secrets, plan, spec)
+        body["Labels"] = {**body["Labels"], OWNER_LABEL: self._owner}
         if plan.force_pull:
             await self._pull(container, plan)
         try:
@@ -208,6 +215,13 @@ class DockerRuns:
         async with self._starting:
             await self._engine.start(container.name)
         return await self._engine.inspect(container.name)
+
+    def _with_secrets(self, plan: DockerPlan, spec: RunSpec) -> dict[str, Any]:
+        variables = self._secrets.variables(spec.secrets)
+        # Mounted as they are, so whatever user the image has.
+        placed = self._secrets.place(spec.container_id, spec.secrets, None, mounted=True)
+        files = {path: str(file) for path, file in placed.items()}
+        return with_secrets(plan, variables, files, plan.inside)
 
     async def _create(self, container: Container, body: Mapping[str, Any]) -> None:
         async with self._starting:

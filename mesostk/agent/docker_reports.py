@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from mesostk.agent.docker_spec import NAME_PREFIX
+from mesostk.agent.docker_spec import NAME_PREFIX, SECRETS_LABEL
 from mesostk.agent.events import Exited, Launched
 
 #: Whose container it is: the id of the agent's work_dir.
@@ -58,9 +58,20 @@ def launched_of(container_id: str, found: Mapping[str, Any]) -> Launched:
     return Launched(
         container_id,
         int(found["State"].get("Pid", 0)),
-        data=json.dumps([found]).encode(),
+        data=json.dumps([_without_secrets(found)]).encode(),
         ips=(ip,) if ip is not None else (),
     )
+
+
+def _without_secrets(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the engine says of a container, less the variables that are secrets."""
+    config = found.get("Config") or {}
+    hidden = set(((config.get("Labels") or {}).get(SECRETS_LABEL) or "").split(","))
+    env = [
+        f"{name}=****" if (name := pair.partition("=")[0]) in hidden else pair
+        for pair in config.get("Env") or ()
+    ]
+    return found if hidden == {""} else {**found, "Config": {**config, "Env": env}}
 
 
 def address_of(found: Mapping[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ Sources: spec §8.9; Docker Engine API, `POST /containers/create`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -45,11 +45,15 @@ _MIB = 1 << 20
 #: Containers are called this, then their container id. Source: spec §8.9.
 NAME_PREFIX = "mesos-"
 
+#: Variables of a container that are shown to nobody, separated by commas.
+SECRETS_LABEL = "mesostk.secrets"
+
 _NETWORKS = {"HOST": "host", "BRIDGE": "bridge", "NONE": "none"}
 
 
 class DockerPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to create. `folders` are made first, relative to the sandbox or absolute.
+    """What to create. `folders` are made first, relative to the sandbox or absolute; `inside` is
+    where the container sees its sandbox.
 
     `body` is that of the create call, complete but for the label that names this agent.
     """
@@ -58,6 +62,7 @@ class DockerPlan(msgspec.Struct, frozen=True, kw_only=True):
     force_pull: bool
     body: dict[str, Any]
     folders: tuple[str, ...] = ()
+    inside: str = "/"
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,7 +159,11 @@ def plan(task: TaskInfo, around: Surroundings) -> DockerPlan:
             raise BadContainer("container.hostname cannot be set in network HOST")
         body["Hostname"] = container.hostname
     return DockerPlan(
-        image=docker.image, force_pull=bool(docker.force_pull_image), body=body, folders=folders
+        image=docker.image,
+        force_pull=bool(docker.force_pull_image),
+        body=body,
+        folders=folders,
+        inside=around.inside,
     )
 
 
@@ -269,6 +278,8 @@ def _volumes(body: Body, container: ContainerInfo, around: Surroundings) -> None
         mount = {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
         host["Mounts"].append(mount)
     for volume in container.volumes:
+        if _is_secret(volume):
+            continue  # mounted at launch, when its file is there
         inside = str(PurePosixPath(around.inside, volume.container_path))
         read_only = volume.mode == "RO"
         outside = _outside(volume, around.parent)
@@ -294,6 +305,33 @@ def _bind(outside: str, inside: str, read_only: bool) -> str:
 
 def _is_named(volume: Volume) -> bool:
     return volume.source is not None and volume.source.type == "DOCKER_VOLUME"
+
+
+def _is_secret(volume: Volume) -> bool:
+    return volume.source is not None and volume.source.type == "SECRET"
+
+
+def with_secrets(
+    plan: DockerPlan, variables: Mapping[str, str], files: Mapping[str, str], inside: str
+) -> Body:
+    """The body of `plan` with secrets in it; `files` by path below `inside`."""
+    body = {**plan.body, "HostConfig": dict(plan.body["HostConfig"])}
+    body["Env"] = [*body["Env"], *(f"{name}={text}" for name, text in variables.items())]
+    body["HostConfig"]["Mounts"] = [
+        *body["HostConfig"]["Mounts"],
+        *(
+            {
+                "Type": "bind",
+                "Source": source,
+                "Target": str(PurePosixPath(inside, below)),
+                "ReadOnly": True,
+            }
+            for below, source in files.items()
+        ),
+    ]
+    if variables:
+        body["Labels"] = {**body["Labels"], SECRETS_LABEL: ",".join(variables)}
+    return body
 
 
 def _is_of_parent(volume: Volume) -> bool:
@@ -341,7 +379,7 @@ def _use_driver(host: Body, volume: Volume) -> None:
 
 def _sandbox_folders(container: ContainerInfo, around: Surroundings) -> Iterator[str]:
     for volume in container.volumes:
-        outside = _outside(volume, around.parent)
+        outside = None if _is_secret(volume) else _outside(volume, around.parent)
         if outside is None or _is_named(volume):
             continue
         if _is_of_parent(volume) or not outside.startswith("/"):

@@ -255,11 +255,19 @@ class BindMount(msgspec.Struct, frozen=True, kw_only=True):
     make: bool = False
 
 
+class SecretUse(msgspec.Struct, frozen=True):
+    """A secret by its name, as a variable or as a file at a path of the sandbox."""
+
+    name: str
+    variable: str | None = None
+    path: str | None = None
+
+
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What to start. `sandbox` is relative to work_dir; no limit where None.
 
-    With `docker`, that container is all that counts besides ids, sandbox, user and `shared`: the
-    persistent volumes of its executor, whose sandbox they are in.
+    With `docker`, that container is all that counts besides ids, sandbox, user, secrets and
+    `shared`: the persistent volumes of its executor, whose sandbox they are in.
     """
 
     container_id: str
@@ -283,6 +291,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     own: Own = Own()
     mounts: tuple[BindMount, ...] = ()
     no_new_privileges: bool = False
+    secrets: tuple[SecretUse, ...] = ()
 
 
 class Fetch(Effect, frozen=True):

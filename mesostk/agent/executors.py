@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from mesostk.agent import docker_spec, isolation, layout, operations, volumes
+from mesostk.agent import docker_spec, isolation, layout, operations, secret_uses, volumes
 from mesostk.agent.docker_spec import DockerPlan
 from mesostk.agent.events import BindMount, RunSpec, VolumeLink, VolumeMount
 from mesostk.agent.state import Framework, Run, Settings, State
@@ -87,6 +87,10 @@ def _why_not_process(task: TaskInfo, settings: Settings) -> Refusal | None:
         if wrong is not None:
             text = f"Failed to launch container: {wrong}"
             return ("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED", text)
+    wrong = secret_uses.why_not(task)
+    if wrong is not None:
+        text = f"Failed to launch container: {wrong}"
+        return ("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED", text)
     if command.uris and not settings.fetch_uris:
         return (
             "TASK_FAILED",
@@ -331,6 +335,7 @@ def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
             cpus=_amount(task, "cpus"),
             mem_mib=_amount(task, "mem"),
             shared=_shared_volumes(state, run),
+            secrets=secret_uses.uses_of(task),
             docker=_docker_plan(state, framework, run, task),
         )
     command = task.command
@@ -371,4 +376,5 @@ def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
         own=isolation.own_of(task.container, asked),
         mounts=mounts,
         no_new_privileges=asked.no_new_privileges,
+        secrets=secret_uses.uses_of(task),
     )

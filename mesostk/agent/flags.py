@@ -244,6 +244,8 @@ def _runs() -> list[Flag]:
              'file:///path of {"credentials":[{"principal":…,"secret":…}]}.'),
         Flag("credential", credential, None, 'file:///path of {"principal":…,"secret":…}, by which '
              "the agent proves itself to the master."),
+        Flag("secrets_dir", str, "/etc/mesos-secrets", "Where the secrets are that tasks name: "
+             "files that root alone can read, each by its name.", file_value=False),
         Flag("docker_socket", str, "/var/run/docker.sock", "Where the Docker engine listens.",
              file_value=False),
         Flag("docker_config", str, None, "JSON with the credentials of registries, or file:///path "

@@ -27,7 +27,7 @@ _MEANINGS = {
 #: Done for every task, named or not.
 _ALWAYS = frozenset(
     {"disk/du", "environment_secret", "filesystem/posix", "network/cni", "posix/cpu", "posix/mem",
-     "posix/rlimits", "volume/host_path", "volume/sandbox_path"}
+     "posix/rlimits", "volume/host_path", "volume/sandbox_path", "volume/secret"}
 )  # fmt: skip
 
 #: Controllers that limit, by the isolator that asks for them.
@@ -44,7 +44,7 @@ _ABSENT = frozenset(
      "cgroups/net_cls", "cgroups/net_prio", "cgroups/perf_event", "disk/xfs", "docker/runtime",
      "docker/volume", "filesystem/shared", "filesystem/windows", "gpu/nvidia",
      "linux/capabilities", "linux/devices", "linux/seccomp", "network/port_mapping",
-     "network/ports", "volume/csi", "volume/image", "volume/secret", "windows/cpu", "windows/mem"}
+     "network/ports", "volume/csi", "volume/image", "windows/cpu", "windows/mem"}
 )  # fmt: skip
 
 

@@ -35,6 +35,8 @@ from mesostk.agent.gc import Collector
 from mesostk.agent.launch import LauncherClient, LaunchSpec, Run
 from mesostk.agent.launch import LaunchFailed as LaunchRefused
 from mesostk.agent.sandbox import SandboxError
+from mesostk.agent.secret_uses import SecretError
+from mesostk.agent.secrets import Secrets
 from mesostk.base.core import Event
 from mesostk.base.daemon import Daemon
 from mesostk.base.files import VirtualFiles
@@ -57,6 +59,7 @@ class Runs:
         runtime_dir: Path,
         cgroups: Cgroups | None,
         collector: Collector,
+        secrets: Secrets,
         *,
         enable_cfs: bool,
     ) -> None:
@@ -64,6 +67,7 @@ class Runs:
         self._feed = feed
         self._work_dir = work_dir
         self._collector = collector
+        self.secrets = secrets
         self._enable_cfs = enable_cfs
         self._starting: set[str] = set()
         self._orphans: set[str] = set()
@@ -98,6 +102,7 @@ class Runs:
 
         Only this agent's own are found: the runtime directory is no other's.
         """
+        await self._daemon.disk(self.secrets.keep_only, list(known))
         containers = runtime_dir / "containers"
         names = await self._daemon.disk(_names_in, containers)
         for container_id in sorted(names - set(known)):
@@ -134,7 +139,7 @@ class Runs:
         try:
             request = await self._daemon.disk(self._prepare, spec)
             run = await self.launcher.launch(request)
-        except (LaunchRefused, SandboxError, CgroupError, Unavailable) as error:
+        except (LaunchRefused, SandboxError, CgroupError, SecretError, Unavailable) as error:
             await self.destroy_cgroup(spec.container_id)
             self._starting.discard(spec.container_id)
             self._feed(LaunchFailed(spec.container_id, str(error)))
@@ -153,13 +158,15 @@ class Runs:
         directory = self._work_dir / spec.sandbox
         sandbox.create_for(directory, spec)
         persistent = [VolumeLink(v.container_path, v.source, own=True) for v in spec.volumes]
-        sandbox.link_volumes(directory, (*spec.links, *persistent), spec.user)
+        placed = self.secrets.place(spec.container_id, spec.secrets, spec.user, mounted=False)
+        files = [VolumeLink(path, str(file)) for path, file in placed.items()]
+        sandbox.link_volumes(directory, (*spec.links, *persistent, *files), spec.user)
         sandbox.make_sources(directory, spec.mounts)
         request = LaunchSpec(
             container_id=spec.container_id,
             executable=spec.executable,
             argv=spec.argv,
-            env=spec.env,
+            env={**spec.env, **self.secrets.variables(spec.secrets)},
             sandbox=directory,
             user=spec.user,
             rlimits=spec.rlimits,
@@ -286,6 +293,7 @@ class Runs:
     def over(self, effect: RunOver) -> None:
         """Forget a run; its sandbox stays until its time has come."""
         self._limits.pop(effect.container_id, None)
+        self.secrets.forget(effect.container_id)
         if self.docker is not None:
             self.docker.over(effect.container_id)
         self.launcher.forget(effect.container_id)

@@ -33,7 +33,7 @@ def create(path: Path, user: str | None) -> None:
     `user` None leaves it to the agent's own. Raises SandboxError for an unknown user, missing
     rights or a full disk; what was made until then is removed.
     """
-    owner = _owner(user) if user is not None else None
+    owner = owner_of(user) if user is not None else None
     try:
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(SANDBOX_MODE)
@@ -61,7 +61,7 @@ def create_for(path: Path, spec: RunSpec) -> None:
 
 def link_volumes(sandbox: Path, links: Iterable[VolumeLink], user: str | None) -> None:
     """Make the links of a task's volumes; SandboxError if one cannot be made."""
-    owner = _owner(user) if user is not None else None
+    owner = owner_of(user) if user is not None else None
     for volume in links:
         path = sandbox / volume.path
         target = Path(volume.target)
@@ -88,7 +88,7 @@ def make_folder(path: Path, user: str | None) -> None:
         return
     path.mkdir(parents=True, exist_ok=True)
     if user is not None:
-        os.chown(path, *_owner(user))
+        os.chown(path, *owner_of(user))
 
 
 def make_sources(sandbox: Path, mounts: Iterable[BindMount]) -> None:
@@ -115,7 +115,8 @@ def make_sources(sandbox: Path, mounts: Iterable[BindMount]) -> None:
             ) from error
 
 
-def _owner(user: str) -> tuple[int, int]:
+def owner_of(user: str) -> tuple[int, int]:
+    """The ids of a user of this host and its group; SandboxError without one."""
     try:
         entry = pwd.getpwnam(user)
     except KeyError:

@@ -39,6 +39,9 @@ def links_of(
     found = []
     for volume in _volumes_of(task):
         path = volume.container_path
+        if volume.source is not None and volume.source.type == "SECRET":
+            _require_inside("container_path of a secret", path)
+            continue  # secrets.py
         target, make = _target_of(volume, sandbox, parent)
         if path.startswith("/"):
             if can_mount or (path == target and not make):

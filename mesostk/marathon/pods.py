@@ -47,10 +47,13 @@ MAX_INSTANCES = 2**31 - 1
 
 SECRETS = "secrets"
 
-#: Says that the agents are the original's, with network/cni and filesystem/linux.
+#: Says that the agents isolate: filesystem/linux, namespaces, the original's network/cni.
 ISOLATORS = "mesos_isolators"
 
-_ELSEWHERE = f"agents of the original that can are told of by --enable_features {ISOLATORS}"
+_ELSEWHERE = (
+    "where all agents have the isolators for it (--isolation), start Marathon with "
+    f"--enable_features {ISOLATORS}"
+)
 
 #: As for apps with persistent volumes.
 RESIDENT_UPGRADE = UpgradeStrategy(minimum_health_capacity=0.5, maximum_over_capacity=0.0)
@@ -207,7 +210,7 @@ def _unsupported(spec: AppDefinition, settings: Settings) -> Violations:
         if network.mode != "host":
             yield violation(
                 f"/networks({index})/mode",
-                f"must be host: the agents give a pod no network of its own; {_ELSEWHERE}",
+                f"must be host: agents give a pod no network of its own; {_ELSEWHERE}",
             )
     if pod.linux_info is not None:
         yield violation("/linuxInfo", f"needs isolators; {_ELSEWHERE}")

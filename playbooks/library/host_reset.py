@@ -62,6 +62,7 @@ PATHS = (
     "/etc/mesos-master",
     "/etc/mesos-slave",
     "/etc/mesos-agent",
+    "/etc/mesos-secrets",
     "/etc/marathon",
     "/etc/mesos-dns",
     "/etc/marathon-lb",

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import functools
+import hashlib
 import shutil
 import signal
 import socket
@@ -30,6 +31,7 @@ from mesostk.wire.mesos import (
     ContainerInfo,
     DockerInfo,
     DurationInfo,
+    Environment,
     ExecutorID,
     ExecutorInfo,
     FrameworkID,
@@ -47,10 +49,13 @@ from mesostk.wire.mesos import (
     Resource,
     SandboxPath,
     Scalar,
+    Secret,
+    SecretReference,
     TaskGroupInfo,
     TaskID,
     TaskInfo,
     TCPCheckInfo,
+    Variable,
     Volume,
     VolumeSource,
 )
@@ -434,6 +439,39 @@ async def test_volumes_and_folders_of_the_sandbox_are_mounted(
     await master.until_ended("t1")
     assert read(agent, "t1") == "from the host\nread-only\n"
     assert read(agent, "t1", "data/h") == "y\n"
+
+
+async def test_secrets_are_the_containers_and_not_in_what_is_told(
+    master: ScriptedMaster, tmp_path: Path, engine: Dockerd
+) -> None:
+    folder = tmp_path / "of-host"
+    folder.mkdir(mode=0o700)
+    (folder / "key").write_text("hunter2\n")
+    (folder / "key").chmod(0o600)
+    secret = Secret(type="REFERENCE", reference=SecretReference(name="key"))
+    volume = Volume(
+        mode="RO", container_path="kept/key", source=VolumeSource(type="SECRET", secret=secret)
+    )
+    text = 'echo "$KEY" | sha256sum; sha256sum <$MESOS_SANDBOX/kept/key; sleep 1000'
+    info = contained("t1", text, parameters=(Parameter(key="user", value="1000"),))
+    assert info.container is not None
+    variables = (Variable(name="KEY", type="SECRET", secret=secret),)
+    info = replace(
+        info,
+        command=CommandInfo(value=text, environment=Environment(variables=variables)),
+        container=replace(info.container, volumes=(volume,)),
+    )
+    flags = (f"--secrets_dir={folder}",)
+    async with running(agent_of(tmp_path, master, engine.socket, *flags), master) as agent:
+        await master.launch(info)
+        told = (await master.until_state("t1", "TASK_RUNNING")).status
+        await until(lambda: read(agent, "t1").count("\n") == 2)
+        assert set(read(agent, "t1").split()) == {hashlib.sha256(b"hunter2\n").hexdigest(), "-"}
+        assert told.data is not None
+        assert b"KEY=****" in told.data
+        assert b"hunter2" not in told.data
+        await kill(master, "t1")
+        await master.until_ended("t1")
 
 
 def in_group(task_id: str, command: str, image: Image | None = None) -> TaskInfo:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mesostk.ops.paths import data_root
 from mesostk.testing.plugins import load
 
 SECRET = "hunter2-Zx81"
@@ -110,3 +112,16 @@ def test_the_archive_is_for_its_owner_and_replaces_nobodys_file(tmp_path: Path) 
     assert path.stat().st_mode & 0o777 == 0o600
     with tarfile.open(path) as archive:
         assert archive.getnames() == ["a", "host/date.txt"]
+
+
+def test_the_secrets_of_tasks_are_in_no_bundle_and_no_backup() -> None:
+    root = data_root()
+    [place] = [
+        line.partition(": ")[2]
+        for line in (root / "roles/mesos_agent/defaults/main.yml").read_text().splitlines()
+        if line.startswith("mesos_agent_secrets_dir:")
+    ]
+    backup = (root / "playbooks/backup.yml").read_text()
+    taken = {*bundle.CONFIGS, *re.findall(r"'(/etc/[^']+)'", backup)}
+    assert "/etc/mesos-slave" in taken
+    assert not [path for path in taken if f"{place}/".startswith(f"{path.rstrip('*')}/")]
