@@ -23,10 +23,11 @@ from mesostk.agent.state import Wait as WaitBase
 from mesostk.base.core import Effect, Put, note
 from mesostk.errors import WireError
 from mesostk.wire.link import RunGroup
-from mesostk.wire.mesos import Resource, TaskInfo, TaskState
+from mesostk.wire.mesos import TERMINAL_STATES, Resource, TaskInfo
 
-#: Ends of a task that end its group.
-_BREAKING: frozenset[TaskState] = frozenset({"TASK_FAILED", "TASK_KILLED"})
+#: Ends of a task that end its group: all but a good one. A restart of the agent within the launch
+#: of a group leaves tasks that are dropped beside others that run.
+_BREAKING: frozenset[str] = TERMINAL_STATES - {"TASK_FINISHED"}
 
 
 class GroupSaved(WaitBase, frozen=True):

@@ -309,7 +309,8 @@ def _report(state: State, now: float, ref: TaskRef) -> list[Effect]:
     key = (ref.framework_id.value, ref.task_id.value)
     if key in state.streams or state.find(key) is not None:
         return []  # its updates are on their way
-    text = "Task is unknown to the agent: its launch never arrived, or its end was acknowledged"
+    # Frameworks tell a task that is not there from one that is out of reach by this beginning.
+    text = "Reconciliation: Task is unknown to the agent: it never arrived, or its end was heard"
     return endings.answer_unknown(state, now, key, "REASON_RECONCILIATION", text)
 
 

@@ -413,6 +413,12 @@ def test_what_ended_while_the_agent_was_away_ends_its_group() -> None:
     assert [effect.container_id for effect in of_type(bench.effects, KillRun)] == [cids[1]]
 
 
+def test_what_a_restart_kept_from_being_launched_ends_its_group() -> None:
+    bench, cids = grouped("a", "b")
+    bench.start({cids[0]: RunSeen(), cids[1]: RunSeen(alive=True)})
+    assert [effect.container_id for effect in of_type(bench.effects, KillRun)] == [cids[1]]
+
+
 def test_a_torn_down_framework_ends_its_groups_silently() -> None:
     bench, cids = grouped("a", "b")
     bench.down(ShutdownFramework(framework_id=F))
