@@ -128,7 +128,9 @@ class Allocator:
             self.has_room_anew = True
         amounts = resources.quantities()
         self.roles.release(role, amounts)
-        self.by_role[role].release(framework_id, amounts)
+        # An executor without resources keeps no role known that its framework is not in.
+        if role in self.by_role:
+            self.by_role[role].release(framework_id, amounts)
 
     def change_total(self, before: Resources, after: Resources) -> None:
         """An agent came, went or changed: `before` and `after` are its totals."""
@@ -412,8 +414,8 @@ class Allocator:
             assert role in self.roles
             ours = {fid: amounts for (fid, of), amounts in held.items() if of == role and amounts}
             sorter.check(ours)
-        for framework_id, role in held:
-            assert framework_id in self.by_role[role]
+        for (framework_id, role), amounts in held.items():
+            assert not amounts or framework_id in self.by_role[role]
         self._check_passed_over(master)
         if self.quotas.by_role:
             anew = Quotas()

@@ -151,6 +151,14 @@ def add(master: Master, agent: Agent, wire: Operation) -> None:
         framework.operations[record.operation_id] = record
 
 
+def claim(master: Master, framework: Framework) -> None:
+    """A framework became known: agents may have brought outcomes for it before."""
+    for agent in master.agents.values():
+        for record in agent.operations.values():
+            if record.operation_id is not None and _framework(master, record) is framework:
+                framework.operations[record.operation_id] = record
+
+
 def remove(master: Master, agent: Agent, record: OperationRecord) -> None:
     del agent.operations[record.wire.uuid.value]
     framework = _framework(master, record)

@@ -117,6 +117,7 @@ def _add(master: Master, now: float, info: FrameworkInfo, stream: str | None) ->
         completed_tasks=deque(maxlen=master.config.max_completed_tasks_per_framework),
     )
     master.frameworks[framework.id] = framework
+    converting.claim(master, framework)
     master.note("Adding framework", framework=framework.id, name=info.name)
     return framework
 

@@ -585,6 +585,28 @@ def test_an_executor_counts_once_and_its_end_is_a_failure_event(bench: Any) -> N
     assert bench.heard(stream, "FAILURE") == []
 
 
+def test_an_executor_without_resources_ends_in_a_role_its_framework_has_left(
+    make_bench: Any,
+) -> None:
+    first = make_bench()
+    _, agent_id = first.agent()
+    _, framework_id = first.framework(roles=("web",), capabilities=("MULTI_ROLE",))
+    info = first.master.frameworks[framework_id].info
+    bench = make_bench(first.store)
+    idle = link.FrameworkExecutor(
+        framework_id=FrameworkID(framework_id),
+        executor=ExecutorInfo(executor_id=ExecutorID("e"), command=CommandInfo(value="run")),
+    )
+    half_known = replace(info, roles=(), capabilities=())
+    wire, _ = bench.agent(agent_id=agent_id, frameworks=(half_known,), executors=(idle,))
+    stream = bench.subscribe(info)
+    exited = link.ExitedExecutor(
+        framework_id=FrameworkID(framework_id), executor_id=ExecutorID("e"), status=0
+    )
+    bench.up(wire, exited)
+    assert len(bench.heard(stream, "FAILURE")) == 1
+
+
 # -- frameworks ---------------------------------------------------------------------------------
 
 

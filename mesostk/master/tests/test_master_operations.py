@@ -391,7 +391,10 @@ def test_a_refused_operation_is_undone_and_those_behind_it_are_kept(ready: Any) 
     assert agent.total.reserved("web").scalar("mem") == 100000
 
 
-def test_the_next_leader_learns_reservations_volumes_and_outcomes(make_bench: Any) -> None:
+@pytest.mark.parametrize("is_known", [True, False], ids=["task on the agent", "nothing else"])
+def test_the_next_leader_learns_reservations_volumes_and_outcomes(
+    make_bench: Any, *, is_known: bool
+) -> None:
     first = make_bench()
     wire, agent_id = first.agent()
     stream, framework_id = first.framework(roles=("web",), capabilities=MULTI)
@@ -404,17 +407,24 @@ def test_the_next_leader_learns_reservations_volumes_and_outcomes(make_bench: An
     status = answer(message, uuid=b"s" * 16).status
     brought = replace(wire_operation, latest_status=status, statuses=(status,))
     second = make_bench(first.store)
-    second.agent(
+    second_wire, _ = second.agent(
         agent_id=agent_id,
         checkpointed_resources=agent.total.checkpointable().to_wire(),
         operations=(brought,),
-        frameworks=(info,),
+        frameworks=(info,) if is_known else (),
     )
     assert second.master.agents[agent_id].total == agent.total
     again = second.subscribe(info)
     second.call(framework_id, "RECONCILE_OPERATIONS", scheduler.ReconcileOperations())
     (known,) = outcomes(second, again)
     assert known.state == "OPERATION_FINISHED"
+    heard = scheduler.AcknowledgeOperationStatus(
+        agent_id=AgentID(agent_id), uuid=b"s" * 16, operation_id=OperationID("o1")
+    )
+    second.call(framework_id, "ACKNOWLEDGE_OPERATION_STATUS", heard)
+    acknowledged = [m for m in second.down(second_wire) if isinstance(m, link.AcknowledgeOperation)]
+    assert [m.status_uuid for m in acknowledged] == [UUID(b"s" * 16)]
+    assert not second.master.agents[agent_id].operations
 
 
 def test_an_operation_that_never_arrived_is_dropped_when_the_agent_is_back(ready: Any) -> None:
