@@ -126,7 +126,7 @@ def _launches(state: State, turn: Turn, offer: Offer) -> list[Launchable]:
             want = state.wants[app_id]
             placed = _placed(state, want)
             is_resident = apps.is_resident(want.app)
-            usable = left.unreserved() if is_resident else left
+            usable = left.unreserved() if is_resident else residents.without_homes(left)
             result = matcher.match(want.app, offer, usable, placed, state.rng, turn.wall_s, rules)
             home = None
             if is_resident:

@@ -74,6 +74,11 @@ def _part(left: Resources, id: str) -> Resources:
     return left.filter(lambda kind: label_of(kind, TASK_LABEL) == id)
 
 
+def without_homes(left: Resources) -> Resources:
+    """What is not reserved for a resident: others may not settle there while it is away."""
+    return left.filter(lambda kind: label_of(kind, TASK_LABEL) is None)
+
+
 def _holds(part: Resources, residence: Residence) -> bool:
     return part.unallocate().contains(Resources.of(residence.resources).unallocate())
 

@@ -104,6 +104,19 @@ def test_a_lost_task_waits_for_its_own_volume_and_nobody_elses() -> None:
     assert kinds(made)[3:] == ["LAUNCH"]
 
 
+def test_another_app_does_not_settle_in_the_place_of_a_resident_that_is_away() -> None:
+    made = world()
+    made.ask(CreateApp, body=app())
+    made.offer()
+    made.end(next(iter(made.tasks)))
+    made.ask(CreateApp, body={"id": "/web", "cmd": "x", "cpus": 0.1, "mem": 32})
+    offer_home(made)
+    assert not made.tasks
+    made.advance(5.0)
+    offer_home(made)
+    assert [task.partition(".")[0] for task in made.tasks] == ["db"]
+
+
 def test_a_place_that_was_never_made_is_forgotten_and_another_found() -> None:
     made = world()
     made.obey = False
