@@ -14,7 +14,7 @@ Source: spec/marathon §1.11, §3.1-3.3; order of writes: ARCHITECTURE §5.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -83,16 +83,18 @@ def change_root(
     """Put `root` in place of the present one, and begin the deployment that makes it true.
 
     `posts` are the events that tell of the request itself; they come first. `cancels` is the reason
-    told of deployments that give way. Raises `Refused`: 409
-    where another deployment holds an affected app and `force` is not given, 403 with too many
-    deployments, 422 for an unsound tree. Nothing has changed then.
+    told of deployments that give way; what they were about is part of this one.
+
+    Raises `Refused`: 409 where another deployment holds an affected app and `force` is not given,
+    403 with too many deployments, 422 for an unsound tree. Nothing has changed then.
     """
     depth = groups.refuse_invalid(root)
     changed = plan.changes(state.root, root)
-    steps = plan.steps_of(changed, depth)
     blockers = {state.locks[id] for id in changed if id in state.locks}
     if blockers and not force:
         raise locked(sorted(blockers))
+    changed |= _unfinished(state, root, blockers, changed)
+    steps = plan.steps_of(changed, depth)
     limit = state.settings.max_running_deployments
     if steps and len(state.deployments) - len(blockers) >= limit:
         raise Refused(403, f"Max number ({limit}) of running deployments is achieved")
@@ -121,6 +123,18 @@ def change_root(
     turn.emit(GroupChangeSuccess(timestamp=turn.at, group_id="/", version=version))
     _begin(state, turn, deployment)
     return deployment
+
+
+def _unfinished(
+    state: State, root: Group, blockers: set[str], changed: Mapping[str, plan.Change]
+) -> dict[str, plan.Change]:
+    """What deployments that give way were about, too: it becomes part of the one that follows.
+
+    Else apps that the later change leaves alone would stay halfway between two versions.
+    """
+    held = {id for blocker in blockers for id in state.deployments[blocker].after}
+    left = {id: groups.app(root, id) for id in sorted(held - changed.keys())}
+    return {id: plan.Change(before=app, after=app) for id, app in left.items()}
 
 
 def _version(app: AppDefinition | None) -> str | None:
@@ -399,11 +413,15 @@ _LIVES: dict[Condition, rollout.Life] = {
 # -- steps ------------------------------------------------------------------------------------
 
 
+def _is_done(state: State, step: Step) -> bool:
+    return not any(a.app in state.waiting or a.app in state.dirty for a in step.actions)
+
+
 def _advance(state: State, turn: Turn, deployment: Deployment) -> None:
     """Go to the next step once every action of this one is done; it may be the last."""
     position = state.position[deployment.id]
     step = deployment.steps[position]
-    if any(action.app in state.waiting or action.app in state.dirty for action in step.actions):
+    if not _is_done(state, step):
         return
     view = plan_view(deployment)
     shown = shown_step(deployment, step)

@@ -21,7 +21,7 @@ from mesostk.wire.marathon import Action, AppDefinition, ChangeKind, Step
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One app on both sides; None where it does not exist."""
+    """One app on both sides; None where it does not exist, on both if it may still be ending."""
 
     before: AppDefinition | None
     after: AppDefinition | None
@@ -74,7 +74,7 @@ def steps(old: Group, new: Group) -> tuple[Step, ...]:
 def steps_of(found: Mapping[str, Change], depth: Mapping[str, int]) -> tuple[Step, ...]:
     """`steps` for changes that are known already, with the layers of the new root."""
     stopped = [id for id, change in found.items() if change.after is None]
-    started = [id for id, change in found.items() if change.before is None]
+    started = [id for id, change in found.items() if change.before is None and change.after]
     plan = [
         Step(actions=tuple(Action(action="StopApplication", app=id) for id in stopped)),
         Step(actions=tuple(Action(action="StartApplication", app=id) for id in started)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from mesostk.marathon.events import ChangeGroup, CreateApp, DeleteGroup, Reply
+from mesostk.marathon.events import ChangeGroup, CreateApp, DeleteGroup, PutApps, Reply
 from mesostk.marathon.tests.conftest import World
 
 
@@ -142,3 +142,21 @@ def test_unsound_groups_are_refused_and_change_nothing(
     assert post(world, body).status == status
     assert world.store == stored
     assert not world.core.state.apps
+
+
+def test_a_forced_change_finishes_what_the_deployment_before_it_was_about(world: World) -> None:
+    post(world, {"id": "/g", "apps": [app("a"), app("b"), app("c")]})
+    world.settle(5)
+    put(world, "/g", {"apps": [app("a", cmd="other"), app("b", cmd="other")]})
+    changed = ({"instances": 2},)
+    assert world.ask(PutApps, app_id="/g/a", bodies=changed).status == 409
+    world.ask(PutApps, app_id="/g/a", bodies=changed, force=True)
+    assert len(world.core.state.deployments) == 1
+    world.settle(10)
+    assert not world.core.state.deployments
+    shown = {
+        id: [i.version for i in world.core.state.of_app(id)] for id in ("/g/a", "/g/b", "/g/c")
+    }
+    wanted = world.core.state.apps
+    assert shown["/g/b"] == [wanted["/g/b"].version], "restarted, although it was not named again"
+    assert (len(shown["/g/a"]), shown["/g/c"]) == (2, [])
