@@ -50,7 +50,8 @@ def why(state: State, app_id: str) -> WaitingApp:
     since = state.now
     want = state.wants.get(app_id)
     if want is not None:
-        reasons.append(f"{want.count} instances wait to be launched")
+        waits = "instance waits" if want.count == 1 else "instances wait"
+        reasons.append(f"{want.count} {waits} to be launched")
         since = want.since_at - state.offset_s
     details_ = details(state, app_id)
     return WaitingApp(app=app_id, since=iso(since + state.offset_s), reasons=(*reasons, *details_))

@@ -8,8 +8,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from mesostk.marathon import selector
-from mesostk.marathon.apps import service_ports
+from mesostk.marathon import explaining, selector
+from mesostk.marathon.apps import is_resident, service_ports
 from mesostk.marathon.appview import app_view
 from mesostk.marathon.instances import Condition, Goal, Instance
 from mesostk.marathon.paths import safe
@@ -251,6 +251,20 @@ def _stat(state: State, instances: list[Instance]) -> StatGroup | None:
     )
 
 
+#: Of an instance with persistent volumes, which cannot follow it.
+KEEPS_DATA = (
+    "it keeps data on this agent: it ends when the agent is drained, and comes back with it"
+)
+
+
+def _why_there(state: State, instance: Instance) -> list[str]:
+    """Why an instance is still on an agent that is evacuated, or will stay on it."""
+    if instance.is_leaving:
+        return list(explaining.why(state, instance.app_id).reasons)
+    app = state.app_of(instance)
+    return [KEEPS_DATA] if app is not None and is_resident(app) else []
+
+
 def agent_view(state: State, agent_id: str) -> Json:
     """What is on an agent and whether it is to leave: `GET /v2/agents/{id}/evacuate`, our own."""
     return {
@@ -263,6 +277,7 @@ def agent_view(state: State, agent_id: str) -> Json:
                 "host": instance.host,
                 "condition": instance.condition,
                 "leaving": instance.is_leaving or instance.goal is not Goal.RUNNING,
+                "reasons": _why_there(state, instance),
             }
             for instance in state.on_agent(agent_id)
         ],

@@ -59,7 +59,7 @@ agent_id:
   type: str
   returned: success
 left:
-  description: What stayed on an evacuated agent, for DRAIN_AGENT to end.
+  description: What stayed on an evacuated agent, for DRAIN_AGENT to end, and why.
   type: list
   returned: success
 """
@@ -183,7 +183,12 @@ def deactivate(cluster, end, _params):
 
 
 def names(instances):
-    return ", ".join(f"{one['app']} ({one['condition']})" for one in instances)
+    return ", ".join(f"{one['app']} ({told_of(one)})" for one in instances)
+
+
+def told_of(instance):
+    """Its condition, and why it is still there; a Marathon before this release says no reasons."""
+    return ": ".join([instance["condition"], "; ".join(instance.get("reasons", []))]).rstrip(": ")
 
 
 def evacuate(cluster, end, _params):
@@ -204,7 +209,7 @@ def evacuate(cluster, end, _params):
 
     first = cluster.marathon("GET", path)["instances"]
     (left,) = patiently(end, "moving its tasks", attempt)
-    return len(left) < len(first), agent["id"], [one["id"] for one in left]
+    return len(left) < len(first), agent["id"], [f"{one['id']} ({told_of(one)})" for one in left]
 
 
 def drain(cluster, end, params):
