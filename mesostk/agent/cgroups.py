@@ -4,6 +4,8 @@
 
     v1  <mount>/<PID 1's own>/mesos/<container>      one tree per hierarchy that is mounted
     v2  <mount>/<PID 1's own>/mesos/<container>      one tree; supervisors in …/mesos/supervisors
+        …/mesos/<executor>/mesos/<nested>            in both: below the one whose limits hold for
+                                                     all of them together
 
 Everything is relative to the cgroup of PID 1, not to the mount: a host may itself be a container.
 Which controller sits in which hierarchy is read, never assumed: distributions mount `cpu` alone,
@@ -17,6 +19,7 @@ Blocking, a few file writes at a time; `destroy` may take seconds and is for the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -25,8 +28,8 @@ from pathlib import Path
 
 import msgspec
 
+from mesostk.agent.cgroup_limits import CgroupError, Limits, limit_cpu, limit_memory, write
 from mesostk.agent.processes import kill_cgroup
-from mesostk.errors import MesostkError
 
 #: Controllers that are used where they are mounted; `freezer` first, since killing begins there.
 CONTROLLERS = ("freezer", "cpu", "cpuacct", "memory", "pids")
@@ -37,36 +40,14 @@ _SYSTEMD = "name=systemd"
 #: v2 enables these for the children; freezing and killing need no controller there.
 _V2_CONTROLLERS = ("cpu", "memory", "pids")
 
-_CFS_PERIOD_US = 100_000
-_MIN_CFS_QUOTA_US = 1_000
-_MIN_SHARES = 2
-_MIN_MEMORY_BYTES = 32 * 1024 * 1024
-
 #: For killed processes to leave their cgroup, in seconds.
 _PATIENCE_S = 10.0
 _ROUND_S = 0.01
 
 _SUPERVISORS = "supervisors"
 
-
-class CgroupError(MesostkError):
-    """A cgroup could not be made, limited or removed; the message names the file and why."""
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run may use.
-
-    `cpus` become shares, and a quota too if `enable_cfs` (a `cpus_limit` always does).
-    `memory_bytes` is the soft limit, and the hard one too unless `memory_limit_bytes` is given;
-    None or infinite limits nothing.
-    """
-
-    cpus: float
-    memory_bytes: int
-    cpus_limit: float | None = None
-    memory_limit_bytes: int | None = None
-    pids: int | None = None
-    enable_cfs: bool = False
+#: Below a container's own, for those nested in it. Source: spec §8.7.
+_BELOW = "mesos"
 
 
 class RunCgroups(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,26 +230,26 @@ class Cgroups:
         for part in Path(self._root).parts:
             levels.append(levels[-1] / part)
         for level in levels:
-            for controller in sorted(_v2_controllers(level)):
-                try:
-                    _write(level / "cgroup.subtree_control", f"+{controller}")
-                except CgroupError:
-                    # Busy: PID 1 of a container sits in the base itself. `describe` tells which
-                    # controllers are left, and limits of the others are not set.
-                    continue
+            _enable(level)
 
-    def _enabled(self) -> set[str]:
+    def _enabled(self, below: str = "") -> set[str]:
+        """Controllers that limit what is directly below the root, or `below` that."""
         try:
-            text = (self._used[0].base / self._root / "cgroup.subtree_control").read_text()
+            directory = self._used[0].base / self._root / below
+            text = (directory / "cgroup.subtree_control").read_text()
         except OSError:
             return set()
         return set(text.replace("+", " ").split()) & set(_V2_CONTROLLERS)
 
-    def create(self, container_id: str, limits: Limits) -> RunCgroups:
-        """Make the cgroups of a run with its limits. Raises CgroupError, nothing being left."""
+    def create(self, container_id: str, limits: Limits, within: Limits | None = None) -> RunCgroups:
+        """Make the cgroups of a run with its limits. Raises CgroupError, nothing being left.
+
+        `within`: limits of the executor that a nested one is below, which are made or changed.
+        """
         try:
+            self._make_above(container_id, within)
             for directory in self._directories(container_id):
-                directory.mkdir(exist_ok=True)
+                directory.mkdir(parents=True, exist_ok=True)
             self._limit(container_id, limits, is_new=True)
         except (OSError, CgroupError) as error:
             self.destroy(container_id)
@@ -276,6 +257,27 @@ class Cgroups:
                 raise CgroupError(f"{error.filename}: {error.strerror}") from error
             raise
         return self.of(container_id)
+
+    def _make_above(self, container_id: str, within: Limits | None) -> None:
+        """What a nested container is below; on v2 with its controllers handed down, where no
+        process of its own keeps it from that."""
+        parent_id = container_id.rpartition(".")[0]
+        if not parent_id:
+            return
+        is_new = False
+        for directory in self._directories(parent_id):
+            is_new = is_new or not directory.exists()
+            directory.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(CgroupError):  # none, or always on: not of every kernel
+                if is_new:
+                    write(directory / "memory.use_hierarchy", "1")
+            (directory / _BELOW).mkdir(exist_ok=True)
+        if within is not None:
+            self._limit(parent_id, within, is_new=is_new, as_one=False)
+        if self.is_v2:
+            top = self._directories(parent_id)[0]
+            for level in (top, top / _BELOW):
+                _enable(level)
 
     def of(self, container_id: str) -> RunCgroups:
         """The cgroups of a run, whether or not they exist."""
@@ -293,9 +295,15 @@ class Cgroups:
     def update(self, container_id: str, limits: Limits) -> None:
         """Change the limits of a running run; the memory limit is never set below what is in use.
 
-        Raises CgroupError. Source: Mesos `cgroups/mem` (spec: §8.7).
+        Nothing happens where it has no cgroups (any more). Raises CgroupError. Source: Mesos
+        `cgroups/mem` (spec: §8.7).
         """
-        self._limit(container_id, limits, is_new=False)
+        if self.exists(container_id):
+            self._limit(container_id, limits, is_new=False)
+
+    def exists(self, container_id: str) -> bool:
+        """Whether a run has cgroups."""
+        return self._directories(container_id)[0].exists()
 
     def names(self) -> set[str]:
         """Names that have a cgroup below the root, whoever made them."""
@@ -332,42 +340,43 @@ class Cgroups:
 
     def _nested(self, container_id: str) -> list[Path]:
         """The run's directories that exist, deepest first."""
-        return [
-            Path(directory)
-            for top in self._directories(container_id)
-            for directory, _, _ in os.walk(top, topdown=False)
-        ]
+        tops = self._directories(container_id)
+        if "." in container_id:  # as nested ones were made before they were nested here, too
+            tops += [h.base / self._root / container_id for h in self._used]
+        return [Path(directory) for top in tops for directory, _, _ in os.walk(top, topdown=False)]
 
     def _directories(self, container_id: str) -> list[Path]:
-        if not container_id or "/" in container_id or container_id in (".", "..", _SUPERVISORS):
+        parts = container_id.split(".")
+        if not all(parts) or "/" in container_id or container_id == _SUPERVISORS:
             raise CgroupError(f"container id {container_id!r} cannot name a cgroup")
-        return [h.base / self._root / container_id for h in self._used]
+        return [h.base / self._root / _path_of(container_id) for h in self._used]
 
     def _directory(self, controller: str, container_id: str) -> Path | None:
         """Where the files of a controller are for a run; None if it is not available."""
+        path = _path_of(container_id)
         if self.is_v2:
-            return (
-                self._used[0].base / self._root / container_id
-                if controller in self._enabled()
-                else None
-            )
+            above = path.rpartition("/")[0]
+            has = controller in self._enabled(above)
+            return self._used[0].base / self._root / path if has else None
         for hierarchy in self._used:
             if controller in hierarchy.controllers:
-                return hierarchy.base / self._root / container_id
+                return hierarchy.base / self._root / path
         return None
 
     # -- limits -------------------------------------------------------------------------------
 
-    def _limit(self, container_id: str, limits: Limits, *, is_new: bool) -> None:
+    def _limit(
+        self, container_id: str, limits: Limits, *, is_new: bool, as_one: bool = True
+    ) -> None:
         cpu = self._directory("cpu", container_id)
         if cpu is not None and "cpu" in self._limiting:
-            _limit_cpu(cpu, limits, is_v2=self.is_v2)
+            limit_cpu(cpu, limits, is_v2=self.is_v2)
         memory = self._directory("memory", container_id)
         if memory is not None and "memory" in self._limiting:
-            _limit_memory(memory, limits, is_v2=self.is_v2, is_new=is_new)
+            limit_memory(memory, limits, is_v2=self.is_v2, is_new=is_new, as_one=as_one)
         pids = self._directory("pids", container_id)
         if pids is not None and "pids" in self._limiting:
-            _write(pids / "pids.max", "max" if limits.pids is None else str(limits.pids))
+            write(pids / "pids.max", "max" if limits.pids is None else str(limits.pids))
 
     # -- measuring ----------------------------------------------------------------------------
 
@@ -386,72 +395,19 @@ class Cgroups:
         return int(text) if text is not None else None
 
 
-def cpu_shares(cpus: float) -> int:
-    """v1 `cpu.shares` of a request. Source: Mesos `cgroups/cpu` (spec: §8.7)."""
-    return max(_MIN_SHARES, int(1024 * cpus))
+def _path_of(container_id: str) -> str:
+    return f"/{_BELOW}/".join(container_id.split("."))
 
 
-def cpu_weight(shares: int) -> int:
-    """v2 `cpu.weight` (1 … 10000) for v1 shares (2 … 262144), by the mapping that runc uses."""
-    return 1 + (min(max(shares, 2), 262144) - 2) * 9999 // 262142
-
-
-def cfs_quota_us(limits: Limits) -> int | None:
-    """CPU time per period of 100 ms; None for no quota."""
-    cpus = limits.cpus_limit
-    if cpus is None:
-        cpus = limits.cpus if limits.enable_cfs else None
-    if cpus is None or cpus == float("inf"):
-        return None
-    return max(_MIN_CFS_QUOTA_US, int(cpus * _CFS_PERIOD_US))
-
-
-def _limit_cpu(directory: Path, limits: Limits, *, is_v2: bool) -> None:
-    shares = cpu_shares(limits.cpus)
-    quota = cfs_quota_us(limits)
-    if is_v2:
-        _write(directory / "cpu.weight", str(cpu_weight(shares)))
-        _write(directory / "cpu.max", f"{'max' if quota is None else quota} {_CFS_PERIOD_US}")
-        return
-    _write(directory / "cpu.shares", str(shares))
-    if (directory / "cpu.cfs_quota_us").exists():  # not in kernels without CFS bandwidth
-        _write(directory / "cpu.cfs_period_us", str(_CFS_PERIOD_US))
-        _write(directory / "cpu.cfs_quota_us", "-1" if quota is None else str(quota))
-
-
-def _limit_memory(directory: Path, limits: Limits, *, is_v2: bool, is_new: bool) -> None:
-    soft = max(limits.memory_bytes, _MIN_MEMORY_BYTES)
-    hard = soft if limits.memory_limit_bytes is None else limits.memory_limit_bytes
-    hard = max(hard, soft)
-    names = (
-        ("memory.low", "memory.max", "memory.current")
-        if is_v2
-        else ("memory.soft_limit_in_bytes", "memory.limit_in_bytes", "memory.usage_in_bytes")
-    )
-    _write(directory / names[0], str(soft))
-    if is_new and is_v2:
-        _write(directory / "memory.oom.group", "1")  # half a task is no task
-    if is_new or hard >= _number(directory / names[2]):
-        _write(directory / names[1], str(hard))
-
-
-def _number(path: Path) -> int:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CgroupError(f"{path}: {error}") from error
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        # O_WRONLY without O_CREAT: in a cgroup nothing can be made, only written.
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+def _enable(level: Path) -> None:
+    """Hand the controllers of a cgroup down (v2), one by one: each may be refused alone."""
+    for controller in sorted(_v2_controllers(level)):
         try:
-            os.write(fd, text.encode())
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise CgroupError(f"cannot write {text!r} to {path}: {error.strerror}") from error
+            write(level / "cgroup.subtree_control", f"+{controller}")
+        except CgroupError:
+            # Busy: PID 1 of a container sits in the base itself. `describe` tells which
+            # controllers are left, and limits of the others are not set.
+            continue
 
 
 def _remove(directory: Path) -> None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mesostk.agent import checkpoint, executors, sandbox
-from mesostk.agent.cgroups import Limits
+from mesostk.agent.cgroup_limits import Limits
 from mesostk.agent.checkpoint import ExitRecord
 from mesostk.agent.events import Exited
 from mesostk.agent.launch import LaunchFailed, LaunchSpec

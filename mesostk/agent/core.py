@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mesostk.agent import (
+    amounts,
     checks,
     custom,
     drain,
@@ -66,7 +67,9 @@ class Agent:
     def handle(self, now: float, event: Event) -> Sequence[Effect]:
         """Take one event in; return what the shell must do, in order."""
         effects = HANDLERS[type(event)](self.state, now, event)
-        return effects + groups.settle(self.state, now) if self.state.unsettled else effects
+        if self.state.unsettled:
+            effects += groups.settle(self.state, now)
+        return effects + amounts.settle(self.state) if self.state.resized else effects
 
     def deadline(self) -> float | None:
         """When the next timer is due, on the monotonic clock."""

@@ -216,6 +216,7 @@ class Shell:
             events.Launch: self.runs.launch,
             events.KillRun: self.runs.kill,
             events.RunOver: self.runs.over,
+            events.Resize: self.runs.resize,
             events.Probe: self._prober.probe,
             events.Check: self._prober.check,
             events.SendToExecutor: self._executors.send,

@@ -245,6 +245,15 @@ class VolumeMount(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool = False
 
 
+class Amounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a container may use; where no limit is given the request is it, infinity for none."""
+
+    cpus: float
+    mem_mib: float
+    cpus_limit: float | None = None
+    mem_limit_mib: float | None = None
+
+
 class BindMount(msgspec.Struct, frozen=True, kw_only=True):
     """`source` seen at `target` by a run with a mount namespace; both absolute. `make`: a directory
     with the mode and owner of the target, if missing."""
@@ -264,7 +273,9 @@ class SecretUse(msgspec.Struct, frozen=True):
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What to start. `sandbox` is relative to work_dir; no limit where None.
+    """What to start. `sandbox` is relative to work_dir.
+
+    `within`: of a task of a group, what its executor's container may use.
 
     With `docker`, that container is all that counts besides ids, sandbox, user, secrets and
     `shared`: the persistent volumes of its executor, whose sandbox they are in.
@@ -278,10 +289,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str]
     sandbox: str
     user: str | None
-    cpus: float
-    mem_mib: float
-    cpus_limit: float | None = None
-    mem_limit_mib: float | None = None
+    amounts: Amounts
+    within: Amounts | None = None
     rlimits: tuple[tuple[str, int | None, int | None], ...] = ()
     grace_s: float = 3.0
     volumes: tuple[VolumeMount, ...] = ()
@@ -292,6 +301,13 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     mounts: tuple[BindMount, ...] = ()
     no_new_privileges: bool = False
     secrets: tuple[SecretUse, ...] = ()
+
+
+class Resize(Effect, frozen=True):
+    """Change what a running container may use."""
+
+    container_id: str
+    amounts: Amounts
 
 
 class Fetch(Effect, frozen=True):

@@ -7,11 +7,21 @@ task group, whose default executor is no process at all. A custom executor is st
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
-from mesostk.agent import docker_spec, isolation, layout, operations, secret_uses, volumes
+from mesostk.agent import (
+    amounts,
+    docker_spec,
+    isolation,
+    layout,
+    operations,
+    secret_uses,
+    volumes,
+)
 from mesostk.agent.docker_spec import DockerPlan
-from mesostk.agent.events import BindMount, RunSpec, VolumeLink, VolumeMount
+from mesostk.agent.events import Amounts, BindMount, RunSpec, VolumeLink, VolumeMount
 from mesostk.agent.state import Framework, Run, Settings, State
 from mesostk.wire.mesos import (
     AgentID,
@@ -315,8 +325,26 @@ def _variables(environment: Environment | None) -> dict[str, str]:
     return {v.name: v.value for v in environment.variables if v.value is not None}
 
 
-def _amount(task: TaskInfo, name: str) -> float:
-    return sum(r.scalar.value for r in task.resources if r.name == name and r.scalar is not None)
+def _amounts_of(run: Run, task: TaskInfo) -> Amounts:
+    """What a run's container may use."""
+    if run.is_executor:
+        return amounts.of_executor(run)
+    # What shares its executor's limits has none of its own.
+    is_free = run.parent_id is not None and amounts.shares_cgroups(task) and not run.is_docker
+    return Amounts(
+        cpus=amounts.amount_of(task.resources, "cpus"),
+        mem_mib=amounts.amount_of(task.resources, "mem"),
+        cpus_limit=math.inf if is_free else amounts.limit_of(task, "cpus"),
+        mem_limit_mib=math.inf if is_free else amounts.limit_of(task, "mem"),
+    )
+
+
+def _within(state: State, run: Run) -> Amounts | None:
+    """What the executor of a nested run may use with all its tasks."""
+    if run.parent_id is None:
+        return None
+    parent = state.runs.get(run.parent_id)
+    return amounts.of_executor(parent) if parent is not None else None
 
 
 def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
@@ -332,8 +360,7 @@ def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
             env={},
             sandbox=sandbox_of(state, run),
             user=user_of(framework.info, task, state.settings),
-            cpus=_amount(task, "cpus"),
-            mem_mib=_amount(task, "mem"),
+            amounts=_amounts_of(run, task),
             shared=_shared_volumes(state, run),
             secrets=secret_uses.uses_of(task),
             docker=_docker_plan(state, framework, run, task),
@@ -347,7 +374,6 @@ def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
     else:
         executable = command.value
         argv = command.arguments or (command.value,)
-    limit = {name: scalar.value for name, scalar in task.limits.items()}
     rlimits = task.container.rlimit_info if task.container is not None else None
     links, mounts = _volumes_of(state, run, task)
     asked = state.settings.isolation
@@ -360,10 +386,8 @@ def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
         env=environment(state, framework, run, task),
         sandbox=sandbox_of(state, run),
         user=user_of(framework.info, task, state.settings),
-        cpus=_amount(task, "cpus"),
-        mem_mib=_amount(task, "mem"),
-        cpus_limit=limit.get("cpus"),
-        mem_limit_mib=limit.get("mem"),
+        amounts=_amounts_of(run, task),
+        within=_within(state, run),
         rlimits=tuple(
             (r.type, r.soft, r.hard)
             for r in (rlimits.rlimits if rlimits is not None else ())

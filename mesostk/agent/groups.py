@@ -117,6 +117,7 @@ def _give_to_custom(
     run.tasks.update(entries)
     records = [tasks.task_record(state, run, task) for task in infos]
     if not is_new:
+        state.resized.add(run.container_id)
         saved = tasks.TaskSaved(run.container_id, tuple(entries))
         return [*effects, state.save(saved, *records)]
     framework.runs[run.container_id] = state.runs[run.container_id] = run

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,14 +18,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mesostk.agent import sandbox
-from mesostk.agent.cgroups import CgroupError, Cgroups, Limits
+from mesostk.agent.cgroup_limits import CgroupError, Limits
+from mesostk.agent.cgroups import Cgroups
 from mesostk.agent.checkpoint import ExitRecord
 from mesostk.agent.events import (
+    Amounts,
     Exited,
     KillRun,
     Launch,
     Launched,
     LaunchFailed,
+    Resize,
     RunOver,
     RunSeen,
     RunSpec,
@@ -46,6 +50,9 @@ if TYPE_CHECKING:  # the SDK costs an agent that needs none of it 0.2 s and 20 M
     from mesostk.agent.docker import DockerRuns
 
 _MIB = 1 << 20
+
+#: Between changes of the limits of one container: executors may take hundreds of tasks a second.
+_RESIZE_PAUSE_S = 0.05
 
 
 class Runs:
@@ -73,6 +80,7 @@ class Runs:
         self._orphans: set[str] = set()
         self._ended_early: dict[str, ExitRecord] = {}
         self._limits: dict[str, float] = {}
+        self._resizing: dict[str, Amounts] = {}
         #: Of containers that are none of the core's: told of their end instead of it.
         self.others: dict[str, Callable[[ExitRecord], None]] = {}
         self.cgroups = cgroups
@@ -147,7 +155,10 @@ class Runs:
         self._launch_timer.record(clock.monotonic() - started)
         volumes = (*spec.volumes, *spec.shared)
         self.show(spec.sandbox, spec.framework_id, spec.executor_id, volumes)
-        self._limits[spec.container_id] = spec.mem_mib
+        self._limits[spec.container_id] = spec.amounts.mem_mib
+        if spec.within is not None and spec.amounts.mem_limit_mib == math.inf:
+            parent_id = spec.container_id.rpartition(".")[0]
+            self._limits[parent_id] = spec.within.mem_mib
         self._starting.discard(spec.container_id)
         self._feed(Launched(spec.container_id, run.task_pid))
         early = self._ended_early.pop(spec.container_id, None)
@@ -178,7 +189,8 @@ class Runs:
         )
         if self.cgroups is None:
             return request
-        own = self.cgroups.create(spec.container_id, self._limits_of(spec))
+        within = self._limits_of(spec.within) if spec.within is not None else None
+        own = self.cgroups.create(spec.container_id, self._limits_of(spec.amounts), within)
         return msgspec.structs.replace(
             request,
             cgroups=own.cgroups,
@@ -186,15 +198,38 @@ class Runs:
             oom_events=own.oom_events,
         )
 
-    def _limits_of(self, spec: RunSpec) -> Limits:
-        hard = spec.mem_limit_mib
+    def _limits_of(self, amounts: Amounts) -> Limits:
+        hard = amounts.mem_limit_mib
         return Limits(
-            cpus=spec.cpus,
-            memory_bytes=int(spec.mem_mib * _MIB),
-            cpus_limit=spec.cpus_limit,
-            memory_limit_bytes=int(hard * _MIB) if hard is not None and hard < 2**40 else None,
+            cpus=amounts.cpus,
+            memory_bytes=int(amounts.mem_mib * _MIB),
+            cpus_limit=amounts.cpus_limit,
+            memory_limit_bytes=hard * _MIB if hard is not None else None,
             enable_cfs=self._enable_cfs,
         )
+
+    def resize(self, effect: Resize) -> None:
+        """Change the limits of a container, soon; of several changes in a row the last counts."""
+        container_id = effect.container_id
+        self._limits[container_id] = effect.amounts.mem_mib
+        if self.cgroups is None:
+            return
+        is_running = container_id in self._resizing
+        self._resizing[container_id] = effect.amounts
+        if not is_running:
+            self._daemon.start(f"resize {container_id}", self._resize(container_id))
+
+    async def _resize(self, container_id: str) -> None:
+        assert self.cgroups is not None
+        done: Amounts | None = None
+        while (amounts := self._resizing[container_id]) != done:
+            try:
+                await self._daemon.disk(self.cgroups.update, container_id, self._limits_of(amounts))
+            except CgroupError as error:
+                self._daemon.log.warning("Not resized", run=container_id, why=error)
+            done = amounts
+            await asyncio.sleep(_RESIZE_PAUSE_S)
+        del self._resizing[container_id]
 
     def show(
         self,
@@ -270,9 +305,14 @@ class Runs:
         )
 
     def _memory_message(self, container_id: str) -> str:
-        """Source of the text: spec §8.7."""
-        asked = self._limits.get(container_id)
-        peak = self.cgroups.memory_peak_bytes(container_id) if self.cgroups is not None else None
+        """Of the limit that was hit, which for a task of a group is its executor's.
+
+        Source of the text: spec §8.7.
+        """
+        assert self.cgroups is not None
+        parent_id = container_id.rpartition(".")[0]
+        limited = parent_id if parent_id in self._limits else container_id
+        asked, peak = self._limits.get(limited), self.cgroups.memory_peak_bytes(limited)
         text = "Memory limit exceeded:"
         if asked is not None:
             text += f" Requested: {asked:g}MB"
@@ -297,6 +337,10 @@ class Runs:
         if self.docker is not None:
             self.docker.over(effect.container_id)
         self.launcher.forget(effect.container_id)
+        if self.cgroups is not None and self.cgroups.exists(effect.container_id):
+            # A default executor's: no process of its own has told of its end.
+            cleaning = self.destroy_cgroup(effect.container_id)
+            self._daemon.start(f"clean up {effect.container_id}", cleaning)
         self._collector.add_run(effect.framework_id, effect.executor_id, effect.container_id)
 
     def hide(self, path: Path) -> None:

@@ -309,6 +309,8 @@ class State:
         self.reconnecting: set[str] = set()
         #: Default executors of which a task ended: to be looked at after the event.
         self.unsettled: set[str] = set()
+        #: Executors of which a task came or ended: to be told their limits after the event.
+        self.resized: set[str] = set()
         self.lost_records = 0
         self.frameworks: dict[str, Framework] = {}
         self.completed_frameworks: deque[Framework] = deque(

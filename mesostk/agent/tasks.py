@@ -121,6 +121,7 @@ def _run_with_executor(
     if is_new:
         framework.runs[run.container_id] = state.runs[run.container_id] = run
         return [*effects, _save_run(state, framework, run, task)]
+    state.resized.add(run.container_id)
     return [
         *effects,
         state.save(TaskSaved(run.container_id, (task_id,)), task_record(state, run, task)),
@@ -304,6 +305,8 @@ def launched(state: State, now: float, event: Launched) -> list[Effect]:
         return []
     run.phase = "RUNNING"
     run.pid, run.ips = event.pid, event.ips
+    if run.is_custom:
+        state.resized.add(run.container_id)  # tasks may have come while it was started
     if run.silent or run.is_custom:
         return kills.kill_now(state, now, run)
     return now_running(state, now, run, event.data) + kills.kill_now(state, now, run)

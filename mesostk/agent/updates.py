@@ -143,6 +143,8 @@ def report(
         state.streams[key] = stream
     if status.state in TERMINAL_STATES:
         state.count(status.state.lower().replace("task_", "tasks_"))
+        if run.is_custom or run.parent_id is not None:
+            state.resized.add(run.container_id if run.parent_id is None else run.parent_id)
     said = {"reason": status.reason, "message": status.message}
     told = {name: text for name, text in said.items() if text is not None}
     effects: list[Effect] = [

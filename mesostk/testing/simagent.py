@@ -105,6 +105,7 @@ class AgentShell(Process):
                 events.Launch: ("launch", self._launch),
                 events.KillRun: ("", lambda e: self.processes.kill(e.container_id, e.grace_s)),
                 events.RunOver: ("", lambda e: self.processes.forget(e.container_id)),
+                events.Resize: ("", lambda _e: None),  # simulated processes have no limits
             },
         )
         self._recover()

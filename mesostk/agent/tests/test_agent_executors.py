@@ -17,6 +17,7 @@ from mesostk.agent.events import (
     Launch,
     Launched,
     LaunchFailed,
+    Resize,
     RunSeen,
     SendToExecutor,
     SendUp,
@@ -125,11 +126,22 @@ def test_an_executor_gets_its_environment_and_resources() -> None:
     bench.register()
     spec = one(bench.down(run_task()), Launch).spec
     assert spec.argv[-1] == "./run"
-    assert (spec.cpus, spec.executor_id) == (1.5, "e")
+    assert (spec.amounts.cpus, spec.executor_id) == (1.5, "e")
     wanted = {"MESOS_FRAMEWORK_ID", "MESOS_EXECUTOR_ID", "MESOS_AGENT_ENDPOINT", "MESOS_SLAVE_ID",
               "MESOS_DIRECTORY", "MESOS_SANDBOX", "MESOS_CHECKPOINT", "MESOS_RECOVERY_TIMEOUT",
               "MESOS_SUBSCRIPTION_BACKOFF_MAX", "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD"}  # fmt: skip
     assert wanted <= spec.env.keys()
+
+
+def test_the_limits_of_an_executor_follow_its_tasks() -> None:
+    bench = Bench()
+    bench.register()
+    cid = one(bench.down(run_task()), Launch).spec.container_id
+    assert not of_type(bench.down(run_task("t2", new=False)), Resize)  # not started yet
+    assert one(bench.feed(Launched(cid, 1)), Resize).amounts.cpus == 2.5
+    assert one(bench.down(run_task("t3", new=False)), Resize).amounts.cpus == 3.5
+    bench.feed(subscribe())
+    assert one(bench.feed(say("t1", "TASK_FINISHED", 1)), Resize).amounts.cpus == 2.5
 
 
 def test_tasks_wait_for_the_executor_and_updates_for_the_disk() -> None:

@@ -123,6 +123,10 @@ class ScriptedMaster:
         async with asyncio.timeout(TIMEOUT_S), self.changed:
             await self.changed.wait_for(condition)
 
+    async def until_true(self, condition: Callable[[], bool]) -> None:
+        """Wait for what no message tells."""
+        await _until(condition)
+
     def of(self, task_id: str) -> list[StatusUpdate]:
         return [u for _, u in self.heard if u.status.task_id.value == task_id]
 

@@ -17,18 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesostk.agent import usage
-from mesostk.agent.cgroups import (
+from mesostk.agent.cgroup_limits import (
     CgroupError,
-    Cgroups,
-    Hierarchy,
     Limits,
     cfs_quota_us,
-    choose,
     cpu_shares,
     cpu_weight,
-    detect,
-    hierarchies,
 )
+from mesostk.agent.cgroups import Cgroups, Hierarchy, choose, detect, hierarchies
 from mesostk.agent.checkpoint import ExitRecord
 from mesostk.agent.launch import LauncherClient, LaunchSpec
 from mesostk.agent.processes import kill_cgroup
@@ -223,6 +219,27 @@ def test_v2_memory_limit_is_never_set_below_what_is_in_use(v2: tuple[Cgroups, Fa
     assert tree.text("r1/memory.max").startswith(str(101 * MIB))
 
 
+def test_v2_nested_ones_are_below_the_one_that_limits_them_all(
+    v2: tuple[Cgroups, FakeV2],
+) -> None:
+    cgroups, tree = v2
+    mesos = tree.base / "mesos"
+    for name in ("e", "e/mesos", "e/mesos/n"):
+        tree.grow(mesos / name)
+        (mesos / name / "cgroup.subtree_control").write_text("cpu memory\n")
+    (mesos / "e" / "cgroup.controllers").write_text("cpu\n")
+    free = Limits(cpus=1, memory_bytes=64 * MIB, memory_limit_bytes=float("inf"))
+    made = cgroups.create("e.n", free, Limits(cpus=2, memory_bytes=128 * MIB))
+    assert made.cgroups == (f"{mesos}/e/mesos/n",)
+    assert made.oom_events == f"{mesos}/e/mesos/n/memory.events"
+    assert tree.text("e/memory.max") == str(128 * MIB)
+    assert tree.text("e/memory.oom.group") == ""  # one task's end is not that of all
+    assert tree.text("e/mesos/n/memory.max") == "max"
+    assert tree.text("e/mesos/n/memory.oom.group") == "1"
+    assert tree.text("e/cgroup.subtree_control").startswith("+cpu")
+    assert cgroups.names() == {"e"}
+
+
 def test_v2_limit_that_cannot_be_set_is_an_error_that_names_the_file(
     v2: tuple[Cgroups, FakeV2],
 ) -> None:
@@ -257,7 +274,7 @@ def test_controllers_decide_between_v2_and_v1(tmp_path: Path) -> None:
     assert not cgroups.is_v2
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "supervisors"])
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a..b", "supervisors"])
 def test_container_id_that_is_no_name_is_refused(v2: tuple[Cgroups, FakeV2], name: str) -> None:
     with pytest.raises(CgroupError, match="cannot name a cgroup"):
         v2[0].create(name, Limits(cpus=1, memory_bytes=0))

@@ -171,20 +171,14 @@ async def master() -> AsyncIterator[ScriptedMaster]:
     await runner.cleanup()
 
 
-@pytest.fixture
-async def agent(master: ScriptedMaster) -> AsyncIterator[AgentProcess]:
+@contextlib.asynccontextmanager
+async def root_agent(master: ScriptedMaster, *flags: str) -> AsyncIterator[AgentProcess]:
+    """An agent with cgroups; not in /tmp, which its tasks may have of their own."""
     require_root()
-    # Not in /tmp, which tasks have of their own.
     home = Path(tempfile.mkdtemp(prefix="mesostk-", dir="/var/tmp"))
     (home / "work").mkdir()
-    agent = AgentProcess(
-        home / "work",
-        master.url,
-        "--launcher=linux",
-        f"--cgroups_root=mesostk-test/{home.name}",
-        "--isolation=cgroups/cpu,cgroups/mem,filesystem/linux,namespaces/pid,namespaces/ipc",
-        f"--default_container_info={PRIVATE_TMP}",
-    )
+    root = f"--cgroups_root=mesostk-test/{home.name}"
+    agent = AgentProcess(home / "work", master.url, "--launcher=linux", root, *flags)
     await agent.start()
     try:
         await master.until(lambda: bool(master.subscriptions))
@@ -199,8 +193,16 @@ async def agent(master: ScriptedMaster) -> AsyncIterator[AgentProcess]:
         remove_cgroups(f"mesostk-test/{home.name}")
 
 
+@pytest.fixture
+async def agent(master: ScriptedMaster) -> AsyncIterator[AgentProcess]:
+    names = "cgroups/cpu,cgroups/mem,filesystem/linux,namespaces/pid,namespaces/ipc"
+    default = f"--default_container_info={PRIVATE_TMP}"
+    async with root_agent(master, f"--isolation={names}", default) as agent:
+        yield agent
+
+
 def remove_cgroups(root: str) -> None:
-    """What an agent leaves of its own, all runs being over."""
+    """What an agent leaves of its own, all runs being over; fails if a run left any."""
     text = Path("/proc/self/mountinfo").read_text()
     for hierarchy in hierarchies(text, Path("/proc/1/cgroup").read_text()):
         for name in ("supervisors", ""):

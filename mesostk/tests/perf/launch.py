@@ -21,6 +21,7 @@ from pathlib import Path
 import uvloop
 
 from mesostk.agent import cgroups
+from mesostk.agent.cgroup_limits import Limits
 from mesostk.agent.checkpoint import ExitRecord
 from mesostk.agent.launch import LauncherClient, LaunchSpec
 
@@ -91,7 +92,7 @@ async def measure_limited(
     if tree is None:
         return
     times, made = [], []
-    limits = cgroups.Limits(cpus=0.1, memory_bytes=32 << 20)
+    limits = Limits(cpus=0.1, memory_bytes=32 << 20)
     for n in range(count):
         started = time.perf_counter()
         groups = tree.create(f"c{n}", limits)
