@@ -43,8 +43,9 @@ PULSE_S: Final = 0.5
 #: One part of the graph that takes longer than this to stop is left behind.
 STOP_TIMEOUT_S: Final = 10.0
 
-#: Two generations of young objects are collected rarely: a core has no cycles to find.
-GC_THRESHOLDS: Final = (100_000, 50, 100)
+#: Young objects are looked at in lots that take the collector less than 5 ms, older ones rarely: a
+#: core has no cycles to find.
+GC_THRESHOLDS: Final = (20_000, 250, 100)
 
 
 class Daemon:

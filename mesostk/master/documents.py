@@ -140,7 +140,7 @@ def _framework(master: Master, fragments: Fragments, item: Framework) -> Pieces:
     for part in fragments.used_by(item):
         used += part
         yield b""
-    tasks = [task.wire for task in item.tasks.values()]
+    tasks = (task.wire for task in list(item.tasks.values()))
     unreachable, completed = list(item.unreachable_tasks.values()), list(item.completed_tasks)
     parts = {
         "tasks": _array(fragments.tasks(tasks, "state")),
@@ -169,7 +169,7 @@ def tasks(
     for item in list(views.every_framework(master)):
         if framework_id is not None and item.id != framework_id:
             continue
-        for some in chunks(views.tasks_of(item)):
+        for some in _tasks_of(item):
             run = [task for task in some if task_id is None or task.task_id.value == task_id]
             run.sort(key=_first_at, reverse=not ascending)
             runs.append(run)
@@ -178,6 +178,14 @@ def tasks(
     # The largest index that islice takes is that of any list.
     chosen = list(islice(merged, min(offset, sys.maxsize), min(offset + limit, sys.maxsize)))
     yield from _object({}, {"tasks": _array(fragments.tasks(chosen, "state"))})
+
+
+def _tasks_of(item: Framework) -> Iterator[list[Task]]:
+    """Live, unreachable and completed ones, some at a time: to look at all at once takes long."""
+    for records in chunks(list(item.tasks.values())):
+        yield [record.wire for record in records]
+    yield from chunks(list(item.unreachable_tasks.values()))
+    yield from chunks(list(item.completed_tasks))
 
 
 def _first_at(task: Task) -> tuple[float, str]:
@@ -190,7 +198,7 @@ def state_summary(master: Master, fragments: Fragments, cluster: str | None) -> 
     fragments.prune()
     counts = _Counts()
     for item in list(views.every_framework(master)):
-        for some in chunks(views.tasks_of(item)):
+        for some in _tasks_of(item):
             for task in some:
                 counts.add(item.id, task)
             yield b""

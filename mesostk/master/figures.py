@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from operator import attrgetter
 from urllib.parse import quote
 
 from mesostk.master.core import Master
@@ -87,12 +89,13 @@ def figures(
         shown["master/uptime_secs"] = max(0.0, now_wall - master.started_at)
     shown.update(_members(master))
     shown.update(_operations(master))
-    shown.update(_tasks(master))
+    states = _states(master)
+    shown.update(_tasks(master, states))
     shown.update(_resources(master))
     shown.update(_allocator(master))
     shown.update(_quotas(master))
     if per_framework:
-        shown.update(_frameworks(master))
+        shown.update(_frameworks(master, states))
     return shown
 
 
@@ -128,12 +131,24 @@ def _operations(master: Master) -> dict[str, float]:
     return {f"master/operations/{name}pending": count for name, count in pending.items()}
 
 
-def _tasks(master: Master) -> dict[str, float]:
-    states: Counter[str] = Counter(
-        task.wire.state
+#: Framework id ↦ how many of its tasks are in which state.
+_States = Mapping[str, Counter[str]]
+
+_STATE = attrgetter("wire.state")
+
+
+def _states(master: Master) -> _States:
+    """Counted in one pass over tens of thousands of tasks, without a step of Python for each."""
+    return {
+        framework.id: Counter(map(_STATE, framework.tasks.values()))
         for framework in master.frameworks.values()
-        for task in framework.tasks.values()
-    )
+    }
+
+
+def _tasks(master: Master, by_framework: _States) -> dict[str, float]:
+    states: Counter[str] = Counter()
+    for each in by_framework.values():
+        states.update(each)
     shown: dict[str, float] = {
         f"master/tasks_{state}": states[f"TASK_{state.upper()}"] for state in _LIVE_STATES
     }
@@ -144,17 +159,23 @@ def _tasks(master: Master) -> dict[str, float]:
 
 
 def _resources(master: Master) -> dict[str, float]:
+    """From the allocator's sums: to add up ten thousand agents at each question takes too long."""
+    allocator = master.allocator
+    held: Counter[str] = Counter()
+    for role in allocator.by_role:
+        held.update(allocator.roles.allocated(role))
+    for offer in master.offers.values():
+        held.subtract(offer.resources.quantities())
+    few = [agent for agent in master.agents.values() if agent.total.has_revocable]
+    revocable = Resources.sum(agent.total for agent in few).revocable()
+    revocable_held = Resources.sum(used_on(agent) for agent in few).revocable()
     shown: dict[str, float] = {}
-    total = Resources.sum(agent.total for agent in master.agents.values())
-    used = Resources.sum(used_on(agent) for agent in master.agents.values())
-    for suffix, have, held in (
-        ("", total.non_revocable(), used.non_revocable()),
-        ("_revocable", total.revocable(), used.revocable()),
-    ):
-        for name in _RESOURCES:
-            whole, part = have.scalar(name) / 1000, held.scalar(name) / 1000
-            shown[f"master/{name}{suffix}_total"] = whole
-            shown[f"master/{name}{suffix}_used"] = part
+    for name in _RESOURCES:
+        amounts = revocable.scalar(name), revocable_held.scalar(name)
+        plain = allocator.total.get(name, 0) - amounts[0], held[name] - amounts[1]
+        for suffix, (whole, part) in (("", plain), ("_revocable", amounts)):
+            shown[f"master/{name}{suffix}_total"] = whole / 1000
+            shown[f"master/{name}{suffix}_used"] = part / 1000
             shown[f"master/{name}{suffix}_percent"] = part / whole if whole else 0.0
     return shown
 
@@ -199,7 +220,7 @@ def _quotas(master: Master) -> dict[str, float]:
     return shown
 
 
-def _frameworks(master: Master) -> dict[str, float]:
+def _frameworks(master: Master, by_framework: _States) -> dict[str, float]:
     shown: dict[str, float] = {}
     for framework in master.frameworks.values():
         prefix = f"master/frameworks/{quote(framework.info.name, safe='')}/{framework.id}"
@@ -208,8 +229,8 @@ def _frameworks(master: Master) -> dict[str, float]:
             shown[f"{prefix}/{name}"] = value
         for role in framework.roles:
             shown[f"{prefix}/roles/{role}/suppressed"] = float(role in framework.suppressed)
-        states = Counter(task.wire.state.lower() for task in framework.tasks.values())
-        for state in ("staging", "starting", "running", "killing"):
-            shown[f"{prefix}/tasks/active/task_{state}"] = states[f"task_{state}"]
+        for state in _LIVE_STATES:
+            count = by_framework[framework.id][f"TASK_{state.upper()}"]
+            shown[f"{prefix}/tasks/active/task_{state}"] = count
         shown[f"{prefix}/tasks/active/task_unreachable"] = len(framework.unreachable_tasks)
     return shown

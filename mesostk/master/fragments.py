@@ -5,16 +5,18 @@ A record that changed is another object (they are frozen), which is how an old f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from mesostk.master import legacy, views
 from mesostk.master.state import Agent, Framework
 from mesostk.resources.resources import Resources
 from mesostk.wire import json, protobuf
 from mesostk.wire.legacy import task_view
-from mesostk.wire.mesos import Task
+from mesostk.wire.mesos import AgentInfo, DrainInfo, Task
 
 if TYPE_CHECKING:
     from mesostk.master.core import Master
@@ -41,14 +43,62 @@ _AGENT_FORMS: dict[str, Callable[[Master, Agent], bytes]] = {
 }
 
 
+# Kept in nothing that the garbage collector looks at: it would stop for so many, and they are in no
+# cycles.
+
+
+class _TaskFragment(msgspec.Struct, frozen=True, gc=False):
+    task: Task
+    document: bytes
+
+
+class _AgentFragment(msgspec.Struct, frozen=True, gc=False):
+    """What the document shows of the agent, each the very object; what an agent gives or takes back
+    makes a new `free`, so that one tells of all."""
+
+    free: Resources
+    total: Resources
+    info: AgentInfo
+    version: str
+    capabilities: frozenset[str]
+    is_active: bool
+    deactivated: bool
+    drain_info: DrainInfo | None
+    registered_at: float
+    reregistered_at: float | None
+    document: bytes
+
+    def is_of(self, agent: Agent) -> bool:
+        return (
+            self.free is agent.free
+            and self.total is agent.total
+            and self.info is agent.info
+            and self.version is agent.version
+            and self.capabilities is agent.capabilities
+            and self.is_active is agent.is_active
+            and self.deactivated is agent.deactivated
+            and self.drain_info is agent.drain_info
+            and self.registered_at is agent.registered_at
+            and self.reregistered_at is agent.reregistered_at
+        )
+
+
+class _Held(msgspec.Struct, frozen=True, gc=False):
+    free: Resources
+    by_framework: dict[str, Resources]
+
+
 class Fragments:
     """Documents of single entities, by form (`state`, `slaves`, `v1`, `protobuf`)."""
 
     def __init__(self, master: Master) -> None:
         self._master = master
-        self._tasks: dict[tuple[str, str, str], tuple[Task, bytes]] = {}
-        self._agents: dict[tuple[str, str], tuple[tuple[object, ...], bytes]] = {}
-        self._held: dict[str, tuple[Resources, dict[str, Resources]]] = {}
+        #: By form, framework and task.
+        self._tasks: dict[str, dict[str, dict[str, _TaskFragment]]]
+        self._tasks = {form: {} for form in _TASK_FORMS}
+        #: By form.
+        self._agents: dict[str, dict[str, _AgentFragment]] = {form: {} for form in _AGENT_FORMS}
+        self._held: dict[str, _Held] = {}
         #: Since others had their turn.
         self._work = 0
 
@@ -59,43 +109,43 @@ class Fragments:
             len(item.tasks) + len(item.unreachable_tasks) + len(item.completed_tasks)
             for item in views.every_framework(master)
         )
-        # Two forms of each task, and some more before it is worth while.
-        if len(self._tasks) > 3 * listed + 1000:
-            self._tasks.clear()
+        for frameworks in self._tasks.values():
+            # Some more before it is worth while.
+            if sum(map(len, frameworks.values())) > 2 * listed + 1000:
+                frameworks.clear()
         if len(self._held) > len(master.agents):
             for agent_id in self._held.keys() - master.agents.keys():
                 del self._held[agent_id]
-        if len(self._agents) > len(_AGENT_FORMS) * len(master.agents):
-            self._agents.clear()
+        for agents in self._agents.values():
+            if len(agents) > len(master.agents):
+                agents.clear()
 
-    def tasks(self, tasks: Sequence[Task], form: str) -> Iterator[bytes]:
+    def tasks(self, tasks: Iterable[Task], form: str) -> Iterator[bytes]:
         """The tasks' documents, comma separated, some at a time."""
         for group in self.grouped(self.task(task, form) for task in tasks):
             yield b",".join(group)
 
     def task(self, task: Task, form: str) -> bytes:
         """The task's document."""
-        key = (form, task.framework_id.value, task.task_id.value)
-        found = self._tasks.get(key)
-        if found is None or found[0] is not task:
+        kept = self._tasks[form].setdefault(task.framework_id.value, {})
+        found = kept.get(task.task_id.value)
+        if found is None or found.task is not task:
             self._work += TASK_WORK
-            found = (task, _TASK_FORMS[form](task))
-            self._tasks[key] = found
-        return found[1]
+            found = kept[task.task_id.value] = _TaskFragment(task, _TASK_FORMS[form](task))
+        return found.document
 
     def agent(self, item: Agent, form: str) -> bytes:
-        """The agent's document. What an agent gives or takes back makes a new `free`, so that one
-        tells of all."""
-        state = (
-            item.free, item.total, item.info, item.version, item.capabilities, item.is_active,
-            item.deactivated, item.drain_info, item.registered_at, item.reregistered_at,
-        )  # fmt: skip
-        found = self._agents.get((form, item.id))
-        if found is None or any(a is not b for a, b in zip(found[0], state, strict=True)):
+        """The agent's document."""
+        kept = self._agents[form]
+        found = kept.get(item.id)
+        if found is None or not found.is_of(item):
             self._work += AGENT_WORK
-            found = (state, _AGENT_FORMS[form](self._master, item))
-            self._agents[form, item.id] = found
-        return found[1]
+            found = kept[item.id] = _AgentFragment(
+                item.free, item.total, item.info, item.version, item.capabilities, item.is_active,
+                item.deactivated, item.drain_info, item.registered_at, item.reregistered_at,
+                _AGENT_FORMS[form](self._master, item),
+            )  # fmt: skip
+        return found.document
 
     def is_turn(self, work: int = 1) -> bool:
         """Whether others should have their turn, after `work` more: asked after each entity, whose
@@ -138,11 +188,10 @@ class Fragments:
         if agent is None:
             return Resources()
         found = self._held.get(agent_id)
-        if found is None or found[0] is not agent.free:
+        if found is None or found.free is not agent.free:
             self._work += TASK_WORK
-            found = (agent.free, views.held_by_framework(agent))
-            self._held[agent_id] = found
-        return found[1].get(framework_id, Resources())
+            found = self._held[agent_id] = _Held(agent.free, views.held_by_framework(agent))
+        return found.by_framework.get(framework_id, Resources())
 
 
 def chunks(items: Iterable[T]) -> Iterator[list[T]]:

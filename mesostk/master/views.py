@@ -155,11 +155,6 @@ def live_tasks(item: Framework) -> list[Task]:
     return list(map(_WIRE, item.tasks.values()))
 
 
-def tasks_of(item: Framework) -> list[Task]:
-    """Live, unreachable and completed ones."""
-    return [*live_tasks(item), *item.unreachable_tasks.values(), *item.completed_tasks]
-
-
 def every_framework(master: Master) -> Iterable[Framework]:
     """The live ones, then the completed ones."""
     yield from master.frameworks.values()

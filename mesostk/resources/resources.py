@@ -21,7 +21,7 @@ from mesostk.wire.mesos import ReservationInfo, Resource, Scalar
 class Resources:
     """Quantities by kind; never holds an empty one. Equal bags are equal and hash alike."""
 
-    __slots__ = ("_hash", "_items", "_quantities", "_wire")
+    __slots__ = ("_hash", "_items", "_quantities", "_revocable", "_wire")
 
     def __init__(self, items: Mapping[Kind, Quantity] | None = None) -> None:
         """A bag of `items`, which must be non-empty quantities; most callers want `of`."""
@@ -29,6 +29,7 @@ class Resources:
         self._hash: int | None = None
         self._wire: tuple[Resource, ...] | None = None
         self._quantities: Mapping[str, int] | None = None
+        self._revocable: bool | None = None
 
     # -- from and to the wire -----------------------------------------------------------------
 
@@ -265,6 +266,13 @@ class Resources:
                 groups.setdefault(name, {})[kind] = amount
         return {name: _adopt(items) for name, items in groups.items()}
 
+    @property
+    def has_revocable(self) -> bool:
+        """Whether any of it is revocable; found out once."""
+        if self._revocable is None:
+            self._revocable = any(kind.revocable for kind in self._items)
+        return self._revocable
+
     def revocable(self) -> Resources:
         return self.filter(lambda kind: kind.revocable)
 
@@ -348,6 +356,7 @@ def _adopt(items: dict[Kind, Quantity]) -> Resources:
     made._hash = None
     made._wire = None
     made._quantities = None
+    made._revocable = None
     return made
 
 

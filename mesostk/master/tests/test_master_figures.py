@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
+import pytest
+
 from mesostk.master.figures import OPERATIONS, figures
+from mesostk.master.tests.conftest import WALL
+from mesostk.master.tests.test_master_random import Chaos
+from mesostk.master.views import used_on
+from mesostk.resources.resources import Resources
 
 #: What integrations-core's `mesos_master` check reads of the core's figures.
 DATADOG = [
@@ -147,3 +154,19 @@ def test_keys_of_a_framework_and_of_its_role(bench: Any) -> None:
     assert {name: shown.get(f"{prefix}/{name}") for name in expected} == expected
     assert shown["allocator/mesos/roles/*/shares/dominant"] > 0
     assert shown["allocator/mesos/offer_filters/roles/*/active"] >= 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_used_resources_are_what_tasks_and_executors_hold(make_bench: Any, seed: int) -> None:
+    bench = make_bench()
+    chaos = Chaos(bench, Random(seed))
+    for _ in range(12):
+        for _ in range(20):
+            chaos.step()
+        shown = figures(bench.master, WALL, elected=True, per_framework=False)
+        agents = bench.master.agents.values()
+        held = Resources.sum(used_on(agent) for agent in agents)
+        total = Resources.sum(agent.total for agent in agents)
+        for name in ("cpus", "mem", "disk"):
+            assert shown[f"master/{name}_used"] == held.scalar(name) / 1000
+            assert shown[f"master/{name}_total"] == total.scalar(name) / 1000

@@ -3,7 +3,8 @@
 A master of simulated agents, each with tasks of one framework, in this process. Printed for the
 first document (nothing is encoded yet) and for later ones: seconds of making, the first chunk, the
 most processor time that passed between two turns of everybody else on the loop (a busy machine adds
-to the wall clock what is not ours), and the size.
+to the wall clock what is not ours), and the size. After that what requests over loopback take in
+smaller clusters, beside what the original took (spec/mesos.md §12, §15).
 """
 
 from __future__ import annotations
@@ -18,13 +19,28 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 import uvloop
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 
-from mesostk.base.core import Save, Saved, WallClock
-from mesostk.base.daemon import GC_THRESHOLDS
+from mesostk.base.core import Driver, Save, Saved, WallClock
+from mesostk.base.daemon import GC_THRESHOLDS, Daemon
+from mesostk.base.http import make_app
+from mesostk.base.log import Log
+from mesostk.base.metrics import Metrics
 from mesostk.master import documents, events, legacy, v1_documents
-from mesostk.master.bodies import Body
+from mesostk.master.bodies import Bodies, Body
+from mesostk.master.captures import Capture
 from mesostk.master.core import Master
+from mesostk.master.entry import Node
+from mesostk.master.event_streams import EventStreams
+from mesostk.master.figures import figures
 from mesostk.master.fragments import Fragments
+from mesostk.master.http import Routes
+from mesostk.master.link import LinkApi
+from mesostk.master.node_files import NodeFiles
+from mesostk.master.operator import OperatorApi
+from mesostk.master.posts import Posts
+from mesostk.master.scheduler import SchedulerApi
 from mesostk.master.state import Config
 from mesostk.resources import text
 from mesostk.wire import link
@@ -130,9 +146,15 @@ async def run(agents: int, tasks: int) -> None:
     gc.freeze()
     fragments = Fragments(master)
     head = legacy.state_head(master, None, None, {}, None)
+
+    def greeting(form: v1_documents.Form) -> Iterator[bytes]:
+        return v1_documents.subscribed(master, Capture(master), fragments, form, None, 15.0)
+
     makers: dict[str, Callable[[], Iterator[bytes]]] = {
         "/state": lambda: documents.state(master, fragments, head),
         "/state-summary": lambda: documents.state_summary(master, fragments, None),
+        "SUBSCRIBED": lambda: greeting(v1_documents.JSON),
+        "SUBSCRIBED protobuf": lambda: greeting(v1_documents.PROTOBUF),
         "GET_STATE": lambda: v1_documents.answer("GET_STATE", master, fragments),
         "/tasks": lambda: documents.tasks(
             master, fragments, framework_id=None, task_id=None, limit=100, offset=0, ascending=False
@@ -142,6 +164,61 @@ async def run(agents: int, tasks: int) -> None:
         await measure(f"{name} first", make)
         for _ in range(3):
             await measure(f"{name} again", make)
+    gc.unfreeze()
+
+
+#: (tasks, path or operator call, milliseconds to stay below, those of the original).
+_REQUESTS = (
+    (1_000, "/state", 15, "17"),
+    (10_000, "/state", 60, "127"),
+    (10_000, "GET_STATE", 120, "246"),
+    (10_000, "/metrics/snapshot", 5, "481"),
+)
+
+
+async def requests() -> None:
+    """Whole answers over loopback: the first, the median and the best of 15 after it."""
+    for tasks in sorted({tasks for tasks, *_ in _REQUESTS}):
+        async with TestClient(TestServer(app(cluster(tasks // 10, tasks)))) as client:
+            for size, what, target, original in _REQUESTS:
+                if size != tasks:
+                    continue
+                took = [await _request(client, what) for _ in range(16)]
+                later = sorted(took[1:])
+                print(
+                    f"{what:18} {tasks:6} tasks: first {took[0]:6.1f} ms, then p50 {later[7]:6.1f}"
+                    f" best {later[0]:6.1f} ms   target {target} [original {original}]"
+                )
+
+
+async def _request(client: TestClient[web.Request, web.Application], what: str) -> float:
+    started = time.perf_counter()
+    headers = {"Accept-Encoding": "identity"}
+    if what.startswith("/"):
+        answer = await client.get(what, headers=headers)
+    else:
+        answer = await client.post("/api/v1", json={"type": what}, headers=headers)
+    await answer.read()
+    assert answer.status == 200, await answer.text()
+    return (time.perf_counter() - started) * 1e3
+
+
+def app(master: Master) -> web.Application:
+    """The routes of a master that leads."""
+    node, metrics = Node({}, None), Metrics()
+    made = make_app(Log(), metrics)
+    daemon = Daemon("mesos-master", metrics=metrics)
+    node.begin(master)
+    node.leader = master.info
+    # Read from only, so nothing is fed and no timer needed.
+    node.driver = Driver(master, {}, time.monotonic, lambda _at, _do: lambda: None, lambda _: None)
+    metrics.source(lambda: figures(master, time.time(), elected=True, per_framework=True))
+    bodies = Bodies(daemon.start, daemon.cpu, metrics.counter("shared"))
+    streams = EventStreams(node, metrics, daemon.start)
+    operator = OperatorApi(node, metrics, bodies, NodeFiles(node, daemon, None), streams)
+    doors = SchedulerApi(node), LinkApi(node, 1000)
+    Routes(node, metrics, *doors, operator, bodies, Posts(node, operator)).add_to(made)
+    return made
 
 
 def main() -> None:
@@ -151,6 +228,7 @@ def main() -> None:
     options = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(options.agents, options.tasks))
+        runner.run(requests())
 
 
 if __name__ == "__main__":
