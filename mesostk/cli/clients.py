@@ -14,6 +14,7 @@ from typing import Any
 import requests
 
 from mesostk.cli.contexts import Context
+from mesostk.cli.credentials import Credential, credential_of, refused
 from mesostk.errors import MesostkError, Rejected, Unavailable
 
 #: Connect, then read: an interactive command rather says that nobody answers than waits for ever.
@@ -42,9 +43,12 @@ def message_of(answer: requests.Response) -> str:
 class Members:
     """Equal members of one service, any of which answers for all."""
 
-    def __init__(self, what: str, urls: Sequence[str]) -> None:
+    def __init__(
+        self, what: str, urls: Sequence[str], credential: Credential | None = None
+    ) -> None:
         self.what = what
         self.urls = list(urls)
+        self.credential = credential
 
     def request(
         self,
@@ -60,7 +64,8 @@ class Members:
         reasons = []
         for url in list(self.urls):
             try:
-                answer = _ask(method, url + path, body, query, accept, timeout_s)
+                auth = self.credential.basic if self.credential is not None else None
+                answer = _ask(method, url + path, body, query, accept, timeout_s, auth)
             except requests.RequestException as error:
                 reasons.append(f"{url}: {_reason(error)}")
                 continue
@@ -81,8 +86,12 @@ class Members:
         """The answer's JSON. Raises Rejected with the status and what the service says."""
         answer = self.request(method, path, **options)
         if answer.status_code >= 400:
-            raise Rejected(answer.status_code, message_of(answer))
+            raise self.refused(answer)
         return answer.json() if answer.content else None
+
+    def refused(self, answer: requests.Response) -> Rejected:
+        """The error that an answer is, with the remedy where credentials are wanted."""
+        return refused(self.what, answer.status_code, message_of(answer), self.credential)
 
 
 def _ask(
@@ -92,6 +101,7 @@ def _ask(
     query: Mapping[str, str] | None,
     accept: str,
     timeout_s: tuple[float, float],
+    auth: tuple[str, str] | None,
 ) -> requests.Response:
     with requests.Session() as session:
         # A proxy for the web has no business between an operator and the cluster.
@@ -104,6 +114,7 @@ def _ask(
             headers={"Accept": accept},
             stream=accept == EVENT_STREAM,
             timeout=timeout_s,
+            auth=auth,
         )
 
 
@@ -125,7 +136,7 @@ class Marathon(Members):
     """Marathon's API."""
 
     def __init__(self, context: Context) -> None:
-        super().__init__("Marathon", context.marathons)
+        super().__init__("Marathon", context.marathons, credential_of(context))
 
     def apps(self) -> list[dict[str, Any]]:
         """All apps with counts and deployments."""
@@ -165,7 +176,7 @@ class Marathon(Members):
         """The deployment that an answer names in its head, as those of pods do."""
         answer = self.request(method, path, **options)
         if answer.status_code >= 400:
-            raise Rejected(answer.status_code, message_of(answer))
+            raise self.refused(answer)
         return {"deploymentId": answer.headers["Marathon-Deployment-Id"]}
 
     def scale(self, app_id: str, instances: int, *, force: bool) -> dict[str, Any]:
@@ -204,7 +215,7 @@ class Marathon(Members):
         answer = self.request("GET", "/v2/events", accept=EVENT_STREAM, timeout_s=(3.0, silence_s))
         if answer.status_code != 200:
             with answer:
-                raise Rejected(answer.status_code, message_of(answer))
+                raise self.refused(answer)
         return EventStream(answer)
 
 
@@ -251,7 +262,7 @@ class Masters(Members):
     """The masters' legacy interface."""
 
     def __init__(self, context: Context) -> None:
-        super().__init__("the master", context.masters)
+        super().__init__("the master", context.masters, credential_of(context))
 
     def slaves(self) -> list[dict[str, Any]]:
         """Agents as the leading master knows them."""
@@ -270,8 +281,10 @@ class Masters(Members):
 class Sandbox:
     """Files of one task, read from its agent."""
 
-    def __init__(self, agent: str, framework_id: str, executor_id: str) -> None:
-        self._agent = Members(f"agent {agent}", [f"http://{agent}"])
+    def __init__(
+        self, agent: str, framework_id: str, executor_id: str, credential: Credential | None
+    ) -> None:
+        self._agent = Members(f"agent {agent}", [f"http://{agent}"], credential)
         self._base = f"/frameworks/{framework_id}/executors/{executor_id}/runs/latest"
 
     def read(self, name: str, offset: int, length: int) -> tuple[int, bytes]:
@@ -295,5 +308,5 @@ def sandbox_of(masters: Masters, task_id: str) -> Sandbox:
         if agent["id"] == task["slave_id"]:
             address = str(agent["pid"]).partition("@")[2]
             executor = task["executor_id"] or task_id
-            return Sandbox(address, task["framework_id"], executor)
+            return Sandbox(address, task["framework_id"], executor, masters.credential)
     raise Rejected(404, f"agent {task['slave_id']} of task {task_id} is not registered any more")

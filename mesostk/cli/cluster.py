@@ -142,8 +142,10 @@ def remember_cluster(outcome: Outcome, inventory: Path, named: str | None) -> st
         if one.inventory and str(Path(one.inventory).resolve()) == path
     ]
     name = named or (of_inventory[0] if of_inventory else context_name(inventory))
-    lab = known.contexts[name].lab if name in known.contexts else ""
-    contexts.remember(name, contexts.Context(**urls, inventory=path, lab=lab))
+    before = known.contexts.get(name, contexts.Context(masters=[], marathons=[]))
+    kept = {"lab": before.lab, "credential": before.credential}
+    made = contexts.Context(masters=urls.pop("masters"), marathons=urls.pop("marathons"))
+    contexts.remember(name, msgspec.structs.replace(made, inventory=path, **urls, **kept))
     return name
 
 

@@ -32,6 +32,8 @@ class Context(msgspec.Struct, kw_only=True, omit_defaults=True):
     #: HTTP interfaces of Mesos-DNS and of the load balancers; empty: beside masters and Marathons.
     dns: list[str] = []
     balancers: list[str] = []
+    #: Path of a file with principal and secret, where the cluster asks for them.
+    credential: str = ""
 
 
 class Contexts(msgspec.Struct, kw_only=True):
@@ -159,6 +161,9 @@ def add(
     lb: Annotated[
         list[str] | None, typer.Option(help="URL of a balancer, port 9090; else beside Marathon.")
     ] = None,
+    credential: Annotated[
+        str, typer.Option(help='File of {"principal":…,"secret":…}, where the cluster asks for it.')
+    ] = "",
 ) -> None:
     """Make a cluster known that was not made by this command."""
     with errors():
@@ -167,9 +172,18 @@ def add(
             if not url.startswith(("http://", "https://")):
                 raise ConfigError(f"{url!r} is no URL; write http://HOST:PORT")
         masters, marathons, names, balancers = [[url.rstrip("/") for url in urls] for urls in given]
+        path = str(Path(credential).expanduser().absolute()) if credential else ""
+        if path and not Path(path).is_file():
+            raise ConfigError(f"credential {path}: there is no such file")
         remember(
             name,
-            Context(masters=masters, marathons=marathons, dns=names, balancers=balancers),
+            Context(
+                masters=masters,
+                marathons=marathons,
+                dns=names,
+                balancers=balancers,
+                credential=path,
+            ),
         )
         say(f"Commands talk to {name} now.")
 

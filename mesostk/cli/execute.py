@@ -29,8 +29,9 @@ import requests
 import typer
 
 from mesostk.cli import contexts
-from mesostk.cli.clients import Marathon, Masters, Members, message_of
+from mesostk.cli.clients import Marathon, Masters, message_of
 from mesostk.cli.contexts import ContextOption
+from mesostk.cli.credentials import Credential, refused
 from mesostk.cli.output import errors
 from mesostk.cli.tasks import complete_task
 from mesostk.errors import MesostkError, Rejected, Unavailable
@@ -59,8 +60,10 @@ def execute(
     """Run a program beside a task, e.g. mesostk exec TASK -it -- sh; its exit code is ours."""
     with errors():
         chosen = contexts.current(context)
-        agent, parent = _container_of(Masters(chosen), _task_of(chosen, task))
-        session = Session(agent, parent, interactive=interactive, is_tty=terminal)
+        masters = Masters(chosen)
+        agent, parent = _container_of(masters, _task_of(chosen, task))
+        who = masters.credential
+        session = Session(agent, parent, who, interactive=interactive, is_tty=terminal)
         raise typer.Exit(session.run(command, user))
 
 
@@ -104,18 +107,29 @@ class Session:
     """One program in a container."""
 
     def __init__(
-        self, agent: str, parent: dict[str, Any], *, interactive: bool, is_tty: bool
+        self,
+        agent: str,
+        parent: dict[str, Any],
+        credential: Credential | None,
+        *,
+        interactive: bool,
+        is_tty: bool,
     ) -> None:
         self._url = f"{agent}/api/v1"
-        self._agent = Members("the agent", [agent])
+        self._credential = credential
         self._id = {"value": str(uuid.uuid4()), "parent": parent}
         self._interactive = interactive
         self._tty = is_tty
         self._over = threading.Event()
         self._wake_read, self._wake = os.pipe()
         self._resized = False
-        self._http = requests.Session()
-        self._http.trust_env = False  # as for every other command
+        self._http = self._connection()
+
+    def _connection(self) -> requests.Session:
+        http = requests.Session()
+        http.trust_env = False  # as for every other command
+        http.auth = self._credential.basic if self._credential is not None else None
+        return http
 
     def run(self, argv: list[str], user: str | None) -> int:
         """Run to the end; the exit code is that of the program, 128 + n for signal n."""
@@ -156,14 +170,14 @@ class Session:
         except requests.RequestException as error:
             raise Unavailable(f"the agent cannot be reached: {error}") from error
         if answer.status_code != requests.codes.ok:
-            raise Rejected(answer.status_code, message_of(answer))
+            text = message_of(answer)
+            raise refused("the agent", answer.status_code, text, self._credential)
         return answer
 
     def _wait(self) -> int | None:
         call = {"type": "WAIT_CONTAINER", "wait_container": {"container_id": self._id}}
         try:
-            with requests.Session() as http:
-                http.trust_env = False
+            with self._connection() as http:
                 answer = http.post(self._url, json=call, timeout=(_CONNECT_S, None))
         except requests.RequestException:
             return None
@@ -186,8 +200,7 @@ class Session:
     def _feed(self) -> None:
         """Send what is typed until its end, or that of the program."""
         headers = {"Content-Type": "application/recordio", "Message-Content-Type": _JSON}
-        with requests.Session() as http, contextlib.suppress(requests.RequestException):
-            http.trust_env = False
+        with self._connection() as http, contextlib.suppress(requests.RequestException):
             http.post(self._url, data=self._input(), headers=headers, timeout=(_CONNECT_S, None))
 
     def _input(self) -> Iterator[bytes]:

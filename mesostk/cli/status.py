@@ -9,6 +9,7 @@ from mesostk.cli import contexts
 from mesostk.cli.apps import show_apps
 from mesostk.cli.clients import Marathon, Masters, Members
 from mesostk.cli.contexts import Context, ContextOption
+from mesostk.cli.credentials import Credential, credential_of
 from mesostk.cli.output import (
     Format,
     FormatOption,
@@ -28,31 +29,31 @@ def _host_port(url: str) -> str:
 
 def member_states(context: Context) -> list[dict[str, Any]]:
     """Each master and Marathon by itself: leading, standby, or what is wrong with it."""
-    found = []
+    found, who = [], credential_of(context)
     for url in context.masters:
-        state, detail = _master_state(url)
+        state, detail = _master_state(url, who)
         found.append(
             {"kind": "master", "address": _host_port(url), "state": state, "detail": detail}
         )
     for url in context.marathons:
-        state, detail = _marathon_state(url)
+        state, detail = _marathon_state(url, who)
         found.append(
             {"kind": "marathon", "address": _host_port(url), "state": state, "detail": detail}
         )
     return found
 
 
-def _master_state(url: str) -> tuple[str, str]:
+def _master_state(url: str, who: Credential | None) -> tuple[str, str]:
     try:
-        metrics = Members("master", [url]).call("GET", "/metrics/snapshot")
+        metrics = Members("master", [url], who).call("GET", "/metrics/snapshot")
     except MesostkError as error:
         return "unreachable", str(error)
     return ("leading" if metrics.get("master/elected") == 1 else "standby"), ""
 
 
-def _marathon_state(url: str) -> tuple[str, str]:
+def _marathon_state(url: str, who: Credential | None) -> tuple[str, str]:
     try:
-        leader = Members("Marathon", [url]).call("GET", "/v2/leader")["leader"]
+        leader = Members("Marathon", [url], who).call("GET", "/v2/leader")["leader"]
     except MesostkError as error:
         return "unreachable", str(error)
     return ("leading" if leader == _host_port(url) else "standby"), ""
