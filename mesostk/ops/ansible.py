@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml
 
 from mesostk.errors import ConfigError, MesostkError
 from mesostk.ops.ledger import Run
@@ -34,6 +35,10 @@ _RUNS_KEPT = 20
 
 #: Hosts that progress names at a time; of the rest it tells the number.
 _HOSTS_NAMED = 4
+
+
+#: Words of Ansible's own for --tags.
+_EVERY_PLAYBOOKS_TAGS = frozenset({"all", "always", "tagged", "untagged"})
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -229,6 +234,27 @@ def _playbook(root: Path, name: str) -> Path:
     return found
 
 
+def tags_of(playbook: Path) -> set[str]:
+    """Tags of a playbook and of those that it imports, by which a run can be told to do less."""
+    found: set[str] = set()
+    for play in yaml.safe_load(playbook.read_text()):
+        found.update(play.get("tags", ()))
+        for role in play.get("roles", ()):
+            found.update(role.get("tags", ()))
+        if (below := play.get("ansible.builtin.import_playbook")) is not None:
+            found |= tags_of(playbook.parent / below)
+    return found - {"always"}
+
+
+def _check_tags(playbook: Path, tags: Sequence[str]) -> None:
+    # Ansible takes a word that is no tag for one that nothing has, and does nothing.
+    wanted = {word for tag in tags for word in tag.split(",")} - _EVERY_PLAYBOOKS_TAGS
+    known = tags_of(playbook) if wanted else set()
+    if unknown := sorted(wanted - known):
+        there = ", ".join(sorted(known)) or "none"
+        raise ConfigError(f"--tags {', '.join(unknown)}: the tags of {playbook.name} are {there}")
+
+
 def _environment(root: Path) -> dict[str, str]:
     """What Ansible is started with: its configuration, and the programs beside this interpreter."""
     own_bin = Path(sys.executable).parent
@@ -258,8 +284,8 @@ def run_playbook(
 ) -> Outcome:
     """Run `playbooks/<name>.yml` on `inventory`, as a part of the ledger's `run` if one is given.
 
-    A failed run is an outcome, not an exception. Raises ConfigError if the playbook or inventory
-    does not exist, MesostkError if Ansible itself cannot be started.
+    A failed run is an outcome, not an exception. Raises ConfigError if the playbook, a tag or the
+    inventory does not exist, MesostkError if Ansible itself cannot be started.
     """
     import ansible_runner  # noqa: PLC0415 # 0.3 s, which only the commands that use it pay
 
@@ -267,6 +293,7 @@ def run_playbook(
     playbook = _playbook(root, name)
     if not inventory.exists():
         raise ConfigError(f"inventory {inventory} does not exist")
+    _check_tags(playbook, tags)
     environment = _environment(root)
     log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     listener = _Listener(progress, run)

@@ -12,7 +12,8 @@ DOCUMENTATION = r"""
 module: host_files
 short_description: Keep directories, files, flag directories and links as they should be
 description:
-  - Brings any number of paths to the given state in one run, and shows each difference.
+  - Brings any number of paths to the given state in one run, and shows each difference. Of files
+    that not everybody may read, and of those whose name tells a secret, it shows the size only.
 options:
   directories:
     description: Directories with path, owner, group and mode; parents are made as root, 0755.
@@ -76,6 +77,7 @@ import errno
 import grp
 import os
 import pwd
+import re
 import stat
 import tempfile
 
@@ -83,6 +85,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 # Larger texts are shown by their size only: a diff of them helps nobody.
 DIFF_LIMIT = 64 * 1024
+
+# What is called like this is a secret, whoever may read it.
+SECRET = re.compile(r"pass|secret|token|credential|private|auth", re.IGNORECASE)
 
 
 class Problem(Exception):
@@ -104,6 +109,11 @@ def flag_files(flags):
     return files
 
 
+def is_private(path, mode="0644"):
+    """Whether a diff of the file would show what not everybody may read."""
+    return bool(SECRET.search(os.path.basename(path))) or not int(str(mode), 8) & stat.S_IROTH
+
+
 class Disk:
     """The paths of one host; every method returns without change where all is as it should be."""
 
@@ -112,10 +122,13 @@ class Disk:
         self.changed = []
         self.diffs = []
 
-    def _note(self, path, before, after):
+    def _note(self, path, before, after, private=False):
         if path not in self.changed:
             self.changed.append(path)
-        if len(before) + len(after) > DIFF_LIMIT:
+        if private:
+            before = f"was {len(before)} characters, which are withheld\n"
+            after = f"will be {len(after)} characters, which are withheld\n"
+        elif len(before) + len(after) > DIFF_LIMIT:
             before, after = f"{len(before)} characters\n", f"{len(after)} characters\n"
         self.diffs.append(
             {"before_header": path, "after_header": path, "before": before, "after": after}
@@ -169,7 +182,7 @@ class Disk:
         os.chown(path, *ids)
         os.chmod(path, int(str(mode), 8))
 
-    def file(self, path, content, owner="root", group=None, mode="0644"):
+    def file(self, path, content, owner="root", group=None, mode="0644", private=False):
         group = owner if group is None else group
         if not isinstance(content, str):
             raise Problem(f"{path}: its content is {content!r}, not text")
@@ -185,7 +198,8 @@ class Disk:
         if before == wanted:
             self.attributes(path, owner, group, mode)
             return
-        self._note(path, (before or b"").decode(errors="replace"), content)
+        private = private or is_private(path, mode)
+        self._note(path, (before or b"").decode(errors="replace"), content, private)
         if not self.check:
             self._replace(path, wanted, self._ids(path, owner, group), int(str(mode), 8))
 
@@ -245,8 +259,9 @@ class Disk:
             ]
         for name in sorted(set(present) - set(wanted)):
             self.absent(os.path.join(path, name))
+        closed = not int(str(mode), 8) & stat.S_IXOTH
         for name in sorted(wanted):
-            self.file(os.path.join(path, name), wanted[name], owner, group, "0644")
+            self.file(os.path.join(path, name), wanted[name], owner, group, "0644", closed)
 
     def link(self, path, target):
         before = os.readlink(path) if os.path.islink(path) else None
@@ -271,7 +286,7 @@ class Disk:
         if os.path.isfile(path):
             with open(path, "rb") as current:
                 before = current.read().decode(errors="replace")
-        self._note(path, before or "present\n", "")
+        self._note(path, before or "present\n", "", is_private(path))
         if not self.check:
             os.unlink(path)
 

@@ -231,6 +231,13 @@ def test_a_host_that_is_down_is_one_finding_with_the_remedy_of_what_ssh_says() -
             "does not take the key",
         ),
         ({"unreachable": True, "msg": "Connection timed out during banner"}, "is the host up"),
+        ({"msg": "Incorrect sudo password"}, "is not that user's"),
+        ({"module_stderr": "/bin/sh: 1: sudo: not found"}, "install sudo"),
+        ({"msg": "Timeout (12s) waiting for privilege escalation prompt: "}, "without a password"),
+        (
+            {"unreachable": True, "msg": "ssh: connect to host h port 22: Network is unreachable"},
+            "own network",
+        ),
         ({"msg": "something new"}, "-vvv"),
     ],
 )

@@ -127,3 +127,15 @@ def test_number_as_content_is_refused_before_anything_is_written(tmp_path: Path)
     with pytest.raises(host_files.Problem, match="not text"):
         host_files.Disk(check=False).file(str(tmp_path / "f"), 3, **owned())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_differences_of_what_not_everybody_may_read_are_not_shown(tmp_path: Path) -> None:
+    disk = host_files.Disk(check=False)
+    disk.file(str(tmp_path / "config.json"), "key: hunter2", mode="0640", **owned())
+    disk.flag_dir(str(tmp_path / "closed"), {"stats": "a:hunter2"}, mode="0750", **owned())
+    flags = {"http_credentials": "a:hunter2", "zk": "zk://m1"}
+    disk.flag_dir(str(tmp_path / "open"), flags, **owned())
+    disk.flag_dir(str(tmp_path / "open"), {}, **owned())
+    assert "hunter2" not in str(disk.diffs)
+    assert str(disk.diffs).count("zk://m1") == 2
+    assert len(disk.changed) == len({one["after_header"] for one in disk.diffs})
