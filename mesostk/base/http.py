@@ -227,9 +227,10 @@ def make_app(
     max_body_bytes: int = MAX_BODY_BYTES,
     in_thread: InThread | None = None,
     middlewares: Iterable[Middleware] = (),
+    compress: bool = True,
 ) -> web.Application:
     """An application whose errors are in `style`; `middlewares` run inside the edge, in order."""
-    edge = make_edge(log, metrics, style, max_body_bytes, in_thread)
+    edge = make_edge(log, metrics, style, max_body_bytes, in_thread, compress=compress)
     return web.Application(middlewares=[edge, *middlewares], client_max_size=max_body_bytes)
 
 
@@ -239,6 +240,8 @@ def make_edge(
     style: ErrorStyle,
     max_body_bytes: int,
     in_thread: InThread | None,
+    *,
+    compress: bool = True,
 ) -> Middleware:
     """The outermost middleware: every outcome of a handler becomes one proper answer."""
     requests = metrics.counter("http/requests")
@@ -265,7 +268,7 @@ def make_edge(
             failures.value += 1
             log.crash("Request failed", error, method=request.method, path=request.path)
             response = style(500, "Internal error; the log of this daemon has the details")
-        if type(response) is web.Response:
+        if compress and type(response) is web.Response:
             await _compress(request, response, in_thread)
         return response
 

@@ -234,7 +234,9 @@ class Api:
     async def _tasks(self, request: web.Request, app_ids: list[str]) -> web.Response:
         state = self._state()
         if _wants_text(request):
-            return web.Response(text=views.tasks_text(state, app_ids))
+            networks = request.query.get("containerNetworks", "")
+            named = frozenset(each.strip() for each in networks.split(",") if each.strip())
+            return web.Response(text=views.tasks_text(state, app_ids, named))
         query = request.query
         statuses = [*query.getall("status", []), *query.getall("status[]", [])]
         found = [instance for id in app_ids for instance in state.of_app(id)]
@@ -312,7 +314,7 @@ class Api:
         if last in {"apps", "versions"}:
             parts = parts[:-1]
         elif len(parts) > 1 and parts[-2] == "versions":
-            return await self._group_version(parts)
+            return await self._group_version(request, parts)
         group_id = "/" + "/".join(parts)
         group = groups.find(state.root, group_id)
         if group is None:
@@ -336,11 +338,12 @@ class Api:
         show = partial(views.app_info, state, parts=app_parts)
         return json_response(await encode_group(group, parts, show))
 
-    async def _group_version(self, parts: list[str]) -> web.Response:
+    async def _group_version(self, request: web.Request, parts: list[str]) -> web.Response:
         state = self._state()
+        embed = request.query.getall("embed", [])
         group_id, version = "/" + "/".join(parts[:-2]), parts[-1]
         group = group_at(state, group_id, version)
-        return await self._group(group, planviews.GROUP_PARTS, frozenset())
+        return await self._group(group, planviews.group_parts(embed), views.embeds(embed))
 
     async def _change_group(self, request: web.Request) -> web.StreamResponse:
         parts = paths.segments(request.match_info.get("tail", ""))

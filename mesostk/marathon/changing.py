@@ -17,7 +17,13 @@ from mesostk.marathon.refusal import INVALID_OBJECT, Refused
 from mesostk.marathon.repository import Deployment
 from mesostk.marathon.state import State, Turn
 from mesostk.marathon.timestamps import next_version
-from mesostk.wire.marathon import ApiPostEvent, AppDefinition, DeploymentResult, StreamEvent
+from mesostk.wire.marathon import (
+    ApiPostEvent,
+    AppDefinition,
+    DeploymentResult,
+    GroupChangeFailed,
+    StreamEvent,
+)
 
 
 def no_app(id: str) -> Refused:
@@ -57,11 +63,21 @@ def deploy(
     version: str,
     posts: Sequence[StreamEvent] = (),
 ) -> Deployment:
-    """`change_root` with what every command may say about its deployment."""
+    """`change_root` with what every command may say about its deployment.
+
+    Subscribers of events are told of a change that is refused, too.
+    """
     timeout_s = command.timeout_s
-    deployment = change_root(
-        state, turn, root, version, force=command.force, posts=posts, timeout_s=timeout_s
-    )
+    try:
+        deployment = change_root(
+            state, turn, root, version, force=command.force, posts=posts, timeout_s=timeout_s
+        )
+    except Refused as refused:
+        reason = str(refused)
+        turn.emit(
+            GroupChangeFailed(timestamp=turn.at, group_id="/", version=version, reason=reason)
+        )
+        raise
     if deployment.after:
         audit.book(state, turn, command, deployment)
     return deployment

@@ -22,6 +22,7 @@ from mesostk.marathon import (
     podcommands,
     repository,
     residents,
+    taskinfo,
     versions,
 )
 from mesostk.marathon.appview import app_view
@@ -61,7 +62,7 @@ from mesostk.marathon.explaining import of_step
 from mesostk.marathon.groups import Group
 from mesostk.marathon.instances import Instance
 from mesostk.marathon.preview import preview
-from mesostk.marathon.refusal import Refused, malformed
+from mesostk.marathon.refusal import Refused, invalid, malformed
 from mesostk.marathon.repository import Deployment
 from mesostk.marathon.state import State, Turn
 from mesostk.marathon.tracking import decommission
@@ -148,8 +149,23 @@ def _merged(
         if before is None:
             raise no_app(id)
         return before, _stored(state, id, rollback)
+    _refuse_stale(body, before, partial=command.partial)
     base = before if command.partial else None
     return before, apps.normalise(body, base, id=id, settings=state.app_settings)
+
+
+def _refuse_stale(
+    body: Mapping[str, object], before: AppDefinition | None, *, partial: bool
+) -> None:
+    """A `version` beside other fields must be the app's own: as it was read, before it was edited.
+
+    The original refuses any; with another version a client wants a roll-back, or edits what was
+    changed since. In a complete definition it is ignored, as the original does.
+    """
+    version = body.get("version")
+    if before is None or not partial or version is None or version == before.version:
+        return
+    raise invalid("/", "The 'version' field may only be combined with the 'id' field.")
 
 
 def _stored(state: State, id: str, version: str) -> AppDefinition:
@@ -225,6 +241,8 @@ def _matching(state: State, command: KillTasks) -> list[Instance]:
         instance = None if id is None else state.instances[id]
         if instance is not None and command.app_id in {None, instance.app_id}:
             found.append(instance)
+        elif not command.one and taskinfo.app_of(task_id) is None:
+            raise Refused(400, f"Invalid task id '{task_id[:200]}'")
         elif command.one:
             raise Refused(404, f"Task '{task_id}' does not exist")
     return found

@@ -122,6 +122,7 @@ class MarathonDaemon:
             error_response,
             max_body_bytes=values.max_body_bytes,
             in_thread=daemon.cpu,
+            compress=values.http_compression,
         )
         server = Server(app, values.http_address, values.http_port, "--http_address", "--http_port")
         self._me = f"{self._settings.hostname}:{server.port}"
@@ -160,7 +161,7 @@ class MarathonDaemon:
             origins,
             values.http_max_concurrent_requests,
         )
-        app.middlewares.extend(edge.middlewares())
+        edge.add_to(app)
         self._api.add_to(app)
         System(
             values,

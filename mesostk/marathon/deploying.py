@@ -25,6 +25,7 @@ from mesostk.marathon import (
     groups,
     plan,
     pods,
+    probing,
     repository,
     residents,
     rollout,
@@ -122,6 +123,8 @@ def change_root(
         store_root(state, turn, root, [c.after for c in changed.values() if c.after is not None])
     turn.emit(GroupChangeSuccess(timestamp=turn.at, group_id="/", version=version))
     _begin(state, turn, deployment)
+    for change in changed.values():
+        probing.tell_added(turn, change.before, change.after)
     return deployment
 
 
@@ -427,6 +430,10 @@ def _advance(state: State, turn: Turn, deployment: Deployment) -> None:
     shown = shown_step(deployment, step)
     turn.emit(DeploymentStepSuccess(timestamp=turn.at, plan=view, current_step=shown))
     for action in step.actions:
+        if action.app is not None and action.action in {"StopApplication", "RestartApplication"}:
+            before = _definition(state, action.app, deployment.before)
+            after = _definition(state, action.app, deployment.after)
+            probing.tell_removed(turn, before, after)
         if action.action == "StopApplication" and action.app is not None:
             _app_is_gone(state, turn, action.app)
     if position + 1 == len(deployment.steps):

@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
 from mesostk import __version__
-from mesostk.base.http import BasicAuth
+from mesostk.base.http import BasicAuth, accepted_type_of
 from mesostk.errors import Rejected
 from mesostk.marathon.refusal import Refused
 from mesostk.wire import json
@@ -34,6 +34,9 @@ COMMON_HEADERS: Final = {
     "X-XSS-Protection": "1; mode=block",
     "Server": f"mesostk/{__version__}",
 }
+
+#: What the API answers in; lists of tasks are told as text, too.
+_OFFERED: Final = ("application/json", "text/plain")
 
 CORS_MAX_AGE_S: Final = "86400"
 
@@ -97,22 +100,19 @@ class Edge:
         self._max_requests = max_requests
         self._requests = 0
 
-    def middlewares(self) -> list[Middleware]:
-        """In the order in which they see a request."""
-        return [self._common, self._cors, self._guard, self._crowd, self._lead, _refusals]
+    def add_to(self, app: web.Application) -> None:
+        """Stand around all routes of `app`, in the order in which requests are seen."""
+        app.middlewares.extend([self._cors, self._guard, self._crowd, self._lead, _refusals])
+        app.on_response_prepare.append(self._common)  # errors that routes raise pass no middleware
 
     def headers(self) -> dict[str, str]:
         """What the leader puts on each answer, streams included."""
         return {**COMMON_HEADERS, "X-Marathon-Leader": self._my_url}
 
-    @web.middleware
-    async def _common(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        response = await handler(request)
-        if not response.prepared:
-            headers = self.headers() if self._leads() else COMMON_HEADERS
-            for name, value in headers.items():
-                response.headers.setdefault(name, value)
-        return response
+    async def _common(self, _request: web.Request, response: web.StreamResponse) -> None:
+        headers = self.headers() if self._leads() else COMMON_HEADERS
+        for name, value in headers.items():
+            response.headers.setdefault(name, value)
 
     @web.middleware
     async def _cors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -161,6 +161,8 @@ class Edge:
             return await self._forward(request)
         if not self._is_ready():
             raise Rejected(503, "This Marathon was just elected and still reads its records")
+        if request.path.startswith("/v2/") and request.path.rstrip("/") != "/v2/events":
+            accepted_type_of(request, _OFFERED)
         return await handler(request)
 
 

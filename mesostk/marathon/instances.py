@@ -19,7 +19,7 @@ from typing import NewType
 import msgspec
 
 from mesostk.marathon.constraints import Placement
-from mesostk.wire.mesos import IPAddress, TaskStatus
+from mesostk.wire.mesos import CheckStatusInfo, IPAddress, TaskStatus
 
 InstanceId = NewType("InstanceId", str)
 
@@ -152,6 +152,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     started_at: float | None = None
     ip_addresses: tuple[IPAddress, ...] = ()
     agent_health: bool | None = None
+    check: CheckStatusInfo | None = None
     message: str | None = None
     kill_reason: str | None = None
     is_leaving: bool = False
@@ -224,6 +225,7 @@ def updated(instance: Instance, status: TaskStatus, wall_s: float) -> Instance:
         started_at=started_at,
         ip_addresses=addresses_of(status) or instance.ip_addresses,
         agent_health=instance.agent_health if status.healthy is None else status.healthy,
+        check=instance.check if status.check_status is None else status.check_status,
         message=instance.message if message is None else message,
         since=wall_s if condition is not instance.condition else instance.since,
     )

@@ -12,8 +12,10 @@ from mesostk.marathon.events import Probe, ProbeResult, StartProbes, StopProbes
 from mesostk.marathon.health import CheckHealth, Limits, Verdict, judge
 from mesostk.marathon.instances import Goal, Instance
 from mesostk.marathon.state import State, Turn
+from mesostk.marathon.versions import config_version
 from mesostk.wire.marathon import (
     LEADER_PROBED,
+    AddHealthCheck,
     AppDefinition,
     FailedHealthCheck,
     HealthCheck,
@@ -22,6 +24,7 @@ from mesostk.wire.marathon import (
     ReadinessCheck,
     ReadinessCheckResult,
     ReadinessResponse,
+    RemoveHealthCheck,
     UnhealthyInstanceKill,
     UnhealthyTaskKill,
 )
@@ -265,3 +268,27 @@ def _on_readiness(
     # Polling of readiness ends with the first success; the health probes go on.
     remaining = tuple(_health_probes(app, instance))
     turn.perform(StartProbes(instance.id, remaining) if remaining else StopProbes(instance.id))
+
+
+def tell_added(turn: Turn, before: AppDefinition | None, after: AppDefinition | None) -> None:
+    """`add_health_check_event` for each check of an app that is new, or restarted."""
+    if after is None or after.version is None or _same_config(before, after):
+        return
+    for check in after.health_checks:
+        turn.emit(
+            AddHealthCheck(
+                timestamp=turn.at, app_id=after.id, version=after.version, health_check=check
+            )
+        )
+
+
+def tell_removed(turn: Turn, before: AppDefinition | None, after: AppDefinition | None) -> None:
+    """`remove_health_check_event` for each check whose instances are all gone."""
+    if before is None or (after is not None and _same_config(before, after)):
+        return
+    for _ in before.health_checks:
+        turn.emit(RemoveHealthCheck(timestamp=turn.at, app_id=before.id))
+
+
+def _same_config(before: AppDefinition | None, after: AppDefinition) -> bool:
+    return before is not None and config_version(before) == config_version(after)

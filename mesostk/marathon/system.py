@@ -5,8 +5,10 @@ Source: spec/marathon §1.8, §1.9, §6.
 
 from __future__ import annotations
 
+import html
 import importlib.resources
 import mimetypes
+import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -49,6 +51,10 @@ _CONFIG_FLAGS: Final = (
 )  # fmt: skip
 
 
+#: Flags whose whole value is a secret, or holds one.
+_SECRET_FLAG: Final = re.compile("secret|password|credentials")
+
+
 class System:
     """Routes that are not about apps."""
 
@@ -84,6 +90,11 @@ class System:
         get("/v2/info", self._info)
         get("/v2/leader", self._get_leader)
         get("/v2/plugins", self._plugins)
+        app.router.add_route("*", "/v2/plugins/{id}/{path:.+}", self._no_plugin)
+        app.router.add_route("*", "/v2/artifacts", self._no_artifacts)
+        app.router.add_route("*", "/v2/artifacts/{path:.*}", self._no_artifacts)
+        get("/help", self._help)
+        get("/config", self._config)
         app.router.add_delete("/v2/leader", self._delete_leader)
         get("/v2/events", self._events, allow_head=False)
 
@@ -97,6 +108,42 @@ class System:
 
     async def _plugins(self, _request: web.Request) -> web.Response:
         return json_response({"plugins": []})  # there is no interface for them
+
+    async def _no_plugin(self, request: web.Request) -> web.Response:
+        raise Rejected(404, f"No plugin with id {request.match_info['id'][:64]}: there are none")
+
+    async def _no_artifacts(self, _request: web.Request) -> web.Response:
+        raise Rejected(
+            404,
+            "There is no artifact store; serve the file over HTTP and name it in an app's fetch",
+        )
+
+    async def _help(self, request: web.Request) -> web.Response:
+        """Every route, as the original's page until 1.4."""
+        found: dict[str, set[str]] = {}
+        for route in request.app.router.routes():
+            if route.resource is not None and not route.resource.canonical.endswith("/"):
+                method = "any method" if route.method == "*" else route.method
+                found.setdefault(route.resource.canonical, set()).add(method)
+        rows = "".join(
+            f"<tr><td>{html.escape(path)}</td><td>{', '.join(sorted(found[path]))}</td></tr>\n"
+            for path in sorted(found)
+        )
+        page = (
+            '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Marathon</title>'
+            f"</head><body><h1>Endpoints of Marathon {__version__}</h1>\n<table>\n"
+            f"<tr><th>Path</th><th>Methods</th></tr>\n{rows}</table></body></html>\n"
+        )
+        headers = {"Content-Security-Policy": PAGE_POLICY}
+        return web.Response(text=page, content_type="text/html", headers=headers)
+
+    async def _config(self, _request: web.Request) -> web.Response:
+        """The flags; passwords are masked."""
+        flags = {
+            name: "****" if _SECRET_FLAG.search(name) else text
+            for name, text in self._values.as_strings().items()
+        }
+        return json_response({"flags": flags})
 
     async def _get_leader(self, _request: web.Request) -> web.Response:
         leader = self._leader()
@@ -123,6 +170,7 @@ class System:
         return json_response(
             Info(
                 version=__version__,
+                buildref=f"mesostk-{__version__}",
                 elected=True,
                 leader=self._leader(),
                 framework_id=self._state().framework_id,
@@ -137,7 +185,15 @@ class System:
                     "zk_compression": values.zk_compression,
                     "zk_compression_threshold": values.zk_compression_threshold,
                 },
-                http_config={"http_port": values.http_port, "https_port": values.https_port},
+                http_config={
+                    "http_port": values.http_port,
+                    "https_port": values.https_port,
+                    "assets_path": values.assets_path,
+                },
+                event_subscriber={
+                    "type": values.event_subscriber,
+                    "http_endpoints": values.http_endpoints,
+                },
             )
         )
 

@@ -19,6 +19,10 @@ from mesostk.marathon.tracking import task_addresses
 from mesostk.marathon.versions import config_version
 from mesostk.wire.marathon import (
     AppDefinition,
+    CheckResult,
+    CheckResultCommand,
+    CheckResultHttp,
+    CheckResultTcp,
     HealthCheckResult,
     LifeTime,
     LocalVolume,
@@ -89,6 +93,7 @@ def task_view(state: State, instance: Instance) -> TaskView:
         started_at=None if instance.started_at is None else iso(instance.started_at),
         version=instance.version,
         health_check_results=health_results(state, instance),
+        check_result=_check_result(instance),
         local_volumes=_volumes(state, instance),
         region=instance.placement.region,
         zone=instance.placement.zone,
@@ -99,6 +104,20 @@ def task_view(state: State, instance: Instance) -> TaskView:
 def _volumes(state: State, instance: Instance) -> tuple[LocalVolume, ...]:
     residence = state.residences.get(instance.id)
     return () if residence is None else residence.volumes
+
+
+def _check_result(instance: Instance) -> CheckResult | None:
+    """What the app's `check` saw last; None before its first result, or without a check."""
+    seen = instance.check
+    if seen is None:
+        return None
+    if seen.http is not None and seen.http.status_code is not None:
+        return CheckResult(http=CheckResultHttp(status_code=seen.http.status_code))
+    if seen.tcp is not None and seen.tcp.succeeded is not None:
+        return CheckResult(tcp=CheckResultTcp(succeeded=seen.tcp.succeeded))
+    if seen.command is not None and seen.command.exit_code is not None:
+        return CheckResult(command=CheckResultCommand(exit_code=seen.command.exit_code))
+    return None
 
 
 def health_results(state: State, instance: Instance) -> tuple[HealthCheckResult, ...]:
@@ -141,8 +160,11 @@ def _has_status(instance: Instance, statuses: Sequence[str]) -> bool:
     return "staging" in statuses and instance.is_staged
 
 
-def tasks_text(state: State, app_ids: Iterable[str]) -> str:
-    """The endpoints of running tasks as old HAProxy bridges read them, a line a service port."""
+def tasks_text(state: State, app_ids: Iterable[str], networks: frozenset[str] = frozenset()) -> str:
+    """The endpoints of running tasks as old HAProxy bridges read them, a line a service port.
+
+    Ports in container networks are told for those in `networks`, `*` meaning all.
+    """
     lines = []
     for app_id in app_ids:
         app = state.apps[app_id]
@@ -151,9 +173,27 @@ def tasks_text(state: State, app_ids: Iterable[str]) -> str:
         if not ports:
             lines.append([safe(app_id), " ", *(i.host for i in running)])
         for index, port in enumerate(ports):
-            ends = [f"{i.host}:{i.ports[index]}" for i in running if index < len(i.ports)]
+            found = (_endpoint(app, instance, index, networks) for instance in running)
+            ends = [end for end in found if end is not None]
             lines.append([safe(app_id), str(port), *ends])
     return "".join("".join(f"{cell}\t" for cell in line) + "\n" for line in lines)
+
+
+def _endpoint(
+    app: AppDefinition, instance: Instance, index: int, networks: frozenset[str]
+) -> str | None:
+    """Where port `index` of an app is reached on one instance; None if nobody outside may."""
+    mappings = app.container.port_mappings if app.container is not None else ()
+    mapping = mappings[index] if index < len(mappings) else None
+    names = {network.name for network in app.networks if network.mode == "container"}
+    shown = names if "*" in networks else names & networks
+    if mapping is not None and shown and instance.ip_addresses and mapping.container_port != 0:
+        return f"{instance.ip_addresses[0].ip_address}:{mapping.container_port}"
+    if mapping is not None and mapping.host_port is None:
+        return None
+    before = sum(1 for each in mappings[:index] if each.host_port is None)
+    place = index - before
+    return f"{instance.host}:{instance.ports[place]}" if place < len(instance.ports) else None
 
 
 # -- apps -------------------------------------------------------------------------------------

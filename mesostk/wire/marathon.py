@@ -767,6 +767,7 @@ class Info(Json, frozen=True, kw_only=True, rename=None):
     marathon_config: dict[str, object]
     zookeeper_config: dict[str, object]
     http_config: dict[str, object]
+    event_subscriber: dict[str, object] = shown({})
 
 
 class Leader(Json, frozen=True, kw_only=True):

@@ -38,8 +38,12 @@ from mesostk.wire import scheduler
 from mesostk.wire.mesos import (
     AgentID,
     AllocationInfo,
+    CheckStatusInfo,
+    ContainerStatus,
     FrameworkID,
     FrameworkInfo,
+    IPAddress,
+    NetworkInfo,
     Offer,
     OfferID,
     OfferOperation,
@@ -64,6 +68,12 @@ def launched(operation: OfferOperation) -> tuple[TaskInfo, ...]:
     if operation.launch_group is not None:
         return operation.launch_group.task_group.tasks
     return () if operation.launch is None else operation.launch.task_infos
+
+
+def in_network(address: str) -> ContainerStatus:
+    """What a task's status says of the address that its network gave it."""
+    addresses = (IPAddress(ip_address=address),)
+    return ContainerStatus(network_infos=(NetworkInfo(ip_addresses=addresses),))
 
 
 class World:
@@ -273,6 +283,8 @@ class World:
         agent: str | None = None,
         plain: bool = False,
         healthy: bool | None = None,
+        check: CheckStatusInfo | None = None,
+        address: str | None = None,
     ) -> None:
         """Queue a status update; `plain` ones carry no uuid, as reconciliation answers."""
         task = self.tasks.get(id)
@@ -291,6 +303,8 @@ class World:
             agent_id=None if agent is None else AgentID(agent),
             uuid=None if plain else self.uuids.to_bytes(16, "big"),
             healthy=healthy,
+            check_status=check,
+            container_status=None if address is None else in_network(address),
         )
         self.queue.append(
             FromMaster(scheduler.Event(type="UPDATE", update=scheduler.Update(status=status)))

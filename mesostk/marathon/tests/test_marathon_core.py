@@ -400,7 +400,11 @@ def test_kill_and_scale_lowers_the_wanted_number_by_exactly_those(world: World) 
     world.settle(3)
     old = set(world.running("/web"))
     victim = sorted(old)[1]
-    reply = world.ask(KillTasks, task_ids=(victim, "nobody._app.1"), scale=True)
+    reply = world.ask(
+        KillTasks,
+        task_ids=(victim, "web.instance-00000000-0000-4000-8000-000000000000._app.1"),
+        scale=True,
+    )
     assert "deploymentId" in body(reply)
     world.settle(3)
     assert set(world.running("/web")) == old - {victim}
