@@ -30,6 +30,7 @@ from mesostk.marathon import (
     residents,
     rollout,
 )
+from mesostk.marathon.deploymentview import plan_view, shown_step
 from mesostk.marathon.groups import Group
 from mesostk.marathon.instances import TERMINAL, Condition, Goal, Instance
 from mesostk.marathon.paths import safe
@@ -41,16 +42,13 @@ from mesostk.marathon.tracking import decommission
 from mesostk.marathon.versions import config_version
 from mesostk.wire.marathon import (
     Action,
-    ActionName,
     AppDefinition,
     AppTerminated,
     DeploymentFailed,
     DeploymentInfoEvent,
-    DeploymentPlanView,
     DeploymentStepSuccess,
     DeploymentSuccess,
     GroupChangeSuccess,
-    PlanGroup,
     Step,
     StreamEvent,
 )
@@ -458,48 +456,6 @@ def _app_is_gone(state: State, turn: Turn, app_id: str) -> None:
 def _tell_step(state: State, turn: Turn, deployment: Deployment) -> None:
     step = shown_step(deployment, deployment.steps[state.position[deployment.id]])
     turn.emit(DeploymentInfoEvent(timestamp=turn.at, plan=plan_view(deployment), current_step=step))
-
-
-def plan_view(deployment: Deployment) -> DeploymentPlanView:
-    """The plan as events carry it."""
-    return DeploymentPlanView(
-        id=deployment.id,
-        version=deployment.version,
-        original=PlanGroup(version=deployment.original),
-        target=PlanGroup(version=deployment.version),
-        steps=shown_steps(deployment),
-    )
-
-
-#: What the actions on pods are called.
-_POD_ACTIONS: dict[ActionName, ActionName] = {
-    "StartApplication": "StartPod",
-    "StopApplication": "StopPod",
-    "ScaleApplication": "ScalePod",
-    "RestartApplication": "RestartPod",
-}
-
-
-def shown_steps(deployment: Deployment) -> tuple[Step, ...]:
-    """The steps with the names that actions on pods have in answers and events."""
-    if not deployment.pods:
-        return deployment.steps
-    return tuple(shown_step(deployment, step) for step in deployment.steps)
-
-
-def shown_step(deployment: Deployment, step: Step) -> Step:
-    """One step, likewise."""
-    held = frozenset(deployment.pods)
-    if not held:
-        return step
-    return Step(
-        actions=tuple(
-            Action(action=_POD_ACTIONS[action.action], pod=action.app)
-            if action.app in held
-            else action
-            for action in step.actions
-        )
-    )
 
 
 def current_step(state: State, deployment: Deployment) -> Step:

@@ -9,7 +9,7 @@ import math
 
 import msgspec
 
-from mesostk.marathon import deploying, explaining
+from mesostk.marathon import deploying, deploymentview, explaining
 from mesostk.marathon.matcher import REASONS
 from mesostk.marathon.podviews import pod_view
 from mesostk.marathon.queue import Reasons
@@ -53,7 +53,7 @@ def deployment(state: State, running: Deployment, *, with_waiting: bool = False)
         version=running.version,
         affected_apps=tuple(sorted(running.after.keys() - set(running.pods))),
         affected_pods=tuple(sorted(running.pods)),
-        steps=deploying.shown_steps(running),
+        steps=deploymentview.shown_steps(running),
         current_actions=tuple(
             CurrentAction(
                 action=action.action,
@@ -61,7 +61,7 @@ def deployment(state: State, running: Deployment, *, with_waiting: bool = False)
                 pod=action.pod,
                 readiness_check_results=tuple(readiness(state, action.app or "")),
             )
-            for action in deploying.shown_step(running, step).actions
+            for action in deploymentview.shown_step(running, step).actions
         ),
         current_step=state.position[running.id] + 1,
         total_steps=len(running.steps),

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from mesostk.marathon import explaining
-from mesostk.marathon.deploying import current_step, plan_view, shown_step
+from mesostk.marathon.deploying import current_step
+from mesostk.marathon.deploymentview import plan_view, shown_step
 from mesostk.marathon.state import State, Turn
 from mesostk.wire.marathon import DeploymentInfoEvent
 
