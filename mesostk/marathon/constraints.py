@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from mesostk.marathon import patterns
+from mesostk.base import patterns
 from mesostk.wire.mesos import Attribute, Offer
 
 HOSTNAME = "hostname"

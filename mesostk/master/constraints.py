@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from mesostk.master.state import Agent
+from mesostk.base import patterns
+from mesostk.master.state import Agent, Config
 from mesostk.wire.mesos import Attribute
 from mesostk.wire.scheduler import (
     AttributeConstraint,
@@ -21,13 +22,13 @@ from mesostk.wire.scheduler import (
 #: A value that is compared: a text, an attribute of another type, or None where there is none.
 _Value = str | Attribute | None
 
-_REGEX = (
-    "regular expressions are not supported by this master;"
-    " use 'text_equals' in one group for each value"
-)
+#: Bytes of a step of a compiled pattern, and the part of its memory that RE2 keeps for such.
+_STEP_BYTES, _STEPS_SHARE = 16, 2 / 3
 
 
-def error(constraints: OfferConstraints | None, roles: Collection[str]) -> str | None:
+def error(
+    constraints: OfferConstraints | None, roles: Collection[str], config: Config
+) -> str | None:
     """Why a framework in `roles` cannot set these; None if it can."""
     if constraints is None:
         return None
@@ -37,13 +38,13 @@ def error(constraints: OfferConstraints | None, roles: Collection[str]) -> str |
         if not item.groups:
             return f"Offer constraints of the role '{role}' have no 'groups'"
         for group in item.groups:
-            why = _group_error(group)
+            why = _group_error(group, config)
             if why is not None:
                 return f"Offer constraints of the role '{role}': {why}"
     return None
 
 
-def _group_error(group: ConstraintGroup) -> str | None:
+def _group_error(group: ConstraintGroup, config: Config) -> str | None:
     if not group.attribute_constraints:
         return "a group has no 'attribute_constraints'"
     for constraint in group.attribute_constraints:
@@ -52,10 +53,31 @@ def _group_error(group: ConstraintGroup) -> str | None:
             return "'selector' takes one of 'attribute_name' and 'pseudoattribute_type'"
         if selector.pseudoattribute_type == "UNKNOWN":
             return "'pseudoattribute_type' is unknown"
-        if predicate.text_matches is not None or predicate.text_not_matches is not None:
-            return _REGEX
         if len(_predicates(predicate)) != 1:
             return "'predicate' takes exactly one field"
+        for regex in (predicate.text_matches, predicate.text_not_matches):
+            why = None if regex is None else _regex_error(regex.regex, config)
+            if why is not None:
+                return why
+    return None
+
+
+def _regex_error(text: str, config: Config) -> str | None:
+    """Why the pattern cannot be followed, or takes more than the flags allow."""
+    try:
+        size = patterns.compiled(text).size
+    except patterns.PatternError as error:
+        return f"the regex '{text[:100]}' {error}"
+    if size > config.max_regex_size:
+        return (
+            f"the regex '{text[:100]}' is too large: its program size of {size} exceeds the"
+            f" {config.max_regex_size} of --offer_constraints_re2_max_program_size"
+        )
+    if size * _STEP_BYTES > config.max_regex_bytes * _STEPS_SHARE:
+        return (
+            f"the regex '{text[:100]}' is too large: it needs more than the"
+            f" {config.max_regex_bytes} bytes of --offer_constraints_re2_max_mem"
+        )
     return None
 
 
@@ -88,7 +110,21 @@ def _predicates(predicate: Predicate) -> list[Callable[[_Value], bool]]:
     if differs is not None:
         unwanted = differs.value
         tests.append(lambda value: value != unwanted)
+    like, unlike = predicate.text_matches, predicate.text_not_matches
+    if like is not None:
+        pattern = like.regex
+        tests.append(lambda value: _matches(pattern, value) is not False)
+    if unlike is not None:
+        avoided = unlike.regex
+        tests.append(lambda value: value is None or _matches(avoided, value) is not True)
     return tests
+
+
+def _matches(pattern: str, value: _Value) -> bool | None:
+    """Whether a text matches as a whole; what is absent does not, and None for what is no text."""
+    if isinstance(value, Attribute):
+        return None
+    return value is not None and patterns.matches(pattern, value)
 
 
 def _values(selector: Selector, agent: Agent) -> list[_Value]:

@@ -1,7 +1,7 @@
 """The master's flags: every one of the original (spec §9.2), so that its configuration loads here.
 
-Flags of parts that do not exist here are accepted and say so in `--help`. Those that would promise
-protection are refused instead of ignored (`refusal`).
+Flags of parts that do not exist here are accepted, say so in `--help` and, when set, in the log.
+Those that would promise protection are refused instead of ignored (`refusal`).
 """
 
 from __future__ import annotations
@@ -21,22 +21,28 @@ from mesostk.wire.operator import WeightInfo
 
 _UNUSED = "Accepted for the original's sake; has no effect here."
 
-_ACCEPTED_TEXTS: dict[str, str | None] = {
-    "allocator": "hierarchical",
-    "authenticators": "crammd5",
-    "authorizers": "local",
-    "framework_sorter": "drf",
-    "hooks": None,
-    "http_authenticators": "basic",
-    "http_framework_authenticators": None,
-    "log_dir": None,
-    "master_contender": None,
-    "master_detector": None,
-    "modules": None,
-    "modules_dir": None,
-    "rate_limits": None,
-    "role_sorter": "drf",
-    "webui_dir": None,
+_ACCEPTED_TEXTS: dict[str, str | None] = {"log_dir": None, "webui_dir": None}
+
+#: Flags that name a part, and the names of the only one there is here.
+_PARTS: dict[str, tuple[str | None, tuple[str, ...]]] = {
+    "allocator": ("hierarchical", ("hierarchical", "HierarchicalDRF")),
+    "authenticators": ("crammd5", ("crammd5",)),
+    "authorizers": ("local", ("local",)),
+    "framework_sorter": ("drf", ("drf",)),
+    "http_authenticators": ("basic", ("basic",)),
+    "http_framework_authenticators": (None, ("basic",)),
+    "role_sorter": ("drf", ("drf",)),
+}
+
+#: Flags that are refused when set: without what they ask for, a cluster would be less protected, or
+#: another one, than its operator believes. Name ↦ the reason.
+_REFUSED: dict[str, str] = {
+    "hooks": "hooks are libraries of the original, which cannot be loaded here",
+    "master_contender": "only ZooKeeper elects a leader here; use --zk",
+    "master_detector": "only ZooKeeper tells who leads here; use --zk",
+    "modules": "modules are libraries of the original, which cannot be loaded here",
+    "modules_dir": "modules are libraries of the original, which cannot be loaded here",
+    "rate_limits": "the calls of frameworks are not limited here; use a proxy that limits requests",
 }
 
 _ACCEPTED_SWITCHES: dict[str, bool] = {
@@ -44,7 +50,6 @@ _ACCEPTED_SWITCHES: dict[str, bool] = {
     "log_auto_initialize": True,
     "memory_profiling": False,
     "quiet": False,
-    "registry_strict": False,
 }
 
 _ACCEPTED_DURATIONS: dict[str, str] = {
@@ -204,8 +209,10 @@ def _allocation() -> list[Flag]:
         _flag("min_allocatable_resources", _min_allocatable, "cpus:0.01|mem:32",
               "What an offer must contain at least: any of the sets."),
         _flag("offer_timeout", duration, None, "Offers are rescinded after this time."),
-        _flag("offer_constraints_re2_max_mem", size_bytes, "4096B", _UNUSED),
-        _flag("offer_constraints_re2_max_program_size", int, 100, _UNUSED),
+        _flag("offer_constraints_re2_max_mem", size_bytes, "4096B",
+              "A regex of offer constraints may need so much, as RE2 would count it."),
+        _flag("offer_constraints_re2_max_program_size", int, 100,
+              "… and so many steps, repetitions written out.", minimum=1),
         _flag("root_submissions", bool, True, "Frameworks may run as root."),
     ]  # fmt: skip
 
@@ -248,6 +255,12 @@ def _protecting() -> list[Flag]:
 def _accepted() -> list[Flag]:
     return [
         *(_flag(name, str, default, _UNUSED) for name, default in _ACCEPTED_TEXTS.items()),
+        *(
+            _flag(name, str, default, "Accepted; there is no other here.", choices=names)
+            for name, (default, names) in _PARTS.items()
+        ),
+        *(_flag(name, str, None, f"Refused: {why}.") for name, why in _REFUSED.items()),
+        _flag("registry_strict", bool, False, "Refused: the original never supported it either."),
         *(_flag(name, bool, default, _UNUSED) for name, default in _ACCEPTED_SWITCHES.items()),
         *(_flag(name, duration, text, _UNUSED) for name, text in _ACCEPTED_DURATIONS.items()),
     ]
@@ -279,6 +292,11 @@ def refusal(values: Values) -> str | None:
     why = guard.refusal(values)
     if why is not None:
         return why
+    for name, reason in _REFUSED.items():
+        if values[name] is not None:
+            return f"--{name}: {reason}; take the flag away"
+    if values.registry_strict:
+        return "--registry_strict is not supported, nor by the original; take the flag away"
     if values.zk is None and values.work_dir is None and values.registry != "in_memory":
         return "--work_dir is required when there is no --zk: the registry is kept there"
     return None
@@ -292,7 +310,7 @@ def shown(values: Values) -> dict[str, str]:
 
 def without_effect(values: Values) -> list[str]:
     """Names of flags that somebody set and that do nothing here."""
-    names = [*_ACCEPTED_TEXTS, *_ACCEPTED_SWITCHES, *_ACCEPTED_DURATIONS]
+    names = [*_ACCEPTED_TEXTS, *_ACCEPTED_SWITCHES, *_ACCEPTED_DURATIONS, "logbufsecs"]
     return [name for name in names if values.is_set(name)]
 
 
@@ -324,6 +342,8 @@ def config_of(values: Values, *, ip: str, port: int, hostname: str) -> Config:
         allocator_agent_recovery_factor=values.allocator_agent_recovery_factor,
         allocator_recovery_timeout_s=values.allocator_recovery_timeout,
         offer_timeout_s=values.offer_timeout,
+        max_regex_size=values.offer_constraints_re2_max_program_size,
+        max_regex_bytes=values.offer_constraints_re2_max_mem,
         min_allocatable=values.min_allocatable_resources,
         filter_gpu_resources=values.filter_gpu_resources,
         fair_sharing_excluded=_or_empty(values.fair_sharing_excluded_resource_names),

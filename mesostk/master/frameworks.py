@@ -88,7 +88,7 @@ def _subscribe_error(
         return why
     if framework_id in master.completed_frameworks:
         return "Framework has been removed"
-    why = constraints.error(subscribe.offer_constraints, roles_of(info))
+    why = constraints.error(subscribe.offer_constraints, roles_of(info), master.config)
     if why is not None:
         return why
     if known is not None and not known.recovered:
@@ -322,7 +322,7 @@ def _update_refusal(master: Master, framework: Framework, call: scheduler.Call) 
     why = (
         validation.framework_error(info, update.suppressed_roles, master.config)
         or validation.change_error(framework.info, info, strict=True)
-        or constraints.error(update.offer_constraints, roles_of(info))
+        or constraints.error(update.offer_constraints, roles_of(info), master.config)
     )
     if why is not None:
         return Rejected(400, why)

@@ -63,6 +63,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     #: An offer passes if it holds any of these sets of thousandths; none = everything passes.
     min_allocatable: tuple[Mapping[str, int], ...] = ({"cpus": 10}, {"mem": 32000})
     filter_gpu_resources: bool = True
+    #: Of regular expressions in offer constraints: steps, and bytes as RE2 would need them.
+    max_regex_size: int = 100
+    max_regex_bytes: int = 4096
     fair_sharing_excluded: frozenset[str] = frozenset()
     weights: Mapping[str, float] = msgspec.field(default_factory=dict)
     #: The only roles that may subscribe; None = any.

@@ -93,3 +93,10 @@ def test_attributes_are_spelled_as_the_original_compares_them() -> None:
 )
 def test_bad_constraints_are_explained(rule: tuple[str, ...], part: str) -> None:
     assert part in (why_invalid(rule) or "")
+
+
+def test_patterns_are_followed_in_bounded_time() -> None:
+    place = Placement(hostname="a" * 40)
+    assert why_not([("hostname", "LIKE", "(a+)+b")], place, [], 1) is not None
+    assert why_not([("hostname", "UNLIKE", "(a+)+b")], place, [], 1) is None
+    assert why_invalid(("hostname", "LIKE", "(?=a)b")) is not None

@@ -137,6 +137,11 @@ EXISTS = '"exists":{}'
         ([(RACK, '"not_exists":{}')], True),
         ([(RACK, IS_NOT_A2)], True),
         ([(ZONE, EXISTS)], False),
+        ([(HOST, '"text_matches":{"regex":"a[0-9]+"}')], True),
+        ([(HOST, '"text_matches":{"regex":"[0-9]"}')], False),
+        ([(HOST, '"text_not_matches":{"regex":"a[0-9]+"}')], False),
+        ([(RACK, '"text_matches":{"regex":".*"}')], False),
+        ([(RACK, '"text_not_matches":{"regex":".*"}')], True),
     ],
 )
 def test_constraints_decide_who_is_offered(
@@ -159,19 +164,22 @@ def test_constraints_decide_who_is_offered(
         ([("", EXISTS)], "'selector' takes one of"),
         ([(HOST, "")], "exactly one field"),
         ([(HOST, f"{EXISTS},{IS_A1}")], "exactly one field"),
-        ([(HOST, '"text_matches":{"regex":"a.*"}')], "regular expressions"),
+        ([(HOST, '"text_matches":{"regex":"a("}')], "has a '(' without ')'"),
+        ([(HOST, '"text_matches":{"regex":"(?=a)"}')], "cannot be followed"),
+        ([(HOST, '"text_not_matches":{"regex":"(abc){40}"}')], "max_program_size"),
+        ([(HOST, f'"text_matches":{{"regex":"a"}},{EXISTS}')], "exactly one field"),
     ],
 )
 def test_constraints_that_make_no_sense_are_refused(
-    groups: list[tuple[str, str]], why: str
+    bench: Any, groups: list[tuple[str, str]], why: str
 ) -> None:
-    told = constraints.error(constrain(*groups), {"*"})
+    told = constraints.error(constrain(*groups), {"*"}, bench.config)
     assert told is not None
     assert why in told
 
 
 def test_constraints_of_a_role_that_is_not_subscribed_are_refused(bench: Any) -> None:
-    told = constraints.error(constrain((HOST, EXISTS)), {"web"})
+    told = constraints.error(constrain((HOST, EXISTS)), {"web"}, bench.config)
     assert told == "Offer constraints name the role '*', which is not subscribed to"
     subscribe = scheduler.Subscribe(
         framework_info=bench.info(role="web"), offer_constraints=constrain((HOST, EXISTS))

@@ -105,3 +105,41 @@ def test_a_master_alone_needs_a_place_for_its_registry() -> None:
     assert "--work_dir" in why
     for enough in ("--zk=zk://h:2181/mesos", "--work_dir=/w", "--registry=in_memory"):
         assert flags.refusal(flags.master_flags().load([enough], {})) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ("--modules={}", "--modules: modules are libraries"),
+        ("--modules_dir=/m", "--modules_dir"),
+        ("--hooks=h", "--hooks"),
+        ("--rate_limits={}", "--rate_limits: the calls of frameworks are not limited"),
+        ("--master_contender=x", "--zk"),
+        ("--master_detector=x", "--zk"),
+        ("--registry_strict", "--registry_strict"),
+    ],
+)
+def test_flags_that_would_promise_something_are_refused_with_the_reason(
+    given: str, word: str
+) -> None:
+    why = flags.refusal(flags.master_flags().load(["--work_dir=/w", given], {}))
+    assert why is not None
+    assert word in why
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["allocator", "authenticators", "authorizers", "framework_sorter", "http_authenticators",
+     "http_framework_authenticators", "role_sorter"],
+)  # fmt: skip
+def test_another_part_than_there_is_cannot_be_chosen(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"--{name}.*is not one of"):
+        flags.master_flags().load(["--work_dir=/w", f"--{name}=random"], {})
+
+
+def test_flags_without_effect_are_told_when_somebody_sets_them() -> None:
+    values = flags.master_flags().load(
+        ["--work_dir=/w", "--log_dir=/l", "--quiet", "--registry_store_timeout=9secs"], {}
+    )
+    assert flags.refusal(values) is None
+    assert flags.without_effect(values) == ["log_dir", "quiet", "registry_store_timeout"]

@@ -1,4 +1,4 @@
-"""Regular expressions of constraints, matched in time that grows with pattern and text only.
+"""Regular expressions of strangers, matched in time that grows with pattern and text only.
 
 ::
 
@@ -6,11 +6,12 @@
                                                                 states × characters steps
 
 Python's own engine, as Java's, tries one way after the other: `(a+)+b` against thirty `a` would
-hold the leader for minutes, so anyone who may create an app could stop it. This engine follows all
-ways at once. What needs the other kind (look-around, back-references, atomic groups) is refused;
-lazy and greedy do not differ, since the whole text must match. Each character class is still
-matched by Python's `re`, one character at a time.
-Source: spec/marathon §3.6 (LIKE and UNLIKE match the whole value).
+hold a leader for minutes, so anyone who may create an app or subscribe a framework could stop it.
+This engine follows all ways at once. What needs the other kind (look-around, back-references,
+atomic groups) is refused; lazy and greedy do not differ, since the whole text must match. Each
+character class is still matched by Python's `re`, one character at a time.
+Sources: spec/marathon §3.6 (LIKE, UNLIKE) and spec/mesos §2.6 (offer constraints): both match the
+whole value.
 """
 
 from __future__ import annotations
@@ -60,6 +61,11 @@ class Pattern:
         builder = _Builder(text)
         self._begin = builder.begin
         self._states = builder.states
+
+    @property
+    def size(self) -> int:
+        """Steps that it is made of, with everything repeated as often as it says."""
+        return len(self._states)
 
     def fullmatch(self, text: str) -> bool:
         """Whether all of `text` matches; a text longer than MAX_TEXT_CHARS does not."""
