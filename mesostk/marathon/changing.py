@@ -13,6 +13,7 @@ from mesostk.marathon.appview import app_view
 from mesostk.marathon.deploying import change_root
 from mesostk.marathon.events import Command
 from mesostk.marathon.groups import Group
+from mesostk.marathon.preview import preview
 from mesostk.marathon.refusal import INVALID_OBJECT, Refused
 from mesostk.marathon.repository import Deployment
 from mesostk.marathon.state import State, Turn
@@ -81,6 +82,12 @@ def deploy(
     if deployment.after:
         audit.book(state, turn, command, deployment)
     return deployment
+
+
+def tell_preview(state: State, turn: Turn, command: Command, root: Group) -> None:
+    """Answer what `root` in place of the present one would do; nothing is changed."""
+    groups.refuse_invalid(root)
+    turn.reply(command.request, 200, preview(state, root))
 
 
 def stamp(

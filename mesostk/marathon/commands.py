@@ -34,6 +34,7 @@ from mesostk.marathon.changing import (
     no_app,
     posts_of,
     stamp,
+    tell_preview,
     with_apps,
 )
 from mesostk.marathon.deploying import cancel, change_root, current_step
@@ -61,7 +62,6 @@ from mesostk.marathon.events import (
 from mesostk.marathon.explaining import of_step
 from mesostk.marathon.groups import Group
 from mesostk.marathon.instances import Instance
-from mesostk.marathon.preview import preview
 from mesostk.marathon.refusal import Refused, invalid, malformed
 from mesostk.marathon.repository import Deployment
 from mesostk.marathon.state import State, Turn
@@ -93,7 +93,7 @@ def _create_app(state: State, turn: Turn, command: CreateApp) -> None:
     stamped = stamp(state, [(None, app)], version)
     root = with_apps(state, stamped, version)
     if command.dry_run:
-        _tell_preview(state, turn, command, root)
+        tell_preview(state, turn, command, root)
         return
     posts = posts_of(turn, command, stamped)
     deployment = deploy(state, turn, command, root, version, posts)
@@ -115,18 +115,13 @@ def _put_apps(state: State, turn: Turn, command: PutApps) -> None:
     changed = [new for (old, _), new in zip(pairs, stamped, strict=True) if new != old]
     root = with_apps(state, changed, version) if changed else state.root
     if command.dry_run:
-        _tell_preview(state, turn, command, root)
+        tell_preview(state, turn, command, root)
         return
     posts = posts_of(turn, command, stamped)
     deployment = deploy(state, turn, command, root, version, posts)
     is_new = command.app_id is not None and pairs[0][0] is None
     location = _location(command, ids[0]) if is_new else ""
     answer(turn, command, deployment, 201 if is_new else 200, location)
-
-
-def _tell_preview(state: State, turn: Turn, command: Command, root: Group) -> None:
-    groups.refuse_invalid(root)
-    turn.reply(command.request, 200, preview(state, root))
 
 
 def _merged(

@@ -175,16 +175,19 @@ class ResetDelay(Command, frozen=True, kw_only=True):
 
 
 class CreatePod(Command, frozen=True, kw_only=True):
-    """`POST /v2/pods`."""
+    """`POST /v2/pods`; `dry_run` only tells what would be."""
 
     body: Mapping[str, object]
+    dry_run: bool = False
 
 
 class PutPod(Command, frozen=True, kw_only=True):
-    """`PUT /v2/pods/{id}`."""
+    """`PUT /v2/pods/{id}`; `dry_run` and `may_restart` as for apps."""
 
     pod_id: str
     body: Mapping[str, object]
+    dry_run: bool = False
+    may_restart: bool = True
 
 
 class DeletePod(Command, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from functools import partial
 from aiohttp import web
 
 from mesostk.errors import Rejected
-from mesostk.marathon import paths, podviews
+from mesostk.marathon import explaining, paths, podviews
 from mesostk.marathon.asking import Asker, flag, json_body, json_object
 from mesostk.marathon.edge import json_response
 from mesostk.marathon.events import CreatePod, DeletePod, KillInstances, PutPod
@@ -36,6 +36,7 @@ class PodApi:
             ("PUT", ""): self._put,
             ("DELETE", ""): self._delete,
             ("GET", "status"): self._get_status,
+            ("GET", "why"): self._get_why,
             ("GET", "versions"): self._get_versions,
             ("GET", "versions/"): self._get_version,
             ("DELETE", "instances"): self._kill_listed,
@@ -85,6 +86,10 @@ class PodApi:
             raise no_pod(id)
         return json_response(status)
 
+    async def _get_why(self, _request: web.Request, id: str, _rest: str) -> web.StreamResponse:
+        known(self._state(), id)
+        return json_response(explaining.why(self._state(), id))
+
     async def _get_versions(self, _request: web.Request, id: str, _rest: str) -> web.StreamResponse:
         known(self._state(), id)
         return json_response(sorted(self._state().versions[id], reverse=True))
@@ -101,11 +106,19 @@ class PodApi:
     # -- changing -------------------------------------------------------------------------------
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
-        return await self._asker.ask(request, CreatePod, body=await json_object(request))
+        body, dry_run = await json_object(request), flag(request, "dryRun")
+        return await self._asker.ask(request, CreatePod, body=body, dry_run=dry_run)
 
     async def _put(self, request: web.Request, id: str, _rest: str) -> web.StreamResponse:
         body = await json_object(request)
-        return await self._asker.ask(request, PutPod, pod_id=id, body=body)
+        return await self._asker.ask(
+            request,
+            PutPod,
+            pod_id=id,
+            body=body,
+            dry_run=flag(request, "dryRun"),
+            may_restart=flag(request, "restart", default=True),
+        )
 
     async def _delete(self, request: web.Request, id: str, _rest: str) -> web.StreamResponse:
         return await self._asker.ask(request, DeletePod, pod_id=id)

@@ -6,7 +6,7 @@ Source: spec/marathon §1.7.
 from __future__ import annotations
 
 from mesostk.marathon import audit, groups, paths, pods, residents, versions
-from mesostk.marathon.changing import deploy, new_version, stamp, with_apps
+from mesostk.marathon.changing import deploy, new_version, stamp, tell_preview, with_apps
 from mesostk.marathon.events import CreatePod, DeletePod, KillInstances, PutPod
 from mesostk.marathon.instances import Goal
 from mesostk.marathon.podviews import instance_status, pod_view
@@ -43,6 +43,9 @@ def create(state: State, turn: Turn, command: CreatePod) -> None:
     version = new_version(state, turn)
     [stamped] = stamp(state, [(None, spec)], version)
     root = with_apps(state, [stamped], version)
+    if command.dry_run:
+        tell_preview(state, turn, command, root)
+        return
     event = PodCreated(
         timestamp=turn.at, client_ip=command.caller.client_ip, uri=command.caller.uri
     )
@@ -63,9 +66,14 @@ def put(state: State, turn: Turn, command: PutPod) -> None:
     before = known(state, command.pod_id)
     spec = pods.normalise({**command.body, "id": command.pod_id})
     version = new_version(state, turn)
-    [stamped] = stamp(state, [(before, spec)], version, force=command.force)
+    may_restart = command.may_restart
+    pairs = [(before, spec)]
+    [stamped] = stamp(state, pairs, version, force=command.force, may_restart=may_restart)
     changed = not versions.is_same(before, stamped)
     root = groups.put_app(state.root, stamped, version) if changed else state.root
+    if command.dry_run:
+        tell_preview(state, turn, command, root)
+        return
     event = PodUpdated(
         timestamp=turn.at, client_ip=command.caller.client_ip, uri=command.caller.uri
     )

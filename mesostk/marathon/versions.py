@@ -42,18 +42,26 @@ METADATA = frozenset(
 _NEVER_COMPARED = frozenset({"version", "versionInfo"})
 
 
+#: A change of the number starts or ends instances, but restarts none.
+_SCALING = frozenset({"instances", "scaling"})
+
+
 def changed_fields(old: AppDefinition, new: AppDefinition) -> tuple[str, ...]:
-    """Top-level fields that differ, in the spelling of JSON, sorted; versions do not count."""
-    names = zip(
-        AppDefinition.__struct_fields__, AppDefinition.__struct_encode_fields__, strict=True
-    )
-    return tuple(
-        sorted(
-            shown
-            for name, shown in names
-            if shown not in _NEVER_COMPARED and getattr(old, name) != getattr(new, name)
-        )
-    )
+    """Top-level fields that differ, in the spelling of JSON, sorted; versions do not count.
+
+    Of pods those of their own JSON, whose sums and copies the other fields of the run spec are.
+    """
+    if old.pod is not None and new.pod is not None:
+        own = {"labels": "labels", "instances": "scaling", "role": "role"}
+        found = {own[name] for name in _different(old, new) if name in own}
+        return tuple(sorted(found | set(_different(old.pod, new.pod))))
+    return tuple(sorted(set(_different(old, new)) - _NEVER_COMPARED))
+
+
+def _different(old: msgspec.Struct, new: msgspec.Struct) -> list[str]:
+    kind = type(old)
+    names = zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)
+    return [shown for name, shown in names if getattr(old, name) != getattr(new, name)]
 
 
 def stamped(
@@ -67,7 +75,7 @@ def stamped(
     if old is None or old.version_info is None or (may_restart and needs_restart(old, new)):
         return restarted(new, now)
     if not may_restart:
-        needs = [name for name in changed_fields(old, new) if name not in METADATA | {"instances"}]
+        needs = [name for name in changed_fields(old, new) if name not in METADATA | _SCALING]
         if needs:
             raise invalid("/" + needs[0], f"cannot change with restart=false: {', '.join(needs)}")
     if is_same(old, new):

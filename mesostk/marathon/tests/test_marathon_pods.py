@@ -341,6 +341,48 @@ def test_what_is_no_pod_is_refused_with_the_path(
     assert not world.core.state.apps
 
 
+def test_a_dry_run_tells_of_a_pod_and_changes_nothing(world: World) -> None:
+    reply = world.ask(CreatePod, body=WEB, dry_run=True)
+    assert reply.status == 200
+    [told] = told_apps(reply)
+    assert (told["app"], told["change"], told["launch"]) == ("/shop/web", "create", 2)
+    assert not world.core.state.apps
+    create(world)
+    world.settle(3)
+    healthy(world)
+    changed = {**WEB, "environment": {"WHERE": "there"}}
+    reply = world.ask(PutPod, pod_id="/shop/web", body=changed, dry_run=True)
+    [told] = told_apps(reply)
+    assert (told["change"], told["fields"]) == ("restart", ["environment"])
+    assert [each["action"] for each in told["instances"]] == ["replace"] * 2
+    assert not world.core.state.deployments
+    same = world.ask(PutPod, pod_id="/shop/web", body=WEB, dry_run=True)
+    assert told_apps(same) == []
+
+
+def told_apps(reply: Reply) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = msgspec.json.decode(msgspec.json.encode(reply.body))["apps"]
+    return found
+
+
+def test_labels_of_a_pod_change_without_a_restart_if_asked_and_nothing_else_does(
+    world: World,
+) -> None:
+    create(world)
+    world.settle(3)
+    healthy(world)
+    before = set(world.tasks)
+    labelled = {**WEB, "labels": {"team": "b"}}
+    reply = world.ask(PutPod, pod_id="/shop/web", body=labelled, may_restart=False)
+    assert reply.status == 200
+    world.settle(3)
+    assert set(world.tasks) == before
+    assert world.core.state.apps["/shop/web"].labels == {"team": "b"}
+    changed = {**labelled, "environment": {"WHERE": "there"}}
+    reply = world.ask(PutPod, pod_id="/shop/web", body=changed, may_restart=False)
+    assert reply.status == 422
+
+
 def test_agents_with_isolators_are_sent_what_needs_them() -> None:
     made = World(settings=Settings(features=frozenset({"mesos_isolators"})))
     made.connect()
