@@ -97,7 +97,7 @@ class Posts(asyncio.Protocol):
             if head is None:
                 return
             status, headers = head
-            if status >= 300:
+            if status >= 300 and status != 403:  # 403: that stream has ended meanwhile
                 raise RuntimeError(f"{self._host} answers {status}: {bytes(self._buffer)!r}")
             self._skip = int(headers.get("content-length", "0"))
             self.answered += 1
@@ -111,7 +111,10 @@ class Posts(asyncio.Protocol):
 
 
 class Events(asyncio.Protocol):
-    """The answer to one SUBSCRIBE; `on_record` gets each record, `on_end` the end."""
+    """The answer to one SUBSCRIBE; `on_record` gets each record, `on_end` the end.
+
+    503 is an end, too: whoever wants to, subscribes again.
+    """
 
     def __init__(
         self, first: bytes, on_record: Callable[[bytes], None], on_end: Callable[[], None]
@@ -159,7 +162,11 @@ class Events(asyncio.Protocol):
             head = _take_head(self._buffer)
             if head is None:
                 return
-            status, self.headers = head
+            status, headers = head
+            if status == 503:  # nobody leads yet
+                self.close()
+                return
+            self.headers = headers
             if status != 200:
                 raise RuntimeError(f"SUBSCRIBE is answered {status}: {bytes(self._buffer)!r}")
         while (chunk := self._take_chunk()) is not None:

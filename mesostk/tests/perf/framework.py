@@ -40,7 +40,9 @@ class Framework:
 
     async def subscribe(self) -> None:
         """Returns when the master has answered."""
-        body = {"type": "SUBSCRIBE", "subscribe": {"framework_info": self.info}}
+        body: dict[str, Any] = {"type": "SUBSCRIBE", "subscribe": {"framework_info": self.info}}
+        if "id" in self.info:
+            body["framework_id"] = self.info["id"]
         self._posts = await Posts.connect(self._host, self._port)
         self._events = await Events.open(
             self._host, self._port, PATH, msgspec.json.encode(body), self._on_record

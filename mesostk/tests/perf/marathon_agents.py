@@ -1,0 +1,122 @@
+"""Marathon over real agents: `python -m mesostk.tests.perf.marathon_agents [--count 1000]`.
+
+A real master, three real agents and a real Marathon, each a process. One app of `--count` instances
+is deployed and destroyed, then as many apps of one instance are put at once. Timed from the call
+until Marathon tells `deployment_success`, all of them running; beside it the events that a
+subscriber of `/v2/events` was sent meanwhile, and what each kind of daemon spent and holds. The
+tasks are `sleep`, but each is a supervised process: on two cores that is most of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from mesostk.testing.processes import Cluster, until
+from mesostk.tests.perf import machine
+
+#: For all of them to run.
+LIMIT_S = 110.0
+
+
+def app(name: str, instances: int) -> dict[str, Any]:
+    command = "exec sleep 10000"
+    return {"id": name, "cmd": command, "cpus": 0.01, "mem": 1, "disk": 0, "instances": instances}
+
+
+class Listener:
+    """Counts the events of `/v2/events` by type."""
+
+    def __init__(self, url: str) -> None:
+        self.counts: Counter[str] = Counter()
+        #: Ids of deployments that have succeeded.
+        self.succeeded: set[str] = set()
+        headers = {"Accept": "text/event-stream"}
+        self._stream = requests.get(
+            f"{url}/v2/events", headers=headers, stream=True, timeout=(10, 600)
+        )
+        self._stream.raise_for_status()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            kind = ""
+            for line in self._stream.iter_lines():
+                if line.startswith(b"event: "):
+                    kind = line[7:].decode()
+                    self.counts[kind] += 1
+                elif line.startswith(b"data: ") and kind == "deployment_success":
+                    self.succeeded.add(json.loads(line[6:])["id"])
+        except (requests.RequestException, AttributeError, ValueError):
+            return  # closed under it
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def deploy(cluster: Cluster, what: str, count: int, body: Any) -> None:
+    marathon = cluster.marathons[0]
+    listener = Listener(marathon.url)
+    before, began = machine.spent(cluster), time.perf_counter()
+    answer = requests.put(f"{marathon.url}/v2/apps", json=body, timeout=60)
+    answer.raise_for_status()
+    answered = time.perf_counter() - began
+    deployment = answer.json()["deploymentId"]
+    until(f"{count} running tasks", lambda: deployment in listener.succeeded, LIMIT_S)
+    took = time.perf_counter() - began
+    print(
+        f"{what}: PUT answered after {answered:.2f} s, all running after {took:.2f} s,"
+        f" {count / took:.0f} tasks/s"
+    )
+    told = ", ".join(f"{kind} {number}" for kind, number in listener.counts.most_common(4))
+    print(f"  {listener.counts.total()} events: {told}")
+    print(machine.cost(before, machine.spent(cluster), count, "task"))
+    for unit in [*cluster.masters, *cluster.marathons, cluster.agents[0]]:
+        assert unit.pid is not None
+        print(f"  memory of {unit.name}: {machine.memory_mib(unit.pid):.0f} MiB")
+    listener.close()
+
+
+def destroy(cluster: Cluster, name: str) -> None:
+    """Until the master holds no task of it either."""
+
+    def is_gone() -> bool:
+        answer = cluster.masters[0].get("/metrics/snapshot")
+        return answer is not None and answer.json()["master/tasks_running"] == 0
+
+    requests.delete(f"{cluster.marathons[0].url}/v2/apps/{name}", timeout=60).raise_for_status()
+    until("no running task", is_gone, LIMIT_S)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--agents", type=int, default=3)
+    options = parser.parse_args()
+    count = options.count
+    print(machine.describe())
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Cluster(
+            Path(directory),
+            agents=options.agents,
+            marathon_flags=["--max_instances_per_offer=100", "--launch_tokens=100000"],
+        ) as cluster,
+    ):
+        cluster.start()
+        deploy(cluster, f"1 app x {count} instances", count, [app("/wide", count)])
+        destroy(cluster, "wide")
+        apps = [app(f"/g{number % 20}/a{number}", 1) for number in range(count)]
+        deploy(cluster, f"{count} apps x 1 instance", count, apps)
+
+
+if __name__ == "__main__":
+    main()
