@@ -33,7 +33,7 @@ def app(name: str, instances: int) -> dict[str, Any]:
 
 
 class Listener:
-    """Counts the events of `/v2/events` by type."""
+    """Counts the events of `/v2/events` by type, until Marathon ends."""
 
     def __init__(self, url: str) -> None:
         self.counts: Counter[str] = Counter()
@@ -58,13 +58,11 @@ class Listener:
         except (requests.RequestException, AttributeError, ValueError):
             return  # closed under it
 
-    def close(self) -> None:
-        self._stream.close()
 
-
-def deploy(cluster: Cluster, what: str, count: int, body: Any) -> None:
+def deploy(cluster: Cluster, listener: Listener, what: str, body: list[dict[str, Any]]) -> None:
     marathon = cluster.marathons[0]
-    listener = Listener(marathon.url)
+    count = sum(each["instances"] for each in body)
+    listener.counts.clear()
     before, began = machine.spent(cluster), time.perf_counter()
     answer = requests.put(f"{marathon.url}/v2/apps", json=body, timeout=60)
     answer.raise_for_status()
@@ -82,7 +80,6 @@ def deploy(cluster: Cluster, what: str, count: int, body: Any) -> None:
     for unit in [*cluster.masters, *cluster.marathons, cluster.agents[0]]:
         assert unit.pid is not None
         print(f"  memory of {unit.name}: {machine.memory_mib(unit.pid):.0f} MiB")
-    listener.close()
 
 
 def destroy(cluster: Cluster, name: str) -> None:
@@ -112,10 +109,11 @@ def main() -> None:
         ) as cluster,
     ):
         cluster.start()
-        deploy(cluster, f"1 app x {count} instances", count, [app("/wide", count)])
+        listener = Listener(cluster.marathons[0].url)
+        deploy(cluster, listener, f"1 app x {count} instances", [app("/wide", count)])
         destroy(cluster, "wide")
         apps = [app(f"/g{number % 20}/a{number}", 1) for number in range(count)]
-        deploy(cluster, f"{count} apps x 1 instance", count, apps)
+        deploy(cluster, listener, f"{count} apps x 1 instance", apps)
 
 
 if __name__ == "__main__":

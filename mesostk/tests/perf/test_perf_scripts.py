@@ -39,7 +39,7 @@ def run(script: str, *arguments: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(_SMALL))
 def test_script_prints_figures(name: str) -> None:
-    printed = run(name.split()[0], *_SMALL[name].split())
+    printed = run(name.split(maxsplit=1)[0], *_SMALL[name].split())
     assert any(character.isdigit() for character in printed), printed
 
 
