@@ -2,18 +2,23 @@
 
 ::
 
-    every _ROTATE_S   stdout, stderr larger than --container_log_size ─▶ copied to stdout.1, emptied
+    every _ROTATE_S   stdout, stderr larger than --container_log_size ─▶ their head goes to stdout.1
     every --container_disk_watch_interval   du of each sandbox ─▶ statistics
                                             above the task's disk, if enforced ─▶ DiskExceeded
 
-Output is emptied in place, for the task has it open: what it writes in the moment between the last
-byte copied and that is lost. Docker's is not rotated: the position in it counts (docker_logs.py).
+The task has its output open, so the file must stay. Its head, whole blocks, is copied and then cut
+off by the file system in one step (FALLOC_FL_COLLAPSE_RANGE: ext4, XFS), whatever is appended
+meanwhile: nothing is lost. Where that cannot be (tmpfs, Btrfs), the file is emptied, and what was
+written between the last byte copied and that is lost; a warning says so once. The output of Docker
+containers is the agent's own writing and moved by it (docker_logs.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -34,6 +39,14 @@ T = TypeVar("T")
 _ROTATE_S = 2.0
 
 _CHUNK_BYTES = 1 << 20
+
+#: Of fallocate(2). Not in Python's `os`.
+_FALLOC_FL_COLLAPSE_RANGE = 0x08
+
+#: How a file system says that it cannot cut a head off, or not in pieces of its block size.
+_CANNOT_CUT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
+_libc = ctypes.CDLL(None, use_errno=True)
 _MIB = 1 << 20
 
 
@@ -62,6 +75,7 @@ class DiskWatch:
         self._work_dir = work_dir
         self._limits = limits
         self._told: set[Path] = set()
+        self._told_of_loss = False
         self.used: dict[str, int] = {}
 
     async def watch_usage(self) -> None:
@@ -94,7 +108,11 @@ class DiskWatch:
         for name in ("stdout", "stderr"):
             try:
                 if (sandbox / name).lstat().st_size > self._limits.log_bytes:
-                    await self._in_thread(rotate, sandbox, name)
+                    is_whole = await self._in_thread(rotate, sandbox, name)
+                    if not is_whole and not self._told_of_loss:
+                        self._told_of_loss = True
+                        why = "this file system cuts no heads off; ext4 and XFS do"
+                        self._daemon.log.warning("Rotating may lose output", why=why)
             except FileNotFoundError:
                 continue  # the task's own doing, or not there yet
             except OSError as error:
@@ -137,41 +155,73 @@ def disk_usage(directory: Path) -> int:
     return total
 
 
-def rotate(sandbox: Path, name: str) -> None:
-    """Move what is in `name` to `name`.1 and leave it empty. Blocks; raises OSError.
+def rotate(sandbox: Path, name: str) -> bool:
+    """Move what is in `name` to `name`.1, but for the rest of a block; False if a part may be lost.
 
-    The sandbox is the task's: nothing is followed that it may have put in place of a file.
+    Blocks; raises OSError. The sandbox is the task's: nothing is followed that it may have put in
+    place of a file.
     """
     directory = os.open(sandbox, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         source = os.open(name, flags, dir_fd=directory)
         try:
-            _copy_and_empty(source, f"{name}.1", directory)
+            return _move_head(source, f"{name}.1", directory)
         finally:
             os.close(source)
     finally:
         os.close(directory)
 
 
-def _copy_and_empty(source: int, copy: str, directory: int) -> None:
+def _move_head(source: int, copy: str, directory: int) -> bool:
     status = os.fstat(source)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
         raise OSError("it is no plain file, or has another name")
+    block = os.fstatvfs(source).f_bsize
+    head = (status.st_size - 1) // block * block  # something must stay: the end cannot be cut
+    if head <= 0:
+        return True
     with contextlib.suppress(FileNotFoundError):
         os.unlink(copy, dir_fd=directory)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     target = os.open(copy, flags, 0o644, dir_fd=directory)
+    cut = False
     try:
         if os.geteuid() == 0:
             os.fchown(target, status.st_uid, status.st_gid)
-        at = 0
-        while data := os.pread(source, _CHUNK_BYTES, at):
-            at += len(data)
-            left = memoryview(data)
-            while left:
-                left = left[os.write(target, left) :]
+        _copy(source, target, 0, head)
+        cut = _cut_head(source, head)
+        if not cut:
+            _copy(source, target, head, None)
     finally:
         # Also when the disk is full: the task's output is what fills it.
-        os.ftruncate(source, 0)
+        if not cut and not _cut_head(source, head):
+            os.ftruncate(source, 0)
         os.close(target)
+    return cut
+
+
+def _copy(source: int, target: int, at: int, end: int | None) -> None:
+    """Append bytes of `source` from `at` up to `end`, or all there are, to `target`."""
+    while end is None or at < end:
+        size = _CHUNK_BYTES if end is None else min(_CHUNK_BYTES, end - at)
+        data = os.pread(source, size, at)
+        if not data:
+            return
+        at += len(data)
+        left = memoryview(data)
+        while left:
+            left = left[os.write(target, left) :]
+
+
+def _cut_head(source: int, length: int) -> bool:
+    """Cut the first `length` bytes off, in one step; False where that cannot be done."""
+    done = _libc.fallocate(
+        source, _FALLOC_FL_COLLAPSE_RANGE, ctypes.c_int64(0), ctypes.c_int64(length)
+    )
+    if done == 0:
+        return True
+    number = ctypes.get_errno()
+    if number not in _CANNOT_CUT:
+        raise OSError(number, os.strerror(number))
+    return False

@@ -90,6 +90,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     remove_delay_s: float
     kill_orphans: bool
     config: str | None = None
+    log_bytes: int = 0
 
 
 def options_of(values: Values) -> Options:
@@ -108,6 +109,7 @@ def options_of(values: Values) -> Options:
         remove_delay_s=values.docker_remove_delay,
         kill_orphans=values.docker_kill_orphans,
         config=config,
+        log_bytes=values.container_log_size,
     )
 
 
@@ -167,7 +169,7 @@ class DockerRuns:
         container = Container(
             container_id=spec.container_id,
             name=name_of(spec.container_id),
-            copier=Copier(self._work_dir / spec.sandbox, record),
+            copier=Copier(self._work_dir / spec.sandbox, record, self._options.log_bytes),
             is_launching=True,
         )
         self.runs[spec.container_id] = container
@@ -360,7 +362,9 @@ class DockerRuns:
         One that has ended counts as alive until `resume`, by which its output is fetched first.
         """
         container = Container(
-            container_id=container_id, name=name_of(container_id), copier=Copier(place, record)
+            container_id=container_id,
+            name=name_of(container_id),
+            copier=Copier(place, record, self._options.log_bytes),
         )
         launched: Launched | None = None
         try:

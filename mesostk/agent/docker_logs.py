@@ -121,9 +121,11 @@ class Skipper:
 class Copier:
     """The two files of one container and the record of how far they are. Blocks."""
 
-    def __init__(self, sandbox: Path, record: Path) -> None:
+    def __init__(self, sandbox: Path, record: Path, log_bytes: int = 0) -> None:
+        """`log_bytes`: size from which on a file is moved to `.1`, 0 for never."""
         self.sandbox = sandbox
         self._record = record
+        self._log_bytes = log_bytes
         self.positions = Positions()
 
     def begin(self) -> None:
@@ -169,6 +171,22 @@ class Copier:
                 os.close(fd)
         if texts:
             self._save(os.O_CREAT)
+        for number in texts:
+            if 0 < self._log_bytes < self.positions.of(number).size:
+                self._move(number)
+
+    def _move(self, number: int) -> None:
+        """Go on in a new file. Should the record not come to be written, `resume` finds it empty,
+        and all that was copied so far in the old one."""
+        path = self.sandbox / STREAMS[number]
+        try:
+            path.replace(path.with_name(f"{path.name}.1"))
+        except OSError:  # the task put something in its way: its output gives way then
+            fd = self._open(number)
+            os.ftruncate(fd, 0)
+            os.close(fd)
+        self.positions.of(number).size = 0
+        self._save(os.O_CREAT)
 
     def last_error(self) -> str:
         """The end of stderr, where the engine's runtime says that it could not start a program."""

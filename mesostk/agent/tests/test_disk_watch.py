@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from mesostk.agent.disk_watch import disk_usage, rotate
 from mesostk.agent.events import DiskExceeded, Exited, KillRun
 from mesostk.agent.tests.agent_bench import Bench, of_type, task, updates
 from mesostk.agent.tests.test_agent_process import AgentProcess, ScriptedMaster, master
+from mesostk.testing.disks import small_disk
+from mesostk.testing.requirements import absent
 from mesostk.wire.mesos import Resource, Scalar
 
 __all__ = ["master"]  # a fixture
@@ -20,14 +25,50 @@ __all__ = ["master"]  # a fixture
 MIB = 1 << 20
 
 
-def test_output_moves_on_and_its_writer_notices_nothing(tmp_path: Path) -> None:
-    with (tmp_path / "stdout").open("ab", buffering=0) as out:
-        for text in (b"first", b"second", b"third"):
+WRITER = """
+import os
+for n in range(200000):
+    os.write(1, b"line %d of many\\n" % n)
+"""
+
+
+def test_no_byte_of_a_fast_writer_is_lost(tmp_path: Path) -> None:
+    """A writer that never pauses, its output moved away again and again."""
+    moved, rounds = b"", 0
+    with (tmp_path / "stdout").open("ab") as out:
+        writer = subprocess.Popen([sys.executable, "-ISc", WRITER], stdout=out)
+    while writer.poll() is None:
+        with contextlib.suppress(FileNotFoundError):
+            (tmp_path / "stdout.1").unlink()
+        if not rotate(tmp_path, "stdout"):
+            writer.kill()
+            writer.wait()
+            absent(f"the file system of {tmp_path} cuts no heads off files")
+        with contextlib.suppress(FileNotFoundError):  # nothing to move yet
+            moved += (tmp_path / "stdout.1").read_bytes()
+            rounds += 1
+    assert writer.returncode == 0
+    whole = moved + (tmp_path / "stdout").read_bytes()
+    assert whole == b"".join(b"line %d of many\n" % n for n in range(200000))
+    assert rounds > 3
+
+
+def test_where_no_head_can_be_cut_off_the_file_is_emptied_and_that_is_told(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "tmpfs", "2m") as disk, (disk / "stdout").open("ab") as out:
+        for text in (b"first" * 1000, b"second" * 1000):
             out.write(text)
-            rotate(tmp_path, "stdout")
-        out.write(b"last")
-    assert (tmp_path / "stdout").read_bytes() == b"last"
-    assert (tmp_path / "stdout.1").read_bytes() == b"third"
+            out.flush()
+            assert not rotate(disk, "stdout")
+            assert (disk / "stdout").read_bytes() == b""
+            assert (disk / "stdout.1").read_bytes() == text
+
+
+def test_on_a_full_disk_the_tasks_output_gives_way(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "tmpfs", "64k") as disk:
+        (disk / "stdout").write_bytes(b"x" * 60000)
+        with pytest.raises(OSError, match="No space left"):
+            rotate(disk, "stdout")
+        assert (disk / "stdout").stat().st_size == 0
 
 
 @pytest.mark.parametrize("trick", ["link", "hard link", "fifo", "link in place of the copy"])
@@ -42,10 +83,10 @@ def test_nothing_that_a_task_put_there_is_followed(tmp_path: Path, trick: str) -
     elif trick == "fifo":
         os.mkfifo(sandbox / "stdout")
     else:
-        (sandbox / "stdout").write_text("much")
+        (sandbox / "stdout").write_text("much" * 5000)
         (sandbox / "stdout.1").symlink_to(victim)
         rotate(sandbox, "stdout")
-        assert (sandbox / "stdout.1").read_text() == "much"
+        assert (sandbox / "stdout.1").read_text().startswith("much" * 4000)
     if trick != "link in place of the copy":
         with pytest.raises(OSError, match=r"."):
             rotate(sandbox, "stdout")

@@ -86,6 +86,28 @@ def test_a_file_that_was_emptied_goes_on(tmp_path: Path) -> None:
     assert (tmp_path / "stdout").read_bytes() == b"two\n"
 
 
+def test_output_that_has_grown_moves_on_and_nothing_is_lost(tmp_path: Path) -> None:
+    copier = Copier(tmp_path, tmp_path / "record", log_bytes=10)
+    copier.begin()
+    frames = [Frame(1, stamp(n), b"line %d\n" % n) for n in range(5)]
+    for frame in frames[:3]:
+        copier.take([frame], Skipper(copier.positions))
+    assert (tmp_path / "stdout.1").read_bytes() == b"line 0\nline 1\n"
+    assert (tmp_path / "stdout").read_bytes() == b"line 2\n"
+    again = Copier(tmp_path, tmp_path / "record", log_bytes=10)
+    again.resume()
+    again.take(frames, Skipper(again.positions))
+    assert (tmp_path / "stdout.1").read_bytes() == b"line 2\nline 3\nline 4\n"
+
+
+def test_a_directory_in_the_way_of_old_output_keeps_no_disk_from_filling(tmp_path: Path) -> None:
+    (tmp_path / "stdout.1").mkdir()
+    copier = Copier(tmp_path, tmp_path / "record", log_bytes=10)
+    copier.begin()
+    copier.take([Frame(1, stamp(1), b"x" * 11)], Skipper(copier.positions))
+    assert (tmp_path / "stdout").read_bytes() == b""
+
+
 def test_a_link_in_the_sandbox_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("kept")
     (tmp_path / "stdout").symlink_to(tmp_path / "victim")
