@@ -13,9 +13,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import sys
+import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +272,25 @@ def _environment(root: Path) -> dict[str, str]:
     }
 
 
+@contextmanager
+def hanging_up() -> Iterator[None]:
+    """Have programs that are begun here end with this process, also below `nohup`.
+
+    Ansible runs on a terminal of its own, which hangs up when this process is gone, however that
+    came. It would inherit that hanging up is ignored, and work on while the next run has begun; a
+    handler is not inherited, and lets this process ignore it as before.
+    """
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    if not ignored or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def run_playbook(
     name: str,
     inventory: Path,
@@ -301,21 +323,22 @@ def run_playbook(
     log = log_dir.absolute() / "artifacts" / ident / "stdout"
     if run is not None:
         run.log(log)
-    ran = ansible_runner.run(
-        private_data_dir=str(log_dir),
-        project_dir=str(root),
-        playbook=str(playbook),
-        inventory=str(inventory.absolute()),
-        ident=ident,
-        extravars=dict(extra_vars or {}),
-        envvars=environment,
-        event_handler=listener,
-        quiet=True,
-        # Extra variables may be secrets: they are handed over, not left on the disk.
-        suppress_env_files=True,
-        rotate_artifacts=_RUNS_KEPT,
-        **_arguments(limit, tags, check=check, diff=diff),
-    )
+    with hanging_up():
+        ran = ansible_runner.run(
+            private_data_dir=str(log_dir),
+            project_dir=str(root),
+            playbook=str(playbook),
+            inventory=str(inventory.absolute()),
+            ident=ident,
+            extravars=dict(extra_vars or {}),
+            envvars=environment,
+            event_handler=listener,
+            quiet=True,
+            # Extra variables may be secrets: they are handed over, not left on the disk.
+            suppress_env_files=True,
+            rotate_artifacts=_RUNS_KEPT,
+            **_arguments(limit, tags, check=check, diff=diff),
+        )
     # It repeats the whole environment, which may hold secrets.
     (log.parent / "command").unlink(missing_ok=True)
     outcome = listener.outcome(int(ran.rc), log)
