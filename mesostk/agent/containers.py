@@ -45,6 +45,10 @@ MAX_ENDED = 1000
 #: Pieces of output, of 64 KiB at most, that are kept until somebody attaches.
 BACKLOG = 16
 
+#: Last words to who is in a session while the agent stops, and for them to be said.
+_FAREWELL = b"\r\nThe agent stops, and this session with it; the task goes on.\r\n"
+_FAREWELL_S = 2.0
+
 #: Longest id of a container. Source: spec §4.4.
 _MAX_ID = 242
 
@@ -388,6 +392,20 @@ class Containers:
         if container.stdio is not None and container.pumping is not None:
             await container.pumping
             container.stdio.close()
+
+    async def close(self) -> None:
+        """The agent stops: tell who is in a session, end the sessions, let their output run out."""
+        sessions = [one for one in self.live() if one.is_session]
+        for container in sessions:
+            for queue in container.outputs:
+                if not queue.full():
+                    queue.put_nowait(("STDERR", _FAREWELL))
+            with contextlib.suppress(Rejected):  # it has ended meanwhile
+                self.kill(container.container_id, signal.SIGKILL)
+        waiting: list[asyncio.Future[Any]] = [one.ended for one in sessions]
+        waiting += [one.pumping for one in sessions if one.pumping is not None]
+        if waiting:
+            await asyncio.wait(waiting, timeout=_FAREWELL_S)
 
     def discard(self, container_id: str) -> None:
         """End a container that nobody waits for any more, and forget it."""

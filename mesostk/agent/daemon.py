@@ -250,6 +250,7 @@ class Shell:
         server = Server(app, ip, self._values.port)
         await server.start()
         self._daemon.on_stop("http", server.stop)
+        self._daemon.on_stop("sessions", self._containers.close)
         if self._values.port == 0 and self._values.advertise_port is None:
             self._state.settings = replace(self._state.settings, port=server.port)
         self._daemon.log.info("Listening", ip=ip, port=server.port)

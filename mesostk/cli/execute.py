@@ -193,7 +193,10 @@ class Session:
                 for record in decoder.feed(chunk):
                     _print(json.loads(record))
         except requests.RequestException as error:
-            raise MesostkError(f"the connection to the agent broke: {error}") from error
+            raise MesostkError(
+                "the connection to the agent broke, and the program ends with it; the task goes "
+                f"on: {error}"
+            ) from error
 
     # -- input -----------------------------------------------------------------------------------
 

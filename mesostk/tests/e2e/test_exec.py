@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
 import os
 import select
@@ -358,3 +359,33 @@ def test_calls_that_cannot_be_done_are_refused(
 ) -> None:
     answer = call(bare, kind, **body)
     assert (answer.status_code, bool(answer.text) or status == 200) == (status, True)
+
+
+def test_a_session_ends_with_the_agent_and_says_so(bare: Cluster, run: Exec) -> None:
+    """The last test: the agent is restarted, its task goes on."""
+    agent = bare.agents[0]
+
+    def answers() -> bool:
+        try:
+            return requests.get(f"{agent.url}/state", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    told = (
+        (agent.stop, 128 + signal.SIGKILL, b"The agent stops, and this session with it"),
+        (lambda: agent.kill(restart=False), 1, b"the connection to the agent broke"),
+    )
+    for end_agent, code, words in told:
+        process = run("home", "--", "sh", "-c", "echo $$; exec sleep 600", **pipes)
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        end_agent()
+        _, err = process.communicate(timeout=LIMIT_S)
+        assert words in b" ".join(err.split())
+        assert process.returncode == code
+        agent.start()
+        until("the end of the program", functools.partial(is_gone, pid))
+        until("the agent", answers)
+    process = run("home", "--", "cat", "file", **pipes)
+    assert finish(process)[0] == b"here\n"
