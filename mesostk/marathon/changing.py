@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mesostk.marathon import audit, groups, pods, ports, roles, validation, versions
+from mesostk.marathon import audit, externals, groups, pods, ports, roles, validation, versions
 from mesostk.marathon.apps import Settings
 from mesostk.marathon.appview import app_view
 from mesostk.marathon.deploying import change_root
@@ -113,6 +113,7 @@ def stamp(
     checked = [
         _checked(tree, before, app, state.app_settings, force=force) for before, app in pairs
     ]
+    _refuse_shared_volumes(tree, checked)
     numbered = ports.assign_service_ports(
         checked,
         state.apps,
@@ -155,6 +156,17 @@ def _checked(
     if found:
         raise Refused(422, INVALID_OBJECT, found)
     return settled
+
+
+def _refuse_shared_volumes(tree: Group, checked: Sequence[AppDefinition]) -> None:
+    """Refused (422) where an external volume would be used by two apps of the tree to be."""
+    using = [app for app in checked if externals.of_app(app)]
+    if not using:
+        return
+    after = {app.id: app for app in (*groups.apps(tree), *checked)}
+    found = [each for app in using for each in externals.conflicts(app, after.values())]
+    if found:
+        raise Refused(422, INVALID_OBJECT, found)
 
 
 def posts_of(

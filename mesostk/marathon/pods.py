@@ -20,6 +20,7 @@ import msgspec
 from mesostk.marathon import constraints, paths
 from mesostk.marathon.appinput import read_as
 from mesostk.marathon.apps import Settings, persistent_volumes
+from mesostk.marathon.externals import ISOLATORS
 from mesostk.marathon.instances import Instance
 from mesostk.marathon.refusal import INVALID_OBJECT, Refused, malformed, violation
 from mesostk.wire.marathon import (
@@ -46,9 +47,6 @@ READ_ONLY = frozenset({"version"})
 MAX_INSTANCES = 2**31 - 1
 
 SECRETS = "secrets"
-
-#: Says that the agents isolate: filesystem/linux, namespaces, the original's network/cni.
-ISOLATORS = "mesos_isolators"
 
 _ELSEWHERE = (
     "where all agents have the isolators for it (--isolation), start Marathon with "

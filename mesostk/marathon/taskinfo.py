@@ -209,7 +209,7 @@ def _container(
 ) -> mesos.ContainerInfo | None:
     container = app.container
     if container is None:
-        return None
+        return None if not app.tty else mesos.ContainerInfo(type="MESOS", tty_info=mesos.TTYInfo())
     volumes = tuple(_volume(app, v) for v in container.volumes if v.persistent is None)
     if container.type == "DOCKER":
         return mesos.ContainerInfo(

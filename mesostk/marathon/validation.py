@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from mesostk.marathon import constraints, draining, paths
+from mesostk.marathon import constraints, draining, externals, paths
 from mesostk.marathon.apps import (
     DEFAULT_SETTINGS,
     SINGLE_INSTANCE_LABEL,
@@ -65,6 +65,8 @@ def violations(
     """Every violation of `app`, which is to take the place of `before`; empty if it is sound."""
     found = [each for rule in _RULES for each in rule(app)]
     found += _features(app, settings)
+    found += _terminal(app, settings)
+    found += externals.violations(app, settings.features)
     if before is not None:
         found += _residents_keep_their_volumes(before, app)
     return found
@@ -240,10 +242,10 @@ def _container(app: AppDefinition) -> Violations:
     if container.linux_info is not None and container.type == "DOCKER":
         yield violation("/container/linuxInfo", "needs the MESOS containerizer")
     for index, volume in enumerate(container.volumes):
-        yield from _volume(f"/container/volumes({index})", volume, container, app)
+        yield from _volume(f"/container/volumes({index})", volume, container)
 
 
-def _volume(at: str, volume: Volume, container: Container, app: AppDefinition) -> Violations:
+def _volume(at: str, volume: Volume, container: Container) -> Violations:
     kinds = (volume.host_path, volume.persistent, volume.external, volume.secret)
     if sum(kind is not None for kind in kinds) != 1:
         yield violation(at, "needs exactly one of hostPath, persistent, external and secret")
@@ -253,8 +255,6 @@ def _volume(at: str, volume: Volume, container: Container, app: AppDefinition) -
         yield violation(f"{at}/hostPath", "must not be empty")
     if volume.secret is not None and container.type == "DOCKER":
         yield violation(f"{at}/secret", "needs the MESOS containerizer")
-    if volume.external is not None and not volume.external.shared and app.instances > 1:
-        yield violation("/instances", "may be at most 1 with external volumes that are not shared")
     if volume.persistent is not None:
         yield from _persistent(at, volume, volume.persistent)
 
@@ -276,8 +276,9 @@ def _persistent(at: str, volume: Volume, persistent: PersistentVolume) -> Violat
 
 def _health_checks(app: AppDefinition) -> Violations:
     ports = len(service_ports(app))
+    is_docker = app.container is not None and app.container.type == "DOCKER"
     for index, check in enumerate(app.health_checks):
-        yield from _health_check(f"/healthChecks({index})", check, ports)
+        yield from _health_check(f"/healthChecks({index})", check, ports, is_docker=is_docker)
     by_agent = [check for check in app.health_checks if check.protocol not in LEADER_PROBED]
     if sum(check.protocol.startswith("MESOS_") for check in by_agent) > 1:
         yield violation("/healthChecks", "may hold just one MESOS_* check")
@@ -295,7 +296,7 @@ def _health_checks(app: AppDefinition) -> Violations:
             yield violation("/check", "is not supported with the DOCKER containerizer")
 
 
-def _health_check(at: str, check: HealthCheck, ports: int) -> Violations:
+def _health_check(at: str, check: HealthCheck, ports: int, *, is_docker: bool) -> Violations:
     is_command = check.protocol == "COMMAND"
     if is_command and (check.command is None or not check.command.value):
         yield violation(f"{at}/command", "is required with protocol COMMAND")
@@ -303,6 +304,12 @@ def _health_check(at: str, check: HealthCheck, ports: int) -> Violations:
         yield violation(f"{at}/command", "is for protocol COMMAND only")
     if check.port is not None and check.port_index is not None:
         yield violation(at, "may have one of port and portIndex")
+    if check.ip_protocol == "IPv6" and not (is_docker and check.protocol.startswith("MESOS_")):
+        yield violation(
+            f"{at}/ipProtocol",
+            "IPv6 can only be used for container type DOCKER and Mesos http/https/tcp health "
+            "checks",
+        )
     if check.port is not None and not 1 <= check.port <= 65535:
         yield violation(f"{at}/port", f"must be between 1 and 65535, got {check.port}")
     if not is_command and check.port is None:
@@ -409,6 +416,15 @@ def _features(app: AppDefinition, settings: Settings) -> Violations:
             yield violation(
                 path, f"Feature {feature} is not enabled. Enable with --enable_features {feature}"
             )
+
+
+def _terminal(app: AppDefinition, settings: Settings) -> Violations:
+    if app.tty and externals.ISOLATORS not in settings.features:
+        yield violation(
+            "/tty",
+            "agents here start tasks without a terminal; use 'mesostk exec -it' beside the task, "
+            f"or with other agents start Marathon with --enable_features {externals.ISOLATORS}",
+        )
 
 
 def _residents_keep_their_volumes(before: AppDefinition, after: AppDefinition) -> list[Violation]:
