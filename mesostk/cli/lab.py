@@ -224,6 +224,16 @@ def start(hosts: HostArguments, name: NameOption = "lab") -> None:
                 lab.start(host)
 
 
+@commands.command("pause")
+def pause(hosts: HostArguments, name: NameOption = "lab") -> None:
+    """Freeze hosts, who believe afterwards that no time has passed; heal lets them go on."""
+    with errors():
+        lab = existing(name)
+        with recorded("lab pause", context=name):
+            for host in hosts:
+                lab.pause(host)
+
+
 @commands.command("partition")
 def partition(hosts: HostArguments, name: NameOption = "lab") -> None:
     """Cut hosts off the network; what runs there goes on."""
@@ -236,7 +246,7 @@ def partition(hosts: HostArguments, name: NameOption = "lab") -> None:
 
 @commands.command("heal")
 def heal(hosts: HostArguments, name: NameOption = "lab") -> None:
-    """Connect hosts again."""
+    """Connect hosts again, and let paused ones go on."""
     with errors():
         lab = existing(name)
         with recorded("lab heal", context=name):

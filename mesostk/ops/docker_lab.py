@@ -333,6 +333,8 @@ class DockerLab:
             detail = "made from an older image" if old else ""
         elif container.status == "exited":
             state, detail = "stopped", ""
+        elif container.status == "paused":
+            state, detail = "paused", ""
         else:
             state, detail = "broken", f"container is {container.status}; `mesostk lab up` repairs"
         return HostStatus(host=host, state=state, detail=detail)
@@ -349,6 +351,11 @@ class DockerLab:
         self._wait_ready(lab.named(self.spec, host), time.monotonic() + _BOOT_LIMIT_S)
 
     @engine.talking()
+    def pause(self, host: str) -> None:
+        """Freeze all processes of the host; to themselves no time passes until `heal`."""
+        self._get(host).pause()
+
+    @engine.talking()
     def partition(self, host: str) -> None:
         """Take the host's network link down; processes and addresses stay."""
         command = self._on_link(lab.named(self.spec, host), "ip link set $link down")
@@ -356,9 +363,12 @@ class DockerLab:
 
     @engine.talking()
     def heal(self, host: str) -> None:
-        """Take the link up again, with the default route that went with it."""
+        """Take the link up again, with the default route that went with it; thaw what is frozen."""
+        container = self._get(host)
+        if container.status == "paused":
+            container.unpause()
         command = self._on_link(lab.named(self.spec, host), _HEAL)
-        self._exec(self._get(host), command)
+        self._exec(container, command)
 
     def _on_link(self, host: Host, command: str) -> str:
         """`command` with $link, the interface that has the host's address, and $gateway."""

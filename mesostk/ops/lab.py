@@ -27,7 +27,7 @@ DriverName = Literal["docker", "local", "vagrant"]
 Release = Literal["bookworm", "trixie"]
 #: `lab`: names and load balancing beside the masters; `tutorial`: on two hosts of their own.
 Topology = Literal["lab", "tutorial"]
-HostState = Literal["running", "stopped", "missing", "partitioned", "broken"]
+HostState = Literal["running", "stopped", "missing", "partitioned", "paused", "broken"]
 
 #: The tutorial numbers masters from .11 and agents from .51.
 _FIRST_MASTER, _FIRST_AGENT, _MAX_MASTERS, _MAX_AGENTS = 11, 51, 7, 9
@@ -177,12 +177,16 @@ class Lab(Protocol):
         """Switch it on again."""
         ...
 
+    def pause(self, host: str) -> None:
+        """Hold all that runs on the host where it is, until it is healed."""
+        ...
+
     def partition(self, host: str) -> None:
         """Cut the host off the network; what runs there goes on."""
         ...
 
     def heal(self, host: str) -> None:
-        """Connect it again."""
+        """Connect it again, and let it go on."""
         ...
 
 

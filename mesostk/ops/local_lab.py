@@ -316,6 +316,10 @@ class LocalLab:
     def _wait_listening(self, process: Process) -> None:
         self._wait(lambda: listens(process.address, process.port), process.name)
 
+    def pause(self, host: str) -> None:
+        """The same as `partition`: there is no network of its own that could be cut."""
+        self.partition(host)
+
     def partition(self, host: str) -> None:
         """Pause the host's daemons: for everyone else it no longer answers. Its tasks go on."""
         for name in self._names(lab.named(self.spec, host)):

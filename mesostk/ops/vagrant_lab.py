@@ -92,6 +92,10 @@ class VagrantLab:
         """Switch it on again and wait until it answers."""
         self._vagrant("up", "--no-provision", lab.named(self.spec, host).name)
 
+    def pause(self, host: str) -> None:
+        """Not every provider can; raises ConfigError with the command of those that can."""
+        raise ConfigError(f"Vagrant pauses its machines itself: `vagrant suspend {host}`")
+
     def partition(self, host: str) -> None:
         """Take the machine's link to the lab's network down."""
         self._on_link(host, "down")

@@ -182,6 +182,16 @@ def test_partitioned_host_is_cut_off_until_it_is_healed(it: DockerLab) -> None:
     assert changes(it) == [f"{AGENT.name}: connected"]
 
 
+def test_paused_host_stands_still_until_it_is_healed(it: DockerLab) -> None:
+    it.pause(AGENT.name)
+    assert states(it) == ["running", "paused"]
+    it.heal(AGENT.name)
+    assert states(it) == ["running", "running"]
+    assert run(it, AGENT, "hostname") == AGENT.name
+    it.pause(AGENT.name)
+    assert changes(it) == [f"{AGENT.name}: resumed"]
+
+
 def test_lost_keys_are_replaced(it: DockerLab) -> None:
     for path in it.ssh.directory.iterdir():
         path.unlink()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ import pytest
 
 from mesostk.ops.zookeeper import mode_of
 from mesostk.testing.labs import Cluster, mesostk
-from mesostk.testing.processes import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(600)]
 
@@ -164,32 +164,61 @@ def runs() -> list[dict[str, Any]]:
     return list(json.loads(mesostk("runs", "list", "-n", "1000", "--json").stdout))
 
 
-def test_a_deployment_that_is_killed_is_resumed(cluster: Cluster) -> None:
+#: MESOSTK_ROLLING_SEED names one that failed; else another task is drawn in each run.
+SEED = int(os.environ.get("MESOSTK_ROLLING_SEED") or random.SystemRandom().randrange(10**6))
+#: Lines that the deployment below writes at least: one for each play and each task.
+LINES = 100
+
+#: A Mesos-DNS that was started with another file: to be written and restarted on each host.
+DRIFT = """
+sed -i 's/"ttl": 60/"ttl": 59/' /etc/mesos-dns/config.json
+systemctl restart mesos-dns
+"""
+#: Fails unless the file is as it was, and what runs was started with it.
+AT_REST = """
+grep -q '"ttl": 60' /etc/mesos-dns/config.json
+[ "$(/usr/local/lib/mesostk/service-hash mesos-dns)" = "$(cat /run/mesostk/mesos-dns.started)" ]
+"""
+
+
+def test_a_deployment_that_is_killed_at_any_task_is_resumed_restarts_included(
+    cluster: Cluster,
+) -> None:
+    named = [host for host in cluster.hosts if "mesos_dns" in host.groups]
+    for host in named:
+        cluster.run(host, DRIFT)
     before = {run["id"] for run in runs()}
     inventory = str(cluster.inventory)
-
-    def has_done_a_step() -> bool:
-        new = [run for run in runs() if run["id"] not in before]
-        return any(run["steps"] for run in new)
-
+    number = random.Random(SEED).randrange(15, LINES)
+    print(f"MESOSTK_ROLLING_SEED={SEED}: killing the deployment at line {number}")
     process = subprocess.Popen(
         [sys.executable, "-m", "mesostk", "cluster", "deploy", "-i", inventory],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
     )
+    assert process.stderr is not None
     try:
-        until("a step is done", has_done_a_step, 60)
-        refused = mesostk("cluster", "deploy", "-i", inventory)
-        assert refused.returncode == 1
-        assert "changes the same hosts" in refused.stderr
+        with process.stderr:
+            for count, line in enumerate(process.stderr, 1):
+                if count == 5:  # by now it is in the ledger
+                    refused = mesostk("cluster", "deploy", "-i", inventory)
+                    assert refused.returncode == 1
+                    assert "changes the same hosts" in refused.stderr
+                if count == number:
+                    print(f"killing it at {line}")
+                    break
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert runs()[-1]["outcome"] == "interrupted"
+    (killed,) = [run for run in runs() if run["id"] not in before and run["outcome"] != "failed"]
+    assert killed["outcome"] == "interrupted"
     resumed = mesostk("runs", "resume", timeout_s=550)
     assert resumed.returncode == 0, resumed.stderr
-    first, second = runs()[-2:]
-    assert (first["outcome"], second["outcome"]) == ("interrupted", "done")
-    assert second["resumes"] == first["id"]
+    second = runs()[-1]
+    assert second["outcome"] == "done"
+    assert second["resumes"] == killed["id"]
     assert second["steps"]
+    for host in named:
+        cluster.run(host, AT_REST)
