@@ -146,8 +146,8 @@ def zookeeper_ids(hosts, hostvars):
     """
     given = {}
     for host in hosts:
-        value = hostvars[host].get("zookeeper_id")
-        if value is not None:
+        value = str(hostvars[host].get("zookeeper_id", ""))
+        if value.isdigit():  # anything else is a finding of the preflight
             given[host] = int(value)
     free = (number for number in range(1, 256) if number not in given.values())
     ids = {host: given[host] if host in given else next(free) for host in hosts}
@@ -306,7 +306,9 @@ def _variable_findings(groups, in_cluster, hostvars):
                 yield _finding(f"host {host}", f"variable {old} is not known", f"call it {new}")
     for host in groups.get("mesos_masters", ()):
         quorum = hostvars[host].get("mesos_master_quorum")
-        if quorum is not None and not masters // 2 < int(quorum) <= masters:
+        if quorum is not None and not (
+            str(quorum).isdigit() and masters // 2 < int(quorum) <= masters
+        ):
             yield _finding(
                 f"host {host}",
                 f"mesos_master_quorum {quorum} is not a majority of {masters} masters",

@@ -80,6 +80,17 @@ def test_all_findings_come_at_once() -> None:
         assert any(one.startswith(words) for one in found), (words, found)
 
 
+def test_words_where_numbers_belong_are_findings_like_the_others() -> None:
+    groups, hostvars = lab()
+    hostvars["m1"]["zookeeper_id"] = "first"
+    hostvars["m2"]["mesos_master_quorum"] = "most"
+    assert problems(groups, hostvars) == [
+        "host m1: zookeeper_id is 'first'",
+        "host m2: mesos_master_quorum most is not a majority of 3 masters",
+    ]
+    assert cluster.expectations("m1", groups, hostvars)["zookeeper_id"] == 1
+
+
 def test_loopback_address_among_several_hosts_is_found() -> None:
     groups, hostvars = lab()
     hostvars["s1"]["ansible_host"] = "127.0.0.1"
