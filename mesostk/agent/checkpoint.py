@@ -181,31 +181,29 @@ class Disk:
 
 def replace(path: Path, data: bytes, *, sync: bool = False) -> None:
     """Put `data` in place of `path`, making its directories; raises OSError and leaves the old."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(path.name + ".new")
+    staged = f"{path}.new"
     try:
-        with staged.open("wb") as file:
-            file.write(data)
+        fd = _open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
+        try:
+            _write_all(fd, data)
             if sync:
-                file.flush()
-                os.fsync(file.fileno())
-        staged.replace(path)
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(staged, path)  # noqa: PTH104 - text as it is, on the way of every launch
     except OSError:
         with contextlib.suppress(OSError):  # the first error is the one to tell
-            staged.unlink()
+            os.unlink(staged)  # noqa: PTH108
         raise
 
 
 def append(path: Path, data: bytes, *, sync: bool = False) -> None:
     """Add `data` at the end of `path`, making it; raises OSError after cutting off what got in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fd = _open(str(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
     try:
         size = os.fstat(fd).st_size
         try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(fd, left) :]
+            _write_all(fd, data)
             if sync:
                 os.fsync(fd)
         except OSError:
@@ -215,6 +213,52 @@ def append(path: Path, data: bytes, *, sync: bool = False) -> None:
         os.close(fd)
 
 
+def _open(path: str, flags: int) -> int:
+    """Open a file, making its directories only where there are none: mostly they are there, and
+    each call of the kernel may have to wait for the interpreter's lock afterwards."""
+    try:
+        return os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        make_directories(os.path.dirname(path))  # noqa: PTH120
+        return os.open(path, flags, 0o644)
+
+
+def make_empty(directory: Path) -> None:
+    """Make a directory; what was there is removed. Raises OSError."""
+    try:
+        directory.mkdir()
+    except FileNotFoundError:
+        directory.mkdir(parents=True)
+    except FileExistsError:
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd, left) :]
+
+
+def make_directories(path: str) -> None:
+    """Make a directory and those above it; nothing happens where they are. Raises OSError."""
+    missing: list[str] = []
+    while True:
+        try:
+            os.mkdir(path)  # noqa: PTH102
+            break
+        except FileExistsError:
+            if not os.path.isdir(path):  # noqa: PTH112
+                raise
+            break
+        except FileNotFoundError:
+            missing.append(path)
+            path = os.path.dirname(path)  # noqa: PTH120
+    for each in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(each)  # noqa: PTH102
+
+
 def cut(path: Path, good_bytes: int) -> None:
     """Cut a torn tail off an appended file, so that the next append follows a whole record."""
     os.truncate(path, good_bytes)
@@ -222,7 +266,10 @@ def cut(path: Path, good_bytes: int) -> None:
 
 def link(path: Path, target: str) -> None:
     """Make `path` a symbolic link to `target` in place of what was there; raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directories(str(path.parent))
+    with contextlib.suppress(FileExistsError):
+        path.symlink_to(target)  # nothing was there, as in each new sandbox
+        return
     staged = path.with_name(path.name + ".new")
     staged.unlink(missing_ok=True)
     staged.symlink_to(target)

@@ -248,8 +248,7 @@ class LauncherClient:
         frame = launcher.encode((self._next(), request_of(spec, directory, self._boot)))
         number = self._number
         try:
-            shutil.rmtree(directory, ignore_errors=True)
-            directory.mkdir(parents=True)
+            checkpoint.make_empty(directory)
         except OSError as error:
             raise LaunchFailed(f"cannot make {directory}: {error.strerror}") from error
         for _ in range(_LAUNCHERS_PER_LAUNCH):
@@ -408,6 +407,11 @@ class LauncherClient:
         loop.remove_reader(run.pidfd)
         os.close(run.pidfd)
         run.pidfd = -1
+        ended = leftovers.recorded(run.directory)
+        if ended is not None:  # as ever but when the supervisor was killed
+            self.runs.pop(run.container_id, None)
+            self._on_exit(run.container_id, ended)
+            return
         work = loop.run_in_executor(self._disk, leftovers.outcome, run.directory)
         self._concluding.add(work)
         work.add_done_callback(lambda done: self._on_outcome(run, done))

@@ -89,6 +89,14 @@ def open_pidfd(record: PidRecord) -> int | None:
     return None
 
 
+def recorded(directory: Path) -> ExitRecord | None:
+    """How a run has ended, if its supervisor lived to write it; a small file in a tmpfs."""
+    try:
+        return checkpoint.read_exit(directory)
+    except WireError:
+        return None
+
+
 def outcome(directory: Path) -> ExitRecord:
     """How a run whose supervisor has gone ended; kills what is left if it left no record.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +74,8 @@ class Runs:
         self._daemon = daemon
         self._feed = feed
         self._work_dir = work_dir
+        #: Below it, what the agent makes itself holds no symbolic link but `latest`.
+        self._real_work_dir = Path(os.path.realpath(work_dir))
         self._collector = collector
         self.secrets = secrets
         self._enable_cfs = enable_cfs
@@ -239,18 +242,16 @@ class Runs:
         volumes: Sequence[VolumeMount] = (),
     ) -> None:
         """Offer a sandbox, with the volumes in it, under the original's paths (spec §5.4)."""
-        real = self._work_dir / path
-        if real.parent.name == "containers":
-            self.files.attach(str(real), real)
-            real = real.parent.parent
-        latest = real.parent / "latest"
-        self.files.attach(str(real), real)
-        self.files.attach(str(latest), real)
+        place, real = self._work_dir / path, self._real_work_dir / path
+        if place.parent.name == "containers":
+            self.files.attach_real([str(place)], real)
+            place, real = place.parent.parent, real.parent.parent
         virtual = f"/frameworks/{framework_id}/executors/{executor_id}/runs/latest"
-        self.files.attach(virtual, real)
+        names = (str(place), str(place.parent / "latest"), virtual)
+        self.files.attach_real(names, real)
         for volume in volumes:
-            for place in (str(real), str(latest), virtual):
-                self.files.attach(f"{place}/{volume.container_path}", Path(volume.source))
+            for name in names:
+                self.files.attach(f"{name}/{volume.container_path}", Path(volume.source))
 
     # -- ending ----------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ def create(path: Path, user: str | None) -> None:
     """
     owner = owner_of(user) if user is not None else None
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        checkpoint.make_directories(str(path))
         path.chmod(SANDBOX_MODE)
         if owner is not None:
             os.chown(path, *owner)

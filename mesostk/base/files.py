@@ -20,7 +20,7 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -62,7 +62,12 @@ class VirtualFiles:
         Symbolic links in `real` itself are followed now: an agent's `latest` link that is moved
         later must be attached again.
         """
-        self._attached[_normal(virtual)] = Path(os.path.realpath(real))
+        self.attach_real([virtual], Path(os.path.realpath(real)))
+
+    def attach_real(self, virtuals: Iterable[str], real: Path) -> None:
+        """As `attach` under several names, for a path known to hold no symbolic link."""
+        for virtual in virtuals:
+            self._attached[_normal(virtual)] = real
 
     def detach(self, virtual: str) -> None:
         """Show `virtual` no longer."""

@@ -5,6 +5,7 @@ Source: Mesos `src/common/values.cpp` (three decimals, rounded half away from ze
 
 from __future__ import annotations
 
+import functools
 import math
 
 from mesostk.errors import WireError
@@ -13,6 +14,7 @@ from mesostk.errors import WireError
 SCALE = 1000
 
 
+@functools.lru_cache(4096)  # a cluster's amounts are few, and each is asked for again and again
 def from_float(value: float) -> int:
     """Thousandths of `value`. Raises WireError for NaN and infinity, which no quantity is."""
     if not math.isfinite(value):
