@@ -85,6 +85,9 @@ async def build(daemon: Daemon, values: Values, environ: Mapping[str, str]) -> N
     """Make and connect everything; the daemon runs on after this returns."""
     for warning in values.warnings:
         daemon.log.warning("Configuration", why=warning)
+    wrong = flags.refusal(values)
+    if wrong is not None:
+        raise ConfigError(wrong)
     for name in flags.without_effect(values):
         daemon.log.warning("Ignoring flag", flag=name, why="it has no effect here")
     work_dir, runtime_dir = directories_of(values)
@@ -266,6 +269,11 @@ class Shell:
         check_reconfiguration(found, self._state.settings, self._values.reconfiguration_policy)
         for note in found.notes:
             self._daemon.log.note(note)
+        if found.notes and self._values.strict and self._values.is_set("strict"):
+            raise ConfigError(
+                f"--strict: {len(found.notes)} records of {self._work_dir} cannot be read, as was "
+                "logged; start with --no-strict to go on with what is whole"
+            )
         repairs = list(found.repairs)
         if found.agent_id is not None:
             path = f"{layout.agent_dir(found.agent_id.value)}/slave.info"

@@ -1,7 +1,8 @@
 """The agent's flags: every one of the original (spec §9.3), so that its configuration loads here.
 
-Flags of parts that do not exist here are accepted and say so in `--help`; giving one a value other
-than its default is a warning at start, never a silent nothing.
+Flags of parts that do not exist here are accepted and say so in `--help`; setting one is a warning
+at start, never a silent nothing. One that promises protection, or something that tasks are offered,
+keeps the agent from starting instead: nobody must believe to have it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ _ACCEPTED_TEXTS: dict[str, str | None] = {
     "domain_socket_location": None,
     "effective_capabilities": None,
     "external_log_file": None,
-    "firewall_rules": None,
     "hadoop_home": None,
     "hooks": None,
     "host_path_volume_force_creation": None,
@@ -139,6 +139,35 @@ _ACCEPTED_DURATIONS: dict[str, str | None] = {
     "qos_correction_interval_min": "0ns",
 }
 
+#: Flags that are accepted as long as they say nothing, and what is missing for anything else.
+_REFUSED = {
+    "acls": "agents know no ACLs; --authenticate_http_readwrite and --firewall_rules close them",
+    "allowed_devices": "devices are not kept from tasks here",
+    "bounding_capabilities": "capabilities of tasks are not limited here; switch_user does",
+    "container_ports_isolated_range": "ports of tasks are not watched here",
+    "csi_plugin_config_dir": "there are no CSI plugins here",
+    "disk_profile_adaptor": "there are no storage resource providers here",
+    "domain_socket_location": "executors reach the agent over TCP only",
+    "effective_capabilities": "capabilities of tasks are not limited here; switch_user does",
+    "enforce_container_ports": "ports of tasks are not watched here",
+    "hooks": "there are no modules here",
+    "http_authenticators": "there is HTTP Basic (--http_credentials) and nothing else",
+    "http_executor_domain_sockets": "executors reach the agent over TCP only",
+    "jwt_secret_key": "executors have no tokens",
+    "modules": "there are no modules here",
+    "modules_dir": "there are no modules here",
+    "network_cni_config_dir": "there are no CNI networks here; those of Docker are",
+    "network_cni_plugins_dir": "there are no CNI networks here; those of Docker are",
+    "nvidia_gpu_devices": "there are no GPUs here",
+    "qos_controller": "there is no oversubscription here",
+    "resource_estimator": "there is no oversubscription here",
+    "resource_provider_config_dir": "there are no resource providers here",
+    "seccomp_config_dir": "there are no seccomp profiles but Docker's here",
+    "seccomp_profile_name": "there are no seccomp profiles but Docker's here",
+    "secret_resolver": "secrets are files of --secrets_dir",
+    "xfs_kill_containers": "quotas are measured (--enforce_container_disk_quota), not XFS's",
+}
+
 _OLD_NAMES = {
     "effective_capabilities": ("allowed_capabilities",),
     "agent_subsystems": ("slave_subsystems",),
@@ -150,6 +179,9 @@ class _Credential(msgspec.Struct, forbid_unknown_fields=True):
     principal: str
     secret: str
 
+
+#: Source: spec §8.6.
+_MAX_REREGISTRATION_S = 15.0
 
 #: Flags whose values are shown to nobody.
 _SECRET = frozenset({"credential", "http_credentials"})
@@ -219,8 +251,9 @@ def _registration() -> list[Flag]:
         Flag("recovery_timeout", duration, "15mins", "Told to tasks as MESOS_RECOVERY_TIMEOUT."),
         Flag("reconfiguration_policy", str, "equal", "Which changes of resources and attributes "
              "are accepted at restart.", choices=("equal", "additive")),
-        Flag("strict", bool, True, "Accepted; unreadable records never stop the agent or a task, "
-             "each is logged and counted in slave/recovery_errors."),
+        Flag("strict", bool, True, "If set on purpose, unreadable records keep the agent from "
+             "starting; else each is logged and counted in slave/recovery_errors. No task ends "
+             "for them."),
     ]  # fmt: skip
 
 
@@ -239,6 +272,8 @@ def _runs() -> list[Flag]:
              "Documents, metrics and sandboxes ask for HTTP Basic credentials."),
         Flag("authenticate_http_readwrite", bool, False,
              "The operator API, which can run programs, asks for HTTP Basic credentials."),
+        Flag("firewall_rules", str, None, 'JSON {"disabled_endpoints":{"paths":["/state"]}}: '
+             "answers 403, with or without /slave(1) and .json."),
         Flag("authenticate_http_executors", bool, False, "Refused: executors have no tokens."),
         Flag("http_credentials", str, None,
              'file:///path of {"credentials":[{"principal":…,"secret":…}]}.'),
@@ -305,18 +340,24 @@ def _disk() -> list[Flag]:
     ]  # fmt: skip
 
 
+def _help(name: str) -> str:
+    return f"Refused: {_REFUSED[name]}." if name in _REFUSED else _UNUSED
+
+
 def _accepted() -> list[Flag]:
     flags = [
-        Flag(name, str, default, _UNUSED, old_names=_OLD_NAMES.get(name, ()), file_value=False)
+        Flag(name, str, default, _help(name), old_names=_OLD_NAMES.get(name, ()), file_value=False)
         for name, default in _ACCEPTED_TEXTS.items()
     ]
     flags += [
-        Flag(name, bool if name in _SWITCHES_OF_PORT_MAPPING else str, default, _UNUSED)
+        Flag(name, bool if name in _SWITCHES_OF_PORT_MAPPING else str, default, _help(name))
         for name, default in _PORT_MAPPING.items()
     ]
-    flags += [Flag(name, bool, default, _UNUSED) for name, default in _ACCEPTED_SWITCHES.items()]
     flags += [
-        Flag(name, duration, default, _UNUSED) for name, default in _ACCEPTED_DURATIONS.items()
+        Flag(name, bool, default, _help(name)) for name, default in _ACCEPTED_SWITCHES.items()
+    ]
+    flags += [
+        Flag(name, duration, default, _help(name)) for name, default in _ACCEPTED_DURATIONS.items()
     ]
     return flags
 
@@ -333,7 +374,17 @@ def agent_flags(prog: str = "mesos-agent") -> FlagSet:
     )
 
 
+def refusal(values: Values) -> str | None:
+    """Why the agent cannot do what a flag says; None if it can."""
+    for name, why in _REFUSED.items():
+        if values.is_set(name) and values[name] not in (None, False, ""):
+            return f"--{name}: {why}; leave the flag out"
+    if values.executor_reregistration_timeout > _MAX_REREGISTRATION_S:
+        return f"--executor_reregistration_timeout: at most {_MAX_REREGISTRATION_S:g}secs"
+    return None
+
+
 def without_effect(values: Values) -> list[str]:
     """Names of flags that somebody set and that do nothing here."""
     names = [*_ACCEPTED_TEXTS, *_PORT_MAPPING, *_ACCEPTED_SWITCHES, *_ACCEPTED_DURATIONS]
-    return [name for name in names if values.is_set(name)]
+    return [name for name in names if values.is_set(name) and name not in _REFUSED]

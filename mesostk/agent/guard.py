@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from mesostk.base.config import Values
+from mesostk.base.firewall import disabled_paths
 from mesostk.base.http import BasicAuth, parse_credentials
 from mesostk.errors import ConfigError
 
@@ -25,14 +26,21 @@ _FLAGS = {_READONLY: "authenticate_http_readonly", _READWRITE: "authenticate_htt
 
 def realm_of(path: str) -> str | None:
     """The realm of a path, with or without `/slave(1)`; None for what is open to all."""
-    plain = path.rstrip("/").removeprefix("/slave(1)")
+    plain = plain_path(path)
     if plain in _OPEN or plain.startswith("/ui/"):
         return None
     return _READWRITE if plain.startswith("/api/v1") else _READONLY
 
 
+def plain_path(path: str) -> str:
+    """Without `/slave(1)`, `.json` and a slash at the end, which all name the same endpoint."""
+    return path.rstrip("/").removeprefix("/slave(1)").removesuffix(".json")
+
+
 def guard(values: Values) -> Middleware:
     """A middleware that answers 401 to who must prove itself and does not.
+
+    It answers 403 on what --firewall_rules closes.
 
     Raises ConfigError for credentials that cannot be read, or that are wanted and not given.
     """
@@ -46,8 +54,12 @@ def guard(values: Values) -> Middleware:
     secrets = {} if text is None else parse_credentials(text)
     doors = {realm: BasicAuth(secrets, realm) for realm in _FLAGS}
 
+    disabled = disabled_paths(values.firewall_rules, plain_path)
+
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if plain_path(request.path) in disabled:
+            return web.Response(status=403, text=f"Endpoint '{request.path}' is disabled")
         realm = realm_of(request.path)
         if realm in closed and doors[realm].principal(request) is None:
             return doors[realm].challenge()

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from mesostk.base.config import Values
+from mesostk.base.firewall import disabled_paths
 from mesostk.base.http import BasicAuth, parse_credentials
-from mesostk.errors import ConfigError, Rejected
+from mesostk.errors import Rejected
 from mesostk.master.acls import Acls
 from mesostk.master.permits import Seen, sees_all
 from mesostk.wire import scheduler
@@ -78,30 +78,6 @@ def plain_path(path: str) -> str:
     return plain.removesuffix(".json")
 
 
-class _Paths(msgspec.Struct, frozen=True):
-    paths: tuple[str, ...] = ()
-
-
-class _Firewall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    disabled_endpoints: _Paths = _Paths()
-
-
-def disabled_paths(values: Values) -> frozenset[str]:
-    """What --firewall_rules closes. Raises ConfigError for what is no such rule."""
-    if values.firewall_rules is None:
-        return frozenset()
-    try:
-        rules = msgspec.json.decode(values.firewall_rules.encode(), type=_Firewall)
-    except msgspec.MsgspecError as error:
-        raise ConfigError(
-            f'--firewall_rules: {error}; expected {{"disabled_endpoints":{{"paths":["/…"]}}}}'
-        ) from error
-    for path in rules.disabled_endpoints.paths:
-        if not path.startswith("/"):
-            raise ConfigError(f"--firewall_rules: path '{path}' does not start with a slash")
-    return frozenset(plain_path(path) for path in rules.disabled_endpoints.paths)
-
-
 def refusal(values: Values) -> str | None:
     """Why the flags about authentication cannot be used together; None if they can."""
     wanted = [flag for flag in (*_FLAGS.values(), "authenticate_frameworks") if values[flag]]
@@ -122,7 +98,7 @@ def guard(values: Values) -> Middleware:
     if values.authenticate_frameworks:
         # There are none but HTTP frameworks here.
         closed.add(_SCHEDULER)
-    disabled = disabled_paths(values)
+    disabled = disabled_paths(values.firewall_rules, plain_path)
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:

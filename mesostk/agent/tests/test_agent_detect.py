@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from mesostk.agent import detect
 from mesostk.agent.daemon import fixed_leader, leader_url
 from mesostk.agent.executors import DEFAULT_PATH
-from mesostk.agent.flags import agent_flags, without_effect
+from mesostk.agent.flags import agent_flags, refusal, without_effect
 from mesostk.agent.state import Settings
 from mesostk.errors import ConfigError
 from mesostk.resources import attributes, text
@@ -96,6 +96,28 @@ def test_flags_without_effect_are_told_when_somebody_sets_them() -> None:
         ["--master=h:1", "--work_dir=/w", "--network_link_speed=1", "--hadoop_home=/x"], {}
     )
     assert without_effect(values) == ["hadoop_home", "network_link_speed"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "why"),
+    [
+        ("acls={}", "agents know no ACLs"),
+        ("seccomp_profile_name=strict", "no seccomp profiles"),
+        ("enforce_container_ports", "ports of tasks are not watched"),
+        ("executor_reregistration_timeout=16secs", "at most 15secs"),
+    ],
+)
+def test_what_a_flag_promises_in_vain_is_refused(flag: str, why: str) -> None:
+    values = agent_flags().load(["--master=h:1", "--work_dir=/w", f"--{flag}"], {})
+    text = refusal(values)
+    assert text is not None
+    assert why in text
+    assert f"--{flag.partition('=')[0]}:" in text
+
+
+def test_what_says_nothing_is_not_refused() -> None:
+    plain = ["--master=h:1", "--work_dir=/w", "--no-enforce_container_ports", "--hadoop_home=/x"]
+    assert refusal(agent_flags().load(plain, {})) is None
 
 
 def test_masters_are_named_by_host_and_port() -> None:

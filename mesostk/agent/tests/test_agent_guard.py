@@ -15,6 +15,7 @@ from mesostk.testing.processes import command, run_once
 
 __all__ = ["master"]  # a fixture
 
+CLOSED = '{"disabled_endpoints":{"paths":["/slave(1)/containers"]}}'
 CREDENTIALS = '{"credentials":[{"principal":"ops","secret":"s3"}]}'
 
 
@@ -38,7 +39,8 @@ async def closed(tmp_path: Path, master: ScriptedMaster) -> AsyncIterator[AgentP
     (tmp_path / "work").mkdir()
     (tmp_path / "secrets").write_text(CREDENTIALS)
     flags = ("--authenticate_http_readwrite", "--authenticate_http_readonly",
-             f"--http_credentials=file://{tmp_path}/secrets")  # fmt: skip
+             f"--http_credentials=file://{tmp_path}/secrets",
+             f"--firewall_rules={CLOSED}")  # fmt: skip
     agent = AgentProcess(tmp_path / "work", master.url, *flags)
     await agent.start()
     await master.until(lambda: bool(master.subscriptions))
@@ -64,6 +66,9 @@ async def test_only_who_proves_itself_is_answered(closed: AgentProcess) -> None:
                     assert "s3" not in await answer.text()
         async with http.get(f"{url}/health") as answer:
             assert answer.status == 200
+        for path in ("/containers", "/slave(1)/containers.json"):
+            async with http.get(f"{url}{path}", headers=right) as answer:
+                assert answer.status == 403
 
 
 @pytest.mark.parametrize(
@@ -72,6 +77,8 @@ async def test_only_who_proves_itself_is_answered(closed: AgentProcess) -> None:
         ("--authenticate_http_readwrite", "needs --http_credentials"),
         ("--authenticate_http_executors", "executors have no tokens"),
         ("--http_credentials={", "credentials"),
+        ("--firewall_rules=[]", "--firewall_rules"),
+        ("--acls={}", "agents know no ACLs"),
     ],
 )
 def test_flags_that_cannot_do_what_they_say_are_refused(
