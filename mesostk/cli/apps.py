@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from mesostk.cli import contexts
-from mesostk.cli.clients import EventStream, Marathon
+from mesostk.cli.clients import EventStream, Manner, Marathon
 from mesostk.cli.contexts import ContextOption
 from mesostk.cli.output import (
     INTERRUPTED,
@@ -34,14 +34,20 @@ from mesostk.ops.progress import Progress
 #: Seconds of silence after which the state is looked at again: an event may have been missed.
 _SILENCE_S = 3.0
 
-#: Marathon sends something every 10 s, so a stream that is silent for longer is dead.
-_DEAD_S = 30.0
+#: Reasons that an error names; `mesostk why` has all.
+_REASONS = 3
 
 #: Exit code of `plan --exit-code` where something would change.
 CHANGES = 3
 
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Go on even if another deployment holds the app.")
+]
+RestartOption = Annotated[
+    bool,
+    typer.Option(
+        "--restart/--no-restart", help="No: change labels and the like, and restart nothing."
+    ),
 ]
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")]
 TimeoutOption = Annotated[float, typer.Option(help="Seconds to wait at most.", min=1)]
@@ -119,24 +125,15 @@ def _where(marathon: Marathon, app_id: str) -> str:
 
 
 def _why_stuck(marathon: Marathon, app_ids: Sequence[str]) -> str:
-    """What keeps the apps from being launched, as Marathon's queue tells it."""
-    reasons = []
-    for item in marathon.queue():
-        app_id = (item.get("app") or item.get("pod") or {}).get("id")
-        if app_id not in app_ids:
-            continue
-        delay = item.get("delay", {})
-        if not delay.get("overdue", True):
-            reasons.append(f"{app_id} failed and is tried again in {delay['timeLeftSeconds']} s")
-        summary = item.get("processedOffersSummary", {}).get("rejectSummaryLastOffers", [])
-        declined = [
-            f"{one['reason']}: {one['declined']} of {one['processed']}"
-            for one in summary
-            if one.get("declined")
-        ]
-        if declined:
-            reasons.append(f"{app_id}: offers declined for {', '.join(declined)}")
-    return "; ".join(reasons)
+    """What keeps the apps from being as they are wanted, as Marathon tells it."""
+    told = []
+    for app_id in app_ids:
+        try:
+            reasons = marathon.why(app_id)["reasons"]
+        except Rejected:
+            continue  # it is gone
+        told += [f"{app_id}: {reason}" for reason in reasons[-_REASONS:]]
+    return "; ".join(told)
 
 
 def wait(
@@ -170,7 +167,7 @@ def wait(
             why = _why_stuck(marathon, app_ids)
             raise MesostkError(
                 f"not done after {timeout_s:g} s ({view.where}{'; ' + why if why else ''}). "
-                f"The deployment {deployment} goes on; see `mesostk apps` and `mesostk tasks`"
+                f"The deployment {deployment} goes on; see `mesostk why {app_ids[0]}`"
             )
         events = marathon.events(min(_SILENCE_S, timeout_s))
 
@@ -237,6 +234,13 @@ def change(
 def deploy(
     files: Annotated[list[str], typer.Argument(metavar="FILE…", help="JSON files, or - .")],
     force: ForceOption = False,
+    restart: RestartOption = True,
+    roll_back_after: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=1, help="Go back to what was if it is not done by then."
+        ),
+    ] = None,
     wait_for_it: WaitOption = True,
     timeout: TimeoutOption = 300,
     context: ContextOption = None,
@@ -248,7 +252,8 @@ def deploy(
         apps = [app for source in files for app in read_apps(source)]
         marathon = Marathon(contexts.current(context))
         ids = ["/" + str(app["id"]).strip("/") for app in apps]
-        calls = [lambda app=app: marathon.put_app(app, force=force) for app in apps]
+        how = Manner(force=force, may_restart=restart, timeout_s=roll_back_after)
+        calls = [lambda app=app: marathon.put_app(app, how) for app in apps]
         form = chosen(output, as_json)
         with recorded("deploy", context=context):
             done = change(
@@ -261,12 +266,35 @@ def deploy(
                 output=form,
             )
         _show_changed(ids, done, form)
-        if form is Format.TABLE and wait_for_it:
-            show_apps([marathon.app(app_id) for app_id in ids], form)
+        if wait_for_it:
+            found = [marathon.app(app_id) for app_id in ids]
+            if form is Format.TABLE:
+                show_apps(found, form)
+            _fail_if_not_up(found)
+
+
+def _fail_if_not_up(apps: Sequence[Mapping[str, Any]]) -> None:
+    """A task that only just began to run is deployed, too: Marathon waits no longer than that."""
+    for app in apps:
+        if app.get("tasksRunning", 0) >= app["instances"] and not app.get("tasksUnhealthy"):
+            continue
+        others = ", ".join(one["id"] for one in app.get("deployments", []))
+        if others:
+            raise MesostkError(
+                f"{app['id']} is as the file says, but deployment {others} of it still goes on; "
+                f"`mesostk why {app['id']}`"
+            )
+        failure = app.get("lastTaskFailure") or {}
+        if failure.get("version") == app["version"]:
+            told = f"{failure.get('state')} {failure.get('message', '')}".rstrip()
+            raise MesostkError(
+                f"{app['id']} was deployed and does not stay up: {told}; `mesostk why {app['id']}`"
+            )
 
 
 def plan(
     files: Annotated[list[str], typer.Argument(metavar="FILE…", help="JSON files, or - .")],
+    restart: RestartOption = True,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="End with 3 if anything would change.")
     ] = False,
@@ -278,7 +306,11 @@ def plan(
     with errors():
         apps = [app for source in files for app in read_apps(source)]
         marathon = Marathon(contexts.current(context))
-        changes = [one for app in apps for one in marathon.plan_app(app)["apps"]]
+        changes = [
+            one
+            for app in apps
+            for one in marathon.plan_app(app, Manner(may_restart=restart))["apps"]
+        ]
         plan_table(changes).show(chosen(output, as_json), "Nothing would change.")
         if exit_code and changes:
             raise typer.Exit(CHANGES)
@@ -320,21 +352,6 @@ def why(
                 print(f"  {reason}")
 
 
-def events(
-    kinds: Annotated[
-        list[str] | None, typer.Option("--type", help="Only events of this type; may be repeated.")
-    ] = None,
-    context: ContextOption = None,
-) -> None:
-    """Print Marathon's events as they come, one JSON object a line, until interrupted."""
-    with errors():
-        stream = Marathon(contexts.current(context)).events(_DEAD_S)
-        for event in stream:
-            if not kinds or event.get("eventType") in kinds:
-                print(json.dumps(event), flush=True)
-        raise MesostkError("the event stream ended: Marathon leads no longer or is out of reach")
-
-
 def scale(
     app: AppArgument,
     instances: Annotated[int, typer.Argument(min=0, help="How many there should be.")],
@@ -355,7 +372,7 @@ def scale(
                 marathon,
                 f"Scaling {app_id} to {instances}",
                 [app_id],
-                [lambda: marathon.scale(app_id, instances, force=force)],
+                [lambda: marathon.scale(app_id, instances, Manner(force=force))],
                 wanted=wait_for_it,
                 timeout_s=timeout,
                 output=form,

@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
+import msgspec
 import requests
 
 from mesostk.cli.contexts import Context
@@ -59,13 +61,15 @@ class Members:
         query: Mapping[str, str] | None = None,
         accept: str = "application/json",
         timeout_s: tuple[float, float] = TIMEOUT_S,
+        headers: Mapping[str, str] | None = None,
     ) -> requests.Response:
         """The answer, of whatever status. Raises Unavailable if no member can be reached."""
         reasons = []
         for url in list(self.urls):
             try:
                 auth = self.credential.basic if self.credential is not None else None
-                answer = _ask(method, url + path, body, query, accept, timeout_s, auth)
+                told = {"Accept": accept, **(headers or {})}
+                answer = _ask(method, url + path, body, query, told, timeout_s, auth)
             except requests.RequestException as error:
                 reasons.append(f"{url}: {_reason(error)}")
                 continue
@@ -99,7 +103,7 @@ def _ask(
     url: str,
     body: object,
     query: Mapping[str, str] | None,
-    accept: str,
+    headers: Mapping[str, str],
     timeout_s: tuple[float, float],
     auth: tuple[str, str] | None,
 ) -> requests.Response:
@@ -111,8 +115,8 @@ def _ask(
             url,
             json=body,
             params=query,
-            headers={"Accept": accept},
-            stream=accept == EVENT_STREAM,
+            headers=headers,
+            stream=headers["Accept"] == EVENT_STREAM,
             timeout=timeout_s,
             auth=auth,
         )
@@ -132,6 +136,24 @@ def _reason(error: requests.RequestException) -> str:
     return text
 
 
+class Manner(msgspec.Struct, frozen=True, kw_only=True):
+    """How a change is made. It is rolled back if it is not done after `timeout_s`."""
+
+    force: bool = False
+    may_restart: bool = True
+    timeout_s: float | None = None
+
+    @property
+    def query(self) -> dict[str, str]:
+        """As Marathon's query parameters."""
+        query = {"force": str(self.force).lower()}
+        if not self.may_restart:
+            query["restart"] = "false"
+        if self.timeout_s is not None:
+            query["deploymentTimeoutSeconds"] = f"{self.timeout_s:g}"
+        return query
+
+
 class Marathon(Members):
     """Marathon's API."""
 
@@ -139,8 +161,15 @@ class Marathon(Members):
         super().__init__("Marathon", context.marathons, credential_of(context))
 
     def apps(self) -> list[dict[str, Any]]:
-        """All apps with counts and deployments."""
-        return list(self.call("GET", "/v2/apps", query={"embed": "apps.deployments"})["apps"])
+        """All apps with counts and deployments, and all pods in the same shape."""
+        found = self.call("GET", "/v2/apps", query={"embed": "apps.deployments"})["apps"]
+        pods = (pod_as_app(status) for status in self._pods())
+        return sorted([*found, *pods], key=lambda app: str(app["id"]))
+
+    def _pods(self) -> list[dict[str, Any]]:
+        """Status of all pods; none where Marathon has no pods at all, as before 1.4."""
+        answer = self.request("GET", "/v2/pods/::status")
+        return list(answer.json()) if answer.status_code == HTTPStatus.OK else []
 
     def app(self, app_id: str) -> dict[str, Any]:
         """One app with its tasks; a pod in the same shape. Raises Rejected 404 for neither."""
@@ -155,22 +184,33 @@ class Marathon(Members):
             return pod_as_app(answer.json())
 
     def tasks(self, app_id: str | None = None) -> list[dict[str, Any]]:
-        """Tasks of one app, or of all."""
-        path = "/v2/tasks" if app_id is None else f"/v2/apps/{app_id.strip('/')}/tasks"
-        return list(self.call("GET", path)["tasks"])
+        """Tasks of one app or pod, or of all."""
+        if app_id is None:
+            found = list(self.call("GET", "/v2/tasks")["tasks"])
+            return found + [task for status in self._pods() for task in tasks_of_pod(status)]
+        name = app_id.strip("/")
+        try:
+            return list(self.call("GET", f"/v2/apps/{name}/tasks")["tasks"])
+        except Rejected as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            answer = self.request("GET", f"/v2/pods/{name}::status")
+            if answer.status_code != HTTPStatus.OK:
+                raise error from None
+            return tasks_of_pod(answer.json())
 
-    def put_app(self, app: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
+    def put_app(self, app: Mapping[str, Any], how: Manner) -> dict[str, Any]:
         """Create or update an app, or a pod; the answer holds `deploymentId`."""
         if "containers" in app:
-            return self._put_pod(app, force=force)
+            return self._deployed(*self._place_of_pod(app), body=app, query=how.query)
         path = f"/v2/apps/{str(app['id']).strip('/')}"
-        return dict(self.call("PUT", path, body=app, query={"force": str(force).lower()}))
+        return dict(self.call("PUT", path, body=app, query=how.query))
 
-    def _put_pod(self, pod: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
+    def _place_of_pod(self, pod: Mapping[str, Any]) -> tuple[str, str]:
+        """By which call a pod is put, as it is there or not."""
         path = f"/v2/pods/{str(pod['id']).strip('/')}"
-        there = self.request("GET", path).status_code == 200
-        where = ("PUT", path) if there else ("POST", "/v2/pods")
-        return self._deployed(*where, body=pod, query={"force": str(force).lower()})
+        is_there = self.request("GET", path).status_code == HTTPStatus.OK
+        return ("PUT", path) if is_there else ("POST", "/v2/pods")
 
     def _deployed(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """The deployment that an answer names in its head, as those of pods do."""
@@ -179,22 +219,44 @@ class Marathon(Members):
             raise self.refused(answer)
         return {"deploymentId": answer.headers["Marathon-Deployment-Id"]}
 
-    def scale(self, app_id: str, instances: int, *, force: bool) -> dict[str, Any]:
+    def scale(self, app_id: str, instances: int, how: Manner) -> dict[str, Any]:
         """Change the number of instances of an app or a pod."""
         answer = self.request("GET", f"/v2/pods/{app_id.strip('/')}")
         if answer.status_code == 200:
             scaling = {"kind": "fixed", "instances": instances}
-            return self._put_pod({**answer.json(), "scaling": scaling}, force=force)
-        return self.put_app({"id": app_id, "instances": instances}, force=force)
+            return self.put_app({**answer.json(), "scaling": scaling}, how)
+        return self.put_app({"id": app_id, "instances": instances}, how)
 
-    def plan_app(self, app: Mapping[str, Any]) -> dict[str, Any]:
+    def plan_app(self, app: Mapping[str, Any], how: Manner) -> dict[str, Any]:
         """What `put_app` would do, instance by instance; nothing is changed."""
+        is_pod = "containers" in app
         path = f"/v2/apps/{str(app['id']).strip('/')}"
-        return dict(self.call("PUT", path, body=app, query={"dryRun": "true"}))
+        where = self._place_of_pod(app) if is_pod else ("PUT", path)
+        found = dict(self.call(*where, body=app, query={**how.query, "dryRun": "true"}))
+        if "apps" not in found:
+            raise MesostkError("this Marathon plans no pods: it is older than this command")
+        return found
 
     def why(self, app_id: str) -> dict[str, Any]:
-        """Why an app is not as it is wanted; no `reasons` where it is."""
-        return dict(self.call("GET", f"/v2/apps/{app_id.strip('/')}/why"))
+        """Why an app or a pod is not as it is wanted; no `reasons` where it is."""
+        name = app_id.strip("/")
+        try:
+            return dict(self.call("GET", f"/v2/apps/{name}/why"))
+        except Rejected as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            answer = self.request("GET", f"/v2/pods/{name}::why")
+            if answer.status_code != HTTPStatus.OK:
+                raise error from None
+            return dict(answer.json())
+
+    def audit(
+        self, app: str | None, user: str | None, since: str | None, limit: int
+    ) -> list[dict[str, Any]]:
+        """Who changed what, the latest first; of one app, by one user, from a time on."""
+        asked = {"app": app, "user": user, "since": since, "limit": str(limit)}
+        query = {name: text for name, text in asked.items() if text is not None}
+        return list(self.call("GET", "/v2/audit", query=query)["audit"])
 
     def delete_app(self, app_id: str) -> dict[str, Any]:
         """Destroy an app or a pod; the answer holds `deploymentId`."""
@@ -206,13 +268,18 @@ class Marathon(Members):
         """Those that run."""
         return list(self.call("GET", "/v2/deployments"))
 
-    def queue(self) -> list[dict[str, Any]]:
-        """What waits to be launched, with the reasons."""
-        return list(self.call("GET", "/v2/queue")["queue"])
+    def events(self, silence_s: float, last_id: str | None = None) -> EventStream:
+        """Events from now on, or after that with `last_id` if its leader still knows it.
 
-    def events(self, silence_s: float) -> EventStream:
-        """Events from now on; the stream is open when this returns, so that nothing is missed."""
-        answer = self.request("GET", "/v2/events", accept=EVENT_STREAM, timeout_s=(3.0, silence_s))
+        The stream is open when this returns, so that nothing is missed.
+        """
+        answer = self.request(
+            "GET",
+            "/v2/events",
+            accept=EVENT_STREAM,
+            timeout_s=(3.0, silence_s),
+            headers={} if last_id is None else {"Last-Event-ID": last_id},
+        )
         if answer.status_code != 200:
             with answer:
                 raise self.refused(answer)
@@ -236,16 +303,45 @@ def pod_as_app(status: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def tasks_of_pod(status: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The containers of a pod's instances in the shape of tasks."""
+    return [
+        {
+            "id": part.get("containerId"),
+            "appId": status["id"],
+            "state": part["status"],
+            "host": instance.get("agentHostname"),
+            "ports": [
+                each["allocatedHostPort"]
+                for each in part.get("endpoints", [])
+                if each.get("allocatedHostPort") is not None
+            ],
+            "startedAt": part["statusSince"] if part["status"] == "TASK_RUNNING" else None,
+            "healthCheckResults": [
+                {"alive": each["value"] == "true"}
+                for each in part.get("conditions", [])
+                if each["name"] == "healthy"
+            ],
+        }
+        for instance in status["instances"]
+        for part in instance.get("containers", [])
+    ]
+
+
 class EventStream:
     """Server-sent events as they come; ends with the stream, or after too long a silence."""
 
     def __init__(self, answer: requests.Response) -> None:
         self._answer = answer
+        #: Of the event that came last; None from a Marathon that gives none.
+        self.last_id: str | None = None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         try:
             for line in self._answer.iter_lines(chunk_size=1, decode_unicode=True):
-                if line.startswith("data:"):
+                if line.startswith("id:"):
+                    self.last_id = line[3:].strip()
+                elif line.startswith("data:"):
                     yield json.loads(line[5:])
         except requests.RequestException:
             # Silence or a broken connection: the caller looks at the state and listens again.
@@ -281,11 +377,9 @@ class Masters(Members):
 class Sandbox:
     """Files of one task, read from its agent."""
 
-    def __init__(
-        self, agent: str, framework_id: str, executor_id: str, credential: Credential | None
-    ) -> None:
+    def __init__(self, agent: str, place: str, credential: Credential | None) -> None:
         self._agent = Members(f"agent {agent}", [f"http://{agent}"], credential)
-        self._base = f"/frameworks/{framework_id}/executors/{executor_id}/runs/latest"
+        self._base = f"/frameworks/{place}"
 
     def read(self, name: str, offset: int, length: int) -> tuple[int, bytes]:
         """(size of the file, up to `length` bytes from `offset` on).
@@ -299,6 +393,15 @@ class Sandbox:
         return int(found["size"]), base64.b64decode(found.get("data", ""))
 
 
+def _nested_of(task: Mapping[str, Any]) -> list[str]:
+    """Where a pod's task is below its executor's sandbox; nothing for any other task."""
+    for status in reversed(task.get("statuses", [])):
+        found = (status.get("container_status") or {}).get("container_id") or {}
+        if "parent" in found:
+            return ["containers", str(found["value"])]
+    return []
+
+
 def sandbox_of(masters: Masters, task_id: str) -> Sandbox:
     """The sandbox of a task. Raises Rejected 404 if no master knows the task or its agent."""
     task = masters.task(task_id)
@@ -308,5 +411,6 @@ def sandbox_of(masters: Masters, task_id: str) -> Sandbox:
         if agent["id"] == task["slave_id"]:
             address = str(agent["pid"]).partition("@")[2]
             executor = task["executor_id"] or task_id
-            return Sandbox(address, task["framework_id"], executor, masters.credential)
+            where = [task["framework_id"], "executors", executor, "runs/latest", *_nested_of(task)]
+            return Sandbox(address, "/".join(where), masters.credential)
     raise Rejected(404, f"agent {task['slave_id']} of task {task_id} is not registered any more")

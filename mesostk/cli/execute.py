@@ -33,7 +33,7 @@ from mesostk.cli.clients import Marathon, Masters, message_of
 from mesostk.cli.contexts import ContextOption
 from mesostk.cli.credentials import Credential, refused
 from mesostk.cli.output import errors
-from mesostk.cli.tasks import complete_task
+from mesostk.cli.tasks import complete_task, long_id
 from mesostk.errors import MesostkError, Rejected, Unavailable
 from mesostk.wire.recordio import Decoder, encode_record
 
@@ -81,6 +81,12 @@ def _task_of(context: contexts.Context, target: str) -> str:
         raise Rejected(
             400, f"{target} has {len(found)} tasks; name one: {', '.join(sorted(found))}"
         )
+    try:
+        task = long_id(Marathon(context), target)
+    except (Rejected, Unavailable):
+        task = None
+    if task is not None:
+        return task
     raise Rejected(404, f"there is neither an app nor a task {target!r}; look at `mesostk tasks`")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mesostk.cli import apps, cluster, contexts, status
-from mesostk.cli.clients import Marathon
+from mesostk.cli.clients import Manner, Marathon
 from mesostk.cli.output import (
     Format,
     FormatOption,
@@ -66,7 +66,7 @@ def _first_app(context: contexts.Context, shown: Progress) -> None:
     marathon = Marathon(context)
     shown.step("Deploying the tutorial's hello2")
     events = marathon.events(3.0)
-    answer = marathon.put_app(app, force=True)
+    answer = marathon.put_app(app, Manner(force=True))
     apps.wait(marathon, events, answer["deploymentId"], ["/hello2"], shown, _APP_S)
 
 

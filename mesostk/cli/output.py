@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -78,21 +79,59 @@ class Table:
             print(empty)
 
 
+#: Of a task or an instance of Marathon: of which app, the beginning of its own name, and the
+#: container of a pod.
+_LONG_ID = re.compile(
+    r"(?P<app>.+)\.instance-(?P<own>[0-9a-f]{8})-[0-9a-f-]{27}(?:\.(?P<part>[a-z0-9_-]+)\.\d+)?"
+)
+
+
+def short_id(id: str) -> str:
+    """`web.25ef0930` for a long id, as lists on a terminal show it and other commands take it."""
+    found = _LONG_ID.fullmatch(id)
+    if found is None:
+        return id
+    part = found["part"]
+    return f"{found['app']}.{found['own']}" + (f".{part}" if part and part != "_app" else "")
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table that fits the terminal; on a pipe, all of every cell."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="ellipsis", no_wrap=True)
+    out = console()
+    widths = [max(len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
+    if out.is_terminal:
+        rows = [[short_id(cell) for cell in row] for row in rows]
+        widths = [max(len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
+        widths = fitting(widths, out.width - _GAP * len(widths))
+    else:
+        out.width = 4096
+    table = RichTable(
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold"
+    )
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column, overflow="ellipsis", no_wrap=True, width=width)
     for row in rows:
         table.add_row(*(Text(cell, style=style_of(cell)) for cell in row))
-    out = console()
-    if not out.is_terminal:
-        out.width = 4096
     out.print(table)
+
+
+#: Blanks between two columns.
+_GAP = 2
+
+#: No column is made narrower than this: less says nothing.
+_LEAST = 6
+
+
+def fitting(widths: Sequence[int], room: int) -> list[int]:
+    """`widths` cut to `room` together, the widest first, so that short columns stay whole."""
+    found = list(widths)
+    while sum(found) > room and max(found) > _LEAST:
+        found[found.index(max(found))] -= 1
+    return found
 
 
 _STYLES = {

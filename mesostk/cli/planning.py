@@ -12,7 +12,7 @@ import typer
 
 from mesostk.cli import contexts
 from mesostk.cli.apps import CHANGES, plan_table, read_apps
-from mesostk.cli.clients import Marathon, Masters
+from mesostk.cli.clients import Manner, Marathon, Masters
 from mesostk.cli.cluster import (
     InventoryOption,
     LimitOption,
@@ -188,7 +188,7 @@ def _app_changes(
     if known is None:
         raise ConfigError("apps are planned by a Marathon: choose a cluster with `context use`")
     marathon = Marathon(known)
-    return [one for app in apps for one in marathon.plan_app(app)["apps"]]
+    return [one for app in apps for one in marathon.plan_app(app, Manner())["apps"]]
 
 
 def _apps_now(known: contexts.Context | None) -> list[dict[str, Any]]:

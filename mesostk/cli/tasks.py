@@ -14,7 +14,16 @@ from mesostk.cli import contexts
 from mesostk.cli.apps import complete_app
 from mesostk.cli.clients import Marathon, Masters, Sandbox, sandbox_of
 from mesostk.cli.contexts import ContextOption
-from mesostk.cli.output import Format, FormatOption, JsonOption, Table, chosen, errors, say
+from mesostk.cli.output import (
+    Format,
+    FormatOption,
+    JsonOption,
+    Table,
+    chosen,
+    errors,
+    say,
+    short_id,
+)
 from mesostk.errors import ConfigError, MesostkError, Rejected
 
 #: READ_FILE has no events; `tail -f` of a file without inotify looks once a second, too.
@@ -136,10 +145,18 @@ def _task_ids(marathon: Marathon, masters: Masters, target: str) -> list[str]:
     except Rejected as error:
         if error.status != 404:
             raise
-        if masters.task(target) is None:
+        if masters.task(target) is not None:
+            return [target]
+        task = long_id(marathon, target)
+        if task is None:
             raise Rejected(404, f"there is neither an app nor a task {target!r}") from error
-        return [target]
+        return [task]
     return found
+
+
+def long_id(marathon: Marathon, short: str) -> str | None:
+    """The task that a list on a terminal shows as `short`; None if there is none."""
+    return next((str(t["id"]) for t in marathon.tasks() if short_id(str(t["id"])) == short), None)
 
 
 def logs(

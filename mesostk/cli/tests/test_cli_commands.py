@@ -10,13 +10,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from mesostk.cli import cluster_words, contexts
+from mesostk.cli import cluster_words, contexts, history
 from mesostk.cli.app import WORDS, app
+from mesostk.cli.clients import Marathon
 from mesostk.cli.cluster import remember_cluster
 from mesostk.cli.dns import servers as dns_servers
 from mesostk.cli.lb import balancers_of
+from mesostk.cli.output import fitting, short_id
+from mesostk.cli.tasks import long_id
 from mesostk.ops.ansible import Outcome
 
 APP = {
@@ -48,8 +53,10 @@ class Cluster:
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str], tuple[int, object]] = {}
         self.asked: list[tuple[str, str, object]] = []
+        self.queries: list[tuple[str, str]] = []
         self.files: dict[str, bytes] = {}
         self.events: list[dict[str, object]] = []
+        self.events_per_stream: int | None = None
         cluster = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -58,6 +65,7 @@ class Cluster:
                 body: Any = json.loads(self.rfile.read(length)) if length else None
                 url = urlsplit(self.path)
                 cluster.asked.append((self.command, url.path, body))
+                cluster.queries.append((url.path, url.query))
                 if url.path == "/v2/events":
                     self._stream()
                 elif url.path == "/api/v1":
@@ -80,7 +88,13 @@ class Cluster:
 
             def _stream(self) -> None:
                 assert self.headers["Accept"] == "text/event-stream"
-                text = "".join(f"data: {json.dumps(one)}\n\n" for one in cluster.events)
+                last = self.headers.get("Last-Event-ID")
+                known = [str(one.get("_id")) for one in cluster.events]
+                rest = cluster.events[known.index(last) + 1 :] if last in known else cluster.events
+                text = "".join(
+                    (f"id: {one['_id']}\n" if "_id" in one else "") + f"data: {json.dumps(one)}\n\n"
+                    for one in rest[: cluster.events_per_stream]
+                )
                 self._send(200, text.encode(), "text/event-stream")
 
             def _read_file(self, call: dict[str, Any]) -> None:
@@ -251,7 +265,6 @@ def deployable(cluster: Cluster, running: list[dict[str, str]]) -> None:
     cluster.answers["PUT", "/v2/apps/hello2"] = (200, {"version": "v", "deploymentId": "d-1"})
     cluster.answers["GET", "/v2/apps/hello2"] = (200, {"app": APP})
     cluster.answers["GET", "/v2/deployments"] = (200, running)
-    cluster.answers["GET", "/v2/queue"] = (200, {"queue": []})
 
 
 def test_deploy_sends_the_file_and_waits_for_the_deployments_event(
@@ -283,17 +296,40 @@ def test_cancelled_deployment_is_a_failure(cluster: Cluster) -> None:
 
 def test_deployment_that_goes_nowhere_says_why(cluster: Cluster) -> None:
     deployable(cluster, [{"id": "d-1"}])
-    rejects = [{"reason": "InsufficientMemory", "declined": 3, "processed": 3}]
-    item = {
-        "app": {"id": "/hello2"},
-        "delay": {"overdue": True, "timeLeftSeconds": 0},
-        "processedOffersSummary": {"rejectSummaryLastOffers": rejects},
-    }
-    cluster.answers["GET", "/v2/queue"] = (200, {"queue": [item]})
+    why = {"app": "/hello2", "since": "", "reasons": ["InsufficientMemory, needs 1 mem"]}
+    cluster.answers["GET", "/v2/apps/hello2/why"] = (200, why)
     result = run("scale", "hello2", "3", "--timeout", "1")
     assert result.exit_code == 1
-    assert "InsufficientMemory: 3 of 3" in result.stderr
-    assert "d-1 goes on" in result.stderr
+    assert "/hello2: InsufficientMemory, needs 1 mem" in result.stderr
+    assert "d-1 goes on; see `mesostk why /hello2`" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"lastTaskFailure": {"version": APP["version"], "state": "TASK_FAILED"}},
+            "does not stay up: TASK_FAILED",
+        ),
+        ({"deployments": [{"id": "d-0"}]}, "deployment d-0 of it still goes on"),
+    ],
+)
+def test_what_was_deployed_and_is_not_up_is_a_failure(
+    cluster: Cluster, hello: str, changes: dict[str, Any], words: str
+) -> None:
+    deployable(cluster, [])
+    app = {**APP, "tasksRunning": 1, **changes}
+    cluster.answers["GET", "/v2/apps/hello2"] = (200, {"app": app})
+    result = run("deploy", hello)
+    assert result.exit_code == 1
+    assert words in result.stderr
+
+
+def test_deploy_says_how_in_the_query(cluster: Cluster, hello: str) -> None:
+    deployable(cluster, [])
+    assert run("deploy", hello, "--no-restart", "--roll-back-after", "60").exit_code == 0
+    [query] = [one for path, one in cluster.queries if path == "/v2/apps/hello2" and one]
+    assert query == "force=false&restart=false&deploymentTimeoutSeconds=60"
 
 
 @pytest.mark.parametrize(
@@ -395,6 +431,7 @@ def test_last_line_without_an_end_is_printed(cluster: Cluster) -> None:
 
 def test_logs_of_what_is_neither_app_nor_task_says_so(cluster: Cluster) -> None:
     cluster.answers["GET", "/tasks"] = (200, {"tasks": []})
+    cluster.answers["GET", "/v2/tasks"] = (200, {"tasks": []})
     result = run("logs", "nope")
     assert result.exit_code == 1
     assert "neither an app nor a task 'nope'" in result.stderr
@@ -505,3 +542,117 @@ def test_events_are_printed_one_a_line_and_the_end_of_the_stream_is_a_failure(
     assert [json.loads(line) for line in result.stdout.splitlines()] == [cluster.events[1]]
     assert result.exit_code == 1
     assert "stream ended" in result.stderr
+
+
+def test_a_stream_that_breaks_is_resumed_and_another_leader_is_told(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(history, "_RETRY_S", 0.01)
+    ids = ["3-1", "3-2", "3-3", "4-1"]
+    cluster.events = [{"eventType": "a", "_id": one} for one in ids]
+    cluster.events_per_stream = 1
+    result = run("events", "--ids")
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ids
+    assert result.exit_code == 1
+    assert "another Marathon leads: events after 3-3 may be missing" in result.stderr
+    cluster.events_per_stream = None
+    shown = run("events", "--ids", "--after", "3-2").stdout
+    assert [line.split()[0] for line in shown.splitlines()] == ids[2:]
+
+
+AUDIT = {
+    "timestamp": "2016-06-21T14:21:32.000Z",
+    "user": "alice",
+    "method": "PUT",
+    "uri": "/v2/apps/hello2",
+    "force": True,
+    "changes": [{"app": "/hello2", "change": "restart", "fields": ["cmd", "env"]}],
+    "omitted": 2,
+}
+
+
+def test_audit_tells_who_changed_what_and_when(cluster: Cluster) -> None:
+    cluster.answers["GET", "/v2/audit"] = (200, {"audit": [AUDIT]})
+    text = run("audit", "hello2", "--user", "alice", "-n", "5").stdout
+    for word in ("14:21:32", "alice", "PUT", "(forced)", "restart /hello2 cmd,env; and 2 more"):
+        assert word in text
+    assert ("/v2/audit", "app=hello2&user=alice&limit=5") in cluster.queries
+    assert json.loads(run("audit", "--json").stdout) == [AUDIT]
+    cluster.answers["GET", "/v2/audit"] = (200, {"audit": []})
+    assert "Nothing was changed" in run("audit").stdout
+
+
+POD_STATUS = {
+    "id": "/pair",
+    "spec": {
+        "containers": [{"resources": {"cpus": 0.1, "mem": 32}}],
+        "scaling": {"instances": 1},
+        "version": "v",
+    },
+    "instances": [
+        {
+            "status": "STABLE",
+            "agentHostname": "10.0.3.51",
+            "containers": [
+                {
+                    "containerId": "pair.instance-25ef0930-ce53-45fb-b96e-c37bfd6584aa.web.1",
+                    "status": "TASK_RUNNING",
+                    "statusSince": "2016-06-21T14:21:32.000Z",
+                    "endpoints": [{"name": "http", "allocatedHostPort": 31007}],
+                    "conditions": [{"name": "healthy", "value": "true"}],
+                }
+            ],
+        }
+    ],
+}
+
+
+def test_pods_are_listed_explained_and_planned_beside_apps(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    cluster.answers["GET", "/v2/apps"] = (200, {"apps": [APP]})
+    cluster.answers["GET", "/v2/tasks"] = (200, {"tasks": [TASK]})
+    cluster.answers["GET", "/v2/pods/::status"] = (200, [POD_STATUS])
+    cluster.answers["GET", "/v2/pods/pair::status"] = (200, POD_STATUS)
+    assert run("apps", "-o", "name").stdout.split() == ["/hello2", "/pair"]
+    [own] = json.loads(run("tasks", "pair", "--json").stdout)
+    assert (own["host"], own["ports"], own["appId"]) == ("10.0.3.51", [31007], "/pair")
+    assert "healthy" in run("tasks").stdout
+    why = {"app": "/pair", "since": "", "reasons": ["no offers"]}
+    cluster.answers["GET", "/v2/pods/pair::why"] = (200, why)
+    assert "no offers" in run("why", "pair").stdout
+    path = tmp_path / "pair.json"
+    path.write_text('{"id": "pair", "containers": []}')
+    told = {"steps": [], "apps": [{**PLAN["apps"][0], "app": "/pair"}]}
+    cluster.answers["POST", "/v2/pods"] = (200, told)
+    assert "/pair" in run("plan", str(path)).stdout
+    assert ("/v2/pods", "force=false&dryRun=true") in cluster.queries
+
+
+@pytest.mark.parametrize(
+    ("long", "short"),
+    [
+        ("web.instance-25ef0930-ce53-45fb-b96e-c37bfd6584aa._app.1", "web.25ef0930"),
+        ("a_b.instance-25ef0930-ce53-45fb-b96e-c37bfd6584aa", "a_b.25ef0930"),
+        ("p.instance-25ef0930-ce53-45fb-b96e-c37bfd6584aa.web-1.12", "p.25ef0930.web-1"),
+        ("hello2.1", "hello2.1"),
+    ],
+)
+def test_long_ids_are_short_on_a_terminal_and_understood(
+    cluster: Cluster, long: str, short: str
+) -> None:
+    assert short_id(long) == short
+    cluster.answers["GET", "/v2/tasks"] = (200, {"tasks": [{**TASK, "id": long}]})
+    assert long_id(Marathon(contexts.current()), short) == long
+    assert long_id(Marathon(contexts.current()), "other") is None
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=7), st.integers(45, 120))
+def test_a_table_fits_and_short_columns_stay_whole(widths: list[int], room: int) -> None:
+    found = fitting(widths, room)
+    assert sum(found) <= max(room, 6 * len(widths))
+    assert all(new <= old for new, old in zip(found, widths, strict=True))
+    whole = [old for new, old in zip(found, widths, strict=True) if new == old]
+    cut = [new for new, old in zip(found, widths, strict=True) if new < old]
+    assert not cut or max(whole, default=0) <= max(cut) + 1
