@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -255,10 +256,29 @@ def test_two_python_servers_are_found_and_answer_on_their_ports(cluster: Cluster
     recorded = json.loads((DATA / "task-1.1.json").read_text())
     for task in tasks:
         assert set(recorded) <= set(task)
-        assert set(recorded["healthCheckResults"][0]) <= set(task["healthCheckResults"][0])
+        assert_task_as_recorded(task, recorded)
         assert task["ipAddresses"] == [{"ipAddress": task["host"], "protocol": "IPv4"}]
         assert len(task["servicePorts"]) == 1
         assert "Directory listing" in curl(f"http://{task['host']}:{task['ports'][0]}/")
+
+
+#: Times of day as the tutorial's answers print them.
+TIME = re.compile(r"[0-9]{4}(-[0-9]{2}){2}T([0-9]{2}:){2}[0-9]{2}\.[0-9]{3}Z")
+
+
+def assert_task_as_recorded(task: dict[str, Any], recorded: dict[str, Any]) -> None:
+    """Every field of the task that Marathon 1.1 printed, with a value of its form."""
+    [found], [printed] = task["healthCheckResults"], recorded["healthCheckResults"]
+    assert set(printed) <= set(found)
+    assert found["taskId"] == task["id"]
+    assert (found["alive"], found["consecutiveFailures"]) == (True, 0)
+    assert found["lastFailure"] is found["lastFailureCause"] is None
+    moments = [task["stagedAt"], task["startedAt"], found["firstSuccess"], found["lastSuccess"]]
+    assert all(TIME.fullmatch(moment) for moment in (*moments, task["version"]))
+    assert task["version"] < task["stagedAt"] <= task["startedAt"] < found["firstSuccess"]
+    assert task["id"].startswith("python-app.")
+    assert re.fullmatch(r".+-S[0-9]+", task["slaveId"])
+    assert [31000 <= port <= 32000 for port in task["ports"]] == [True]
 
 
 def test_scaling_starts_and_ends_just_the_difference(cluster: Cluster) -> None:
