@@ -101,22 +101,8 @@ def change_root(
         turn.emit(post)
     for id in sorted(blockers):
         cancel(state, turn, state.deployments[id], cancels)
-    deployment = Deployment(
-        id=state.new_uuid(),
-        version=version,
-        created_at=turn.wall_s,
-        steps=steps,
-        before={id: _version(change.before) for id, change in changed.items()},
-        after={id: _version(change.after) for id, change in changed.items()},
-        reverts=reverts,
-        original=state.root.version,
-        timeout_s=timeout_s,
-        pods=tuple(
-            id
-            for id, change in changed.items()
-            if any(side is not None and side.pod for side in (change.before, change.after))
-        ),
-    )
+    deployment = _planned(state, turn, version, changed, steps)
+    deployment = msgspec.structs.replace(deployment, reverts=reverts, timeout_s=timeout_s)
     if root is not state.root:
         store_root(state, turn, root, [c.after for c in changed.values() if c.after is not None])
     turn.emit(GroupChangeSuccess(timestamp=turn.at, group_id="/", version=version))
@@ -136,6 +122,29 @@ def _unfinished(
     held = {id for blocker in blockers for id in state.deployments[blocker].after}
     left = {id: groups.app(root, id) for id in sorted(held - changed.keys())}
     return {id: plan.Change(before=app, after=app) for id, app in left.items()}
+
+
+def _planned(
+    state: State,
+    turn: Turn,
+    version: str,
+    changed: Mapping[str, plan.Change],
+    steps: tuple[Step, ...],
+) -> Deployment:
+    return Deployment(
+        id=state.new_uuid(),
+        version=version,
+        created_at=turn.wall_s,
+        steps=steps,
+        before={id: _version(change.before) for id, change in changed.items()},
+        after={id: _version(change.after) for id, change in changed.items()},
+        original=state.root.version,
+        pods=tuple(
+            id
+            for id, change in changed.items()
+            if any(side is not None and side.pod for side in (change.before, change.after))
+        ),
+    )
 
 
 def _version(app: AppDefinition | None) -> str | None:

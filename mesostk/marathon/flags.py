@@ -17,6 +17,7 @@ from mesostk.base.units import port_number, size_bytes
 from mesostk.base.zk import zk_url
 from mesostk.errors import ConfigError
 from mesostk.marathon import callbacks
+from mesostk.marathon.matcher import RoleBehaviour
 from mesostk.marathon.state import Settings
 
 #: Accepted for old configuration directories; each does nothing here.
@@ -25,7 +26,6 @@ IGNORED = (
     "plugin_conf", "marathon_store_timeout", "assets_path", "artifact_store",
     "ssl_keystore_path", "ssl_keystore_password", "https_address",
     "backup_location", "deprecated_features",
-    "default_accepted_resource_roles",
     "metrics_statsd_host", "metrics_statsd_port", "metrics_datadog_host", "metrics_datadog_port",
     "metrics_name_prefix", "executor_health_checks",
 )  # fmt: skip
@@ -103,6 +103,12 @@ def _apps() -> list[Flag]:
             str,
             "any",
             "resources of apps that name no roles: any, reserved or unreserved",
+        ),
+        Flag(
+            "default_accepted_resource_roles",
+            str,
+            None,
+            "the same, listed: *, the role of --mesos_role, or both; as until 1.9",
         ),
         Flag(
             "gpu_scheduling_behavior",
@@ -228,17 +234,68 @@ def hostname_of(values: Values) -> str:
     return str(values.hostname) if values.hostname is not None else socket.gethostname()
 
 
+#: Settings that are flags of the same meaning under another name.
+_RENAMED = {
+    "role": "mesos_role",
+    "principal": "mesos_authentication_principal",
+    "bridge_name": "mesos_bridge_name",
+    "failover_timeout_s": "failover_timeout",
+    "kill_drain_s": "kill_drain_seconds",
+    "max_versions": "zk_max_versions",
+    "draining_s": "draining_seconds",
+}
+
+#: Settings in seconds whose flags are in milliseconds, as the original has them.
+_MILLISECONDS = {
+    "decline_offer_duration_s": "decline_offer_duration",
+    "min_revive_interval_s": "min_revive_offers_interval",
+    "launch_token_refresh_s": "launch_token_refresh_interval",
+    "launch_confirm_timeout_s": "task_launch_confirm_timeout",
+    "launch_timeout_s": "task_launch_timeout",
+    "reconciliation_interval_s": "reconciliation_interval",
+    "kill_retry_s": "kill_retry_timeout",
+}
+
+#: Settings that are called as their flags.
+_SAME = (
+    "framework_name", "checkpoint", "local_port_min", "local_port_max", "default_network_name",
+    "executor", "env_vars_prefix", "max_apps", "max_instances_per_offer", "launch_tokens",
+    "kill_chunk_size", "max_running_deployments", "maintenance_mode",
+)  # fmt: skip
+
+
 def settings_of(values: Values) -> Settings:
     """What the core needs of the flags; ConfigError where two of them contradict each other."""
     if values.local_port_min >= values.local_port_max:
         raise ConfigError("--local_port_min must be below --local_port_max")
+    _refuse_unknown_words(values)
     hostname = hostname_of(values)
     webui = values.webui_url
-    if webui is None:
-        webui = f"http://{hostname}:{values.http_port}"
-    behaviours = {"any", "reserved", "unreserved"}
+    plain = {setting: values[flag] for setting, flag in _RENAMED.items()}
+    plain |= {setting: values[flag] / 1000 for setting, flag in _MILLISECONDS.items()}
+    plain |= {name: values[name] for name in _SAME}
+    return Settings(
+        user=getpass.getuser() if values.mesos_user is None else values.mesos_user,
+        hostname=hostname,
+        webui_url=f"http://{hostname}:{values.http_port}" if webui is None else webui,
+        enforce_new_groups=values.new_group_enforce_role == "top",
+        features=frozenset(_listed(values.enable_features)),
+        gpus_are_scarce=values.gpu_scheduling_behavior == "restricted",
+        callbacks=values.event_subscriber is not None,
+        http_endpoints=_endpoints(values),
+        audit_s=values.audit_days * 86_400.0,
+        role_behaviour=_role_behaviour(values),
+        **plain,
+    )
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _refuse_unknown_words(values: Values) -> None:
     for name, known in (
-        ("accepted_resource_roles_default_behavior", behaviours),
+        ("accepted_resource_roles_default_behavior", {"any", "reserved", "unreserved"}),
         ("gpu_scheduling_behavior", {"restricted", "unrestricted"}),
         ("new_group_enforce_role", {"off", "top"}),
     ):
@@ -248,50 +305,28 @@ def settings_of(values: Values) -> Settings:
             )
     if values.event_subscriber not in {None, "http_callback"}:
         raise ConfigError(f"--event_subscriber: {values.event_subscriber!r} is not http_callback")
-    endpoints = tuple(
-        url.strip() for url in (values.http_endpoints or "").split(",") if url.strip()
-    )
+
+
+def _role_behaviour(values: Values) -> RoleBehaviour:
+    """What apps that name no roles accept; older Marathons listed it (until 1.9)."""
+    behaviour: RoleBehaviour = values.accepted_resource_roles_default_behavior
+    listed = set(_listed(values.default_accepted_resource_roles or ""))
+    if not listed or values.is_set("accepted_resource_roles_default_behavior"):
+        return behaviour
+    if not listed <= {"*", values.mesos_role}:
+        raise ConfigError(
+            f"--default_accepted_resource_roles: only * and {values.mesos_role} (--mesos_role) can "
+            "be offered"
+        )
+    if listed == {"*"}:
+        return "unreserved"
+    return "any" if "*" in listed else "reserved"
+
+
+def _endpoints(values: Values) -> tuple[str, ...]:
+    endpoints = tuple(_listed(values.http_endpoints or ""))
     for url in endpoints:
         why = callbacks.why_invalid(url)
         if why is not None:
             raise ConfigError(f"--http_endpoints: {why}")
-    features = frozenset(f.strip() for f in values.enable_features.split(",") if f.strip())
-    return Settings(
-        framework_name=values.framework_name,
-        user=getpass.getuser() if values.mesos_user is None else values.mesos_user,
-        hostname=hostname,
-        webui_url=webui,
-        principal=values.mesos_authentication_principal,
-        role=values.mesos_role,
-        enforce_new_groups=values.new_group_enforce_role == "top",
-        failover_timeout_s=values.failover_timeout,
-        checkpoint=values.checkpoint,
-        local_port_min=values.local_port_min,
-        local_port_max=values.local_port_max,
-        default_network_name=values.default_network_name,
-        bridge_name=values.mesos_bridge_name,
-        executor=values.executor,
-        env_vars_prefix=values.env_vars_prefix,
-        features=features,
-        max_apps=values.max_apps,
-        decline_offer_duration_s=values.decline_offer_duration / 1000,
-        min_revive_interval_s=values.min_revive_offers_interval / 1000,
-        max_instances_per_offer=values.max_instances_per_offer,
-        launch_tokens=values.launch_tokens,
-        launch_token_refresh_s=values.launch_token_refresh_interval / 1000,
-        launch_confirm_timeout_s=values.task_launch_confirm_timeout / 1000,
-        launch_timeout_s=values.task_launch_timeout / 1000,
-        reconciliation_interval_s=values.reconciliation_interval / 1000,
-        kill_chunk_size=values.kill_chunk_size,
-        kill_retry_s=values.kill_retry_timeout / 1000,
-        kill_drain_s=values.kill_drain_seconds,
-        max_running_deployments=values.max_running_deployments,
-        max_versions=values.zk_max_versions,
-        draining_s=values.draining_seconds,
-        maintenance_mode=values.maintenance_mode,
-        role_behaviour=values.accepted_resource_roles_default_behavior,
-        gpus_are_scarce=values.gpu_scheduling_behavior == "restricted",
-        callbacks=values.event_subscriber is not None,
-        http_endpoints=endpoints,
-        audit_s=values.audit_days * 86_400.0,
-    )
+    return endpoints

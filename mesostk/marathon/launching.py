@@ -28,6 +28,7 @@ from mesostk.marathon.versions import config_version
 from mesostk.resources import scalar
 from mesostk.resources.resources import Resources
 from mesostk.wire import scheduler
+from mesostk.wire.marathon import AppDefinition
 from mesostk.wire.mesos import Filters, Launch, Offer, OfferID, OfferOperation, TaskInfo
 
 #: With more apps waiting than this, each offer is shown to some of them, drawn anew: matching all
@@ -188,33 +189,52 @@ def taken_of(match: Match, home: Home | None) -> Resources:
 def _launch(
     state: State, turn: Turn, want: Want, offer: Offer, match: Match, home: Home | None
 ) -> Launchable:
-    app = want.app
-    assert app.version is not None  # apps in the root are stamped
+    """Book one more instance, and what to ask of the master for it."""
     incarnation = 1
     if home is not None:
         id, incarnation = home.residence.id, home.residence.incarnation
         residents.keep(state, turn, home.residence)
     else:
-        id = InstanceId(taskinfo.instance_id(app.id, state.new_uuid()))
-    containers = (
-        ()
-        if app.pod is None
-        else tuple(
-            PodTask(
-                name=each.name,
-                task_id=podinfo.task_id(id, each.name, incarnation),
-                since=turn.wall_s,
-            )
-            for each in app.pod.containers
+        id = InstanceId(taskinfo.instance_id(want.app.id, state.new_uuid()))
+    instance = _instance(state, turn, want.app, offer, match, id, incarnation)
+    turn.note("Launching", task=instance.task_id, agent=instance.agent_id, host=instance.host)
+    state.put_instance(turn, instance)
+    state.unconfirmed.add(id)
+    state.tokens.take(turn.now)
+    want.count -= 1
+    made = _described(state, want.app, offer, match, instance, incarnation)
+    if home is None:
+        return made if isinstance(made, TaskInfo) else (made,)
+    if isinstance(made, TaskInfo):
+        made = OfferOperation(type="LAUNCH", launch=Launch(task_infos=(made,)))
+    return (*home.operations, made)
+
+
+def _instance(
+    state: State,
+    turn: Turn,
+    app: AppDefinition,
+    offer: Offer,
+    match: Match,
+    id: InstanceId,
+    incarnation: int,
+) -> Instance:
+    """The record of an instance that is about to be launched."""
+    assert app.version is not None  # apps in the root are stamped
+    containers = tuple(
+        PodTask(
+            name=each.name,
+            task_id=podinfo.task_id(id, each.name, incarnation),
+            since=turn.wall_s,
         )
+        for each in (() if app.pod is None else app.pod.containers)
     )
-    task_id = containers[0].task_id if containers else taskinfo.task_id(id, incarnation)
-    instance = Instance(
+    return Instance(
         id=id,
         app_id=app.id,
         version=app.version,
         config_version=config_version(app),
-        task_id=task_id,
+        task_id=containers[0].task_id if containers else taskinfo.task_id(id, incarnation),
         agent_id=offer.agent_id.value,
         host=offer.hostname,
         role=role_of(state, offer),
@@ -228,28 +248,28 @@ def _launch(
         since=turn.wall_s,
         tasks=containers,
     )
-    turn.note("Launching", task=task_id, agent=instance.agent_id, host=instance.host)
-    state.put_instance(turn, instance)
-    state.unconfirmed.add(id)
-    state.tokens.take(turn.now)
-    want.count -= 1
+
+
+def _described(
+    state: State,
+    app: AppDefinition,
+    offer: Offer,
+    match: Match,
+    instance: Instance,
+    incarnation: int,
+) -> TaskInfo | OfferOperation:
+    """An app's task, or the operation that launches a pod's containers."""
     enforce_role = roles.is_enforced(state.root, app.id, state.app_settings)
+    agent = offer.agent_id
     if app.pod is not None:
-        group = podinfo.build(
-            app, match, offer.agent_id, id, incarnation, enforce_role=enforce_role
-        )
-        return (group,) if home is None else (*home.operations, group)
+        return podinfo.build(app, match, agent, instance.id, incarnation, enforce_role=enforce_role)
     options = taskinfo.Options(
         executor=state.settings.executor,
         env_vars_prefix=state.settings.env_vars_prefix,
         bridge_name=state.settings.bridge_name,
         enforce_role=enforce_role,
     )
-    task = taskinfo.build(app, match, offer.agent_id, task_id, options)
-    if home is None:
-        return task
-    launch = OfferOperation(type="LAUNCH", launch=Launch(task_infos=(task,)))
-    return (*home.operations, launch)
+    return taskinfo.build(app, match, agent, instance.task_id, options)
 
 
 def role_of(state: State, offer: Offer) -> str:

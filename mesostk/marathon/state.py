@@ -19,7 +19,7 @@ from mesostk.base.core import Delete, Effect, Note, Op, Put, Save, note
 from mesostk.marathon import apps, pods, repository
 from mesostk.marathon.events import Emit, Reply, Send
 from mesostk.marathon.grouprecords import ShardKey
-from mesostk.marathon.groups import EMPTY
+from mesostk.marathon.groups import EMPTY, Group
 from mesostk.marathon.health import CheckHealth, overall
 from mesostk.marathon.instances import Instance, InstanceId
 from mesostk.marathon.queue import BackOff, Delays, Hunger, Reasons, Tokens
@@ -177,12 +177,80 @@ class Turn:
         return iso(self.wall_s)
 
 
-class State:
-    """Everything the leader knows."""
+class State(msgspec.Struct, eq=False):
+    """Everything the leader knows; the core makes it with its settings and its generator."""
 
-    def __init__(self, settings: Settings, rng: random.Random) -> None:
-        self.settings = settings
-        self.rng = rng
+    settings: Settings
+    rng: random.Random
+    #: These three follow from the settings.
+    app_settings: apps.Settings = apps.DEFAULT_SETTINGS
+    tokens: Tokens = msgspec.field(default_factory=lambda: Tokens(0, 0.0))
+    #: The roles that Marathon is subscribed in.
+    roles: frozenset[str] = frozenset()
+    now: float = 0.0
+    offset_s: float = 0.0
+    #: The latest version given to anything; the next one is later.
+    last_version: str | None = None
+    loaded: bool = False
+    framework_id: FrameworkId | None = None
+    connected: bool = False
+    was_registered: bool = False
+    root: Group = EMPTY
+    #: The apps of `root`, by id.
+    apps: dict[str, AppDefinition] = {}
+    #: Their roles, and whether Marathon was subscribed with others.
+    app_roles: frozenset[str] = frozenset()
+    roles_changed: bool = False
+    #: Every stored version of every app, and of every group.
+    versions: dict[str, dict[str, AppDefinition]] = {}
+    group_versions: dict[str, dict[str, GroupNode]] = {}
+    #: The parts of very wide groups, in every stored version.
+    shards: dict[ShardKey, GroupShard] = {}
+    deployments: dict[str, Deployment] = {}
+    #: Index of the step that each deployment is at; not stored, found again after a failover.
+    position: dict[str, int] = {}
+    #: What each deployment does to an app, with the step: thousands of apps may be in one.
+    actions: dict[str, dict[str, list[tuple[int, Action]]]] = {}
+    #: Which deployment holds an app.
+    locks: dict[str, str] = {}
+    #: Why an app's action is not done yet; absent when it is.
+    waiting: dict[str, Waiting] = {}
+    #: Safe paths of apps with unreadable records: their instances are left alone.
+    quarantined: set[str] = set()
+    instances: dict[InstanceId, Instance] = {}
+    #: Where instances keep data, by the id of the instances.
+    residences: dict[InstanceId, Residence] = {}
+    #: Monotonic time at which each instance entered its condition.
+    entered: dict[InstanceId, float] = {}
+    by_app: dict[str, dict[InstanceId, None]] = {}
+    by_task: dict[str, InstanceId] = {}
+    #: Apps to be compared with what is wanted of them before this event ends.
+    dirty: set[str] = set()
+    #: Monotonic time at which a large app was compared last, and the next such time.
+    settled_at: dict[str, float] = {}
+    settle_at: float | None = None
+    wants: dict[str, Want] = {}
+    #: Apps whose want changed since offers were asked for last.
+    reconsider: set[str] = set()
+    reasons: dict[str, Reasons] = {}
+    hunger: Hunger = msgspec.field(default_factory=Hunger)
+    delays: Delays = msgspec.field(default_factory=Delays)
+    unconfirmed: set[InstanceId] = set()
+    kills: dict[InstanceId, Kill] = {}
+    health: dict[InstanceId, list[CheckHealth]] = {}
+    probed: set[InstanceId] = set()
+    ready: set[InstanceId] = set()
+    readiness: dict[InstanceId, ReadinessCheckResult] = {}
+    failures: dict[str, TaskFailure] = {}
+    #: The last instances of each pod that ended, for people to read.
+    terminations: dict[str, deque[TerminationHistory]] = {}
+    #: Who changed what, by time, oldest first.
+    audit: dict[str, AuditEntry] = {}
+    #: Where every event is sent, by wish of clients.
+    callback_urls: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        settings = self.settings
         self.app_settings = apps.Settings(
             default_network_name=settings.default_network_name,
             bridge_name=settings.bridge_name,
@@ -190,69 +258,8 @@ class State:
             role=settings.role,
             enforce_new_groups=settings.enforce_new_groups,
         )
-        self.now = 0.0
-        self.offset_s = 0.0
-        #: The latest version given to anything; the next one is later.
-        self.last_version: str | None = None
-        self.loaded = False
-        self.framework_id: FrameworkId | None = None
-        self.connected = False
-        self.was_registered = False
-        self.root = EMPTY
-        #: The apps of `root`, by id.
-        self.apps: dict[str, AppDefinition] = {}
-        #: Their roles; the roles that Marathon is subscribed in, and whether it was with others.
-        self.app_roles: frozenset[str] = frozenset()
-        self.roles: frozenset[str] = frozenset({settings.role})
-        self.roles_changed = False
-        #: Every stored version of every app, and of every group.
-        self.versions: dict[str, dict[str, AppDefinition]] = {}
-        self.group_versions: dict[str, dict[str, GroupNode]] = {}
-        #: The parts of very wide groups, in every stored version.
-        self.shards: dict[ShardKey, GroupShard] = {}
-        self.deployments: dict[str, Deployment] = {}
-        #: Index of the step that each deployment is at; not stored, found again after a failover.
-        self.position: dict[str, int] = {}
-        #: What each deployment does to an app, with the step: thousands of apps may be in one.
-        self.actions: dict[str, dict[str, list[tuple[int, Action]]]] = {}
-        #: Which deployment holds an app.
-        self.locks: dict[str, str] = {}
-        #: Why an app's action is not done yet; absent when it is.
-        self.waiting: dict[str, Waiting] = {}
-        #: Safe paths of apps with unreadable records: their instances are left alone.
-        self.quarantined: set[str] = set()
-        self.instances: dict[InstanceId, Instance] = {}
-        #: Where instances keep data, by the id of the instances.
-        self.residences: dict[InstanceId, Residence] = {}
-        #: Monotonic time at which each instance entered its condition.
-        self.entered: dict[InstanceId, float] = {}
-        self.by_app: dict[str, dict[InstanceId, None]] = {}
-        self.by_task: dict[str, InstanceId] = {}
-        #: Apps to be compared with what is wanted of them before this event ends.
-        self.dirty: set[str] = set()
-        #: Monotonic time at which a large app was compared last, and the next such time.
-        self.settled_at: dict[str, float] = {}
-        self.settle_at: float | None = None
-        self.wants: dict[str, Want] = {}
-        #: Apps whose want changed since offers were asked for last.
-        self.reconsider: set[str] = set()
-        self.reasons: dict[str, Reasons] = {}
-        self.hunger = Hunger()
-        self.delays = Delays()
         self.tokens = Tokens(settings.launch_tokens, settings.launch_token_refresh_s)
-        self.unconfirmed: set[InstanceId] = set()
-        self.kills: dict[InstanceId, Kill] = {}
-        self.health: dict[InstanceId, list[CheckHealth]] = {}
-        self.probed: set[InstanceId] = set()
-        self.ready: set[InstanceId] = set()
-        self.readiness: dict[InstanceId, ReadinessCheckResult] = {}
-        self.failures: dict[str, TaskFailure] = {}
-        #: The last instances of each pod that ended, for people to read.
-        self.terminations: dict[str, deque[TerminationHistory]] = {}
-        #: Who changed what, by time, oldest first.
-        self.audit: dict[str, AuditEntry] = {}
-        #: Where every event is sent, by wish of clients.
-        self.callback_urls: tuple[str, ...] = ()
+        self.roles = frozenset({settings.role})
 
     def put_instance(self, turn: Turn, instance: Instance) -> None:
         """Take an instance in, or a changed one, and write it."""

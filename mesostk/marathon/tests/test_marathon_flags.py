@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from mesostk.errors import ConfigError
 from mesostk.marathon import flags
 from mesostk.marathon.daemon import authorization, basic_auth, main, master_addresses
+from mesostk.marathon.state import Settings
 
 
 def test_the_tutorials_conf_directory_is_read(tmp_path: Path) -> None:
@@ -89,3 +92,46 @@ def test_credentials_are_read_and_contradictions_refused(tmp_path: Path) -> None
     assert authorization(load(by_file, {})) == "Basic cDpzM2NyZXQ="
     with pytest.raises(ConfigError, match="not both"):
         authorization(load([*by_file, "--mesos_authentication_secret=x"], {}))
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ([], "any"),
+        (["--accepted_resource_roles_default_behavior=reserved"], "reserved"),
+        (["--default_accepted_resource_roles=*"], "unreserved"),
+        (["--default_accepted_resource_roles=web"], "reserved"),
+        (["--default_accepted_resource_roles=web, *"], "any"),
+        (
+            [
+                "--default_accepted_resource_roles=*",
+                "--accepted_resource_roles_default_behavior=reserved",
+            ],
+            "reserved",
+        ),
+    ],
+)
+def test_what_apps_accept_by_default_is_said_in_the_old_way_or_the_new(
+    argv: list[str], expected: str
+) -> None:
+    values = flags.flag_set().load(["--master=h:5050", "--mesos_role=web", *argv], {})
+    assert flags.settings_of(values).role_behaviour == expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        (["--default_accepted_resource_roles=db"], "only \\* and web"),
+        (["--new_group_enforce_role=always"], "not one of off, top"),
+    ],
+)
+def test_roles_that_cannot_be_are_refused(argv: list[str], why: str) -> None:
+    values = flags.flag_set().load(["--master=h:5050", "--mesos_role=web", *argv], {})
+    with pytest.raises(ConfigError, match=why):
+        flags.settings_of(values)
+
+
+def test_each_setting_comes_from_a_flag() -> None:
+    made = set(re.findall(r"(\w+)=", inspect.getsource(flags.settings_of)))
+    tables = {*flags._RENAMED, *flags._MILLISECONDS, *flags._SAME}
+    assert set(Settings.__struct_fields__) <= made | tables
