@@ -5,7 +5,7 @@
     python -m mesostk.tests.perf.simagents URL COUNT TASKS   each line of stdin is an order:
       start ─▶ every agent subscribes, from now on also whenever its link has ended
       await ─▶ until all are registered
-      updates N ─▶ N status updates of tasks, from all agents in turn
+      updates N B ─▶ N status updates of tasks, from all agents in turn, B in one POST
     stdout: `registered` or `sent` when that is done
 
 An agent subscribes as `mesos-agent` does, brings its tasks, answers heartbeats and says nothing
@@ -149,7 +149,7 @@ class Fleet:
             elif line[0] == "await":
                 await self._report_registered()
             elif line[0] == "updates":
-                await self._send_updates(int(line[1]))
+                await self._send_updates(int(line[1]), int(line[2]))
 
     async def _report_registered(self) -> None:
         for agent in self._agents:
@@ -213,15 +213,16 @@ class Fleet:
         headers = {link.STREAM_ID_HEADER: agent.events.stream_id}
         self._posts.post(PATH, body, headers)
 
-    async def _send_updates(self, count: int) -> None:
-        """Each update in a POST of its own, as of agents with little to say."""
+    async def _send_updates(self, count: int, batch: int) -> None:
+        """All agents in turn, `batch` updates in a POST."""
         posts = await Posts.connect(self._host, self._port)
-        for number in range(count):
-            agent = self._agents[number % len(self._agents)]
+        for number in range(0, count, batch):
+            agent = self._agents[number // batch % len(self._agents)]
             assert agent.events is not None
             headers = {link.STREAM_ID_HEADER: agent.events.stream_id}
-            body = agent.update(number // len(self._agents) % agent.tasks)
-            if number % 100 == 99 or number == count - 1:
+            parts = range(number, min(number + batch, count))
+            body = b"".join(agent.update(part % agent.tasks) for part in parts)
+            if number // batch % 100 == 99 or number + batch >= count:
                 await posts.ask(PATH, body, headers)
             else:
                 posts.post(PATH, body, headers)
