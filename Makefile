@@ -71,7 +71,7 @@ soak: $(INSTALLED) ## the simulation over many seeds; SEEDS=2000
 	MESOSTK_SEEDS=$(SEEDS) $(BIN)/python -m pytest --timeout 0 mesostk/tests/sim $(PYTEST)
 
 .PHONY: soak-lab
-soak-lab: engine ## day two in the lab: hosts that come and go, upgrades interrupted at SEEDS=10 drawn tasks
+soak-lab: engine ## day two in the lab: releases, hosts that come and go; runs killed at SEEDS=10 drawn tasks
 	MESOSTK_ROLLING_SEEDS=$(if $(filter command line,$(origin SEEDS)),$(SEEDS),10) \
 		$(BIN)/python -m pytest -s mesostk/tests/lab/test_rolling.py $(PYTEST)
 
