@@ -92,14 +92,15 @@ def audit(
         found = Marathon(contexts.current(context)).audit(app, user, since, limit)
         table = Table(("TIME", "WHO", "WHAT", "CHANGED"), "timestamp")
         for entry in found:
-            who = str(entry.get("user") or entry.get("clientIp") or "-")
+            who = str(entry.get("user") or entry.get("clientIp") or "marathon")
             table.add((str(entry["timestamp"]), who, _asked(entry), _changed(entry)), entry)
         table.show(chosen(output, as_json), "Nothing was changed that is remembered.")
 
 
 def _asked(entry: Mapping[str, Any]) -> str:
     force = " (forced)" if entry.get("force") else ""
-    return f"{entry.get('method', '')} {entry.get('uri', '')}{force}".strip()
+    asked = f"{entry.get('method', '')} {entry.get('uri', '')}".strip()
+    return f"{asked}{force}" if asked else "-"
 
 
 def _changed(entry: Mapping[str, Any]) -> str:

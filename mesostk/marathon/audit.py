@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final
 
 from mesostk.marathon import paths, plan, repository
-from mesostk.marathon.events import Command
+from mesostk.marathon.events import Caller, Command
 from mesostk.marathon.plan import Change
 from mesostk.marathon.repository import Deployment
 from mesostk.marathon.state import State, Turn
@@ -40,9 +40,25 @@ def book(
     detail: str | None = None,
 ) -> None:
     """Write down that `command` was carried out, by `deployment` if it made one."""
+    _write(state, turn, command.caller, deployment, detail, force=command.force)
+
+
+def book_own(state: State, turn: Turn, deployment: Deployment, detail: str) -> None:
+    """Write down what this Marathon decided itself: an entry without a caller."""
+    _write(state, turn, Caller(client_ip=""), deployment, detail, force=True)
+
+
+def _write(
+    state: State,
+    turn: Turn,
+    caller: Caller,
+    deployment: Deployment | None,
+    detail: str | None,
+    *,
+    force: bool,
+) -> None:
     if state.settings.audit_s <= 0:
         return
-    caller = command.caller
     at = next_version(turn.wall_s, next(reversed(state.audit), None))
     touched = () if deployment is None else tuple(deployment.after)
     entry = AuditEntry(
@@ -52,7 +68,7 @@ def book(
         forwarded_for=caller.forwarded_for,
         method=caller.method,
         uri=caller.uri,
-        force=command.force,
+        force=force,
         deployment_id=None if deployment is None else deployment.id,
         version=None if deployment is None else deployment.version,
         changes=tuple(_change(state, deployment, id) for id in touched[:MAX_CHANGES])

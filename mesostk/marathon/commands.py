@@ -311,9 +311,10 @@ def roll_back_overdue(state: State, turn: Turn) -> None:
         version = new_version(state, turn)
         try:
             root = _reverted(state, deployment, version)
-            change_root(
+            reverting = change_root(
                 state, turn, root, version, force=True, reverts=deployment.id, cancels=reason
             )
+            audit.book_own(state, turn, reverting, f"deployment {deployment.id}: {reason}")
         except Refused as refused:
             # Another change built upon it since; it goes on, and is not tried again.
             turn.note("Cannot roll back", "ERROR", id=deployment.id, reason=str(refused.body()))

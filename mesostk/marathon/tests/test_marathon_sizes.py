@@ -6,7 +6,7 @@ import pytest
 
 from mesostk.base.core import Effect, Put, Save
 from mesostk.marathon import repository
-from mesostk.marathon.events import PutApps
+from mesostk.marathon.events import ChangeGroup, PutApps
 from mesostk.marathon.tests.conftest import World
 
 APPS = 5000
@@ -36,6 +36,31 @@ def test_5000_apps_fit_into_small_records_and_atomic_writes(world: World, groups
     assert world.ask(PutApps, app_id=bodies[0]["id"], bodies=({"mem": 1},)).status == 200
     assert sum(writes) < 32 * 1024, "only the path to the app, and its shard, are written anew"
     assert len(world.start().state.apps) == APPS
+
+
+def test_5000_apps_and_pods_of_one_group_are_small_records_and_outlive_a_leader(
+    world: World,
+) -> None:
+    container = {
+        "name": "main",
+        "exec": {"command": {"shell": "serve"}},
+        "volumeMounts": [{"name": "data", "mountPath": "data"}],
+    }
+    pod = {
+        "containers": [container, {**container, "name": "side"}],
+        "volumes": [{"name": "data"}],
+        "scaling": {"instances": 0},
+    }
+    body = {
+        "apps": [{"id": f"app-{n:04}", "cmd": "serve", "instances": 0} for n in range(APPS // 2)],
+        "pods": [{**pod, "id": f"pod-{n:04}"} for n in range(APPS // 2)],
+    }
+    assert world.ask(ChangeGroup, group_id="/team", body=body).status in {200, 201}
+    assert len(world.core.state.apps) == APPS
+    assert max(len(data) for data in world.store.values()) < LIMIT_BYTES
+    state = world.start().state
+    assert len(state.apps) == APPS
+    assert sum(app.pod is not None for app in state.apps.values()) == APPS // 2
 
 
 def test_a_large_deployment_goes_on_under_a_later_leader(world: World) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesostk.marathon import explaining, planviews
+from mesostk.marathon import audit, explaining, planviews
 from mesostk.marathon.events import CreateApp, DeleteApp, PutApps
 from mesostk.marathon.tests.conftest import OFFSET_S, World
 from mesostk.marathon.timestamps import iso
@@ -86,6 +86,13 @@ def test_an_overdue_upgrade_is_rolled_back_and_says_why(world: World) -> None:
     failed = [e.event for e in world.emitted if isinstance(e.event, DeploymentFailed)]
     assert failed[0].reason.startswith("not done after 30 s, rolled back (/web: ")
     assert "InsufficientMemory" in failed[0].reason
+    own, _asked, _created = audit.entries(
+        world.core.state, app="/web", user=None, since=None, limit=9
+    )
+    assert (own.client_ip, own.method) == ("", "")
+    assert own.detail is not None
+    assert "not done after 30 s, rolled back" in own.detail
+    assert [each.change for each in own.changes] == ["restart"]
 
 
 def test_an_overdue_creation_leaves_no_app_behind(world: World) -> None:
