@@ -58,8 +58,8 @@ def find_home(
     free = [r for r in of_app(state, want.app.id) if r.id not in state.instances]
     for residence in free:
         part = _part(left, residence.id)
-        if residence.agent_id == offer.agent_id.value and _holds(part, residence):
-            return Home(_again(residence), _match(residence, part, left, offer))
+        if _holds(part, residence):
+            return Home(_again(residence, offer), _match(residence, part, left, offer))
     if len(free) >= want.count:
         return NoMatch(
             reason="NoCorrespondingReservationFound",
@@ -83,8 +83,14 @@ def _holds(part: Resources, residence: Residence) -> bool:
     return part.unallocate().contains(Resources.of(residence.resources).unallocate())
 
 
-def _again(residence: Residence) -> Residence:
-    return msgspec.structs.replace(residence, incarnation=residence.incarnation + 1)
+def _again(residence: Residence, offer: mesos.Offer) -> Residence:
+    # An agent that had to begin anew, as after maintenance, has another id and still the volumes.
+    return msgspec.structs.replace(
+        residence,
+        incarnation=residence.incarnation + 1,
+        agent_id=offer.agent_id.value,
+        host=offer.hostname,
+    )
 
 
 def _match(residence: Residence, part: Resources, left: Resources, offer: mesos.Offer) -> Match:

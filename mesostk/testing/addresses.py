@@ -5,7 +5,19 @@ from __future__ import annotations
 import itertools
 import os
 import socket
-from typing import Final
+from typing import Final, Protocol
+
+
+class Addresses(Protocol):
+    """The addresses of a cluster's daemons, by their last number; held until closed."""
+
+    def __getitem__(self, last: int) -> str: ...
+
+    def enter(self, ip: str) -> list[str]:
+        """What a command has to begin with to have the address."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class AddressBlock:
@@ -32,6 +44,11 @@ class AddressBlock:
 
     def __getitem__(self, last: int) -> str:
         return f"{self._prefix}.{last}"
+
+    def enter(self, ip: str) -> list[str]:
+        """What a command has to begin with to have the address: nothing on loopback."""
+        del ip
+        return []
 
     def close(self) -> None:
         self._lock.close()

@@ -30,6 +30,7 @@ class Kind(StrEnum):
     DUPLICATE_CALL = "duplicated call"
     LATE_MESSAGE = "late message"
     TASK_DIES = "task dies by itself"
+    PROBE_FAILS = "probe without an answer"
     # -- drawn by the world
     KILL_PROCESS = "process killed"
     KILL_LEADER = "leader killed"
@@ -44,6 +45,11 @@ class Kind(StrEnum):
     DISK_FULL = "disk full"
     POWER_CUT = "power cut"
     TAKEN_OUT = "agent deactivated or drained"
+    MARKED_GONE = "agent marked gone"
+    MAINTENANCE = "machine in maintenance"
+    QUOTA = "quota set"
+    SICK_TASK = "task unhealthy for a while"
+    EVACUATED = "agent evacuated by Marathon"
 
 
 #: Chance at each opportunity: one or two of a kind in a run of a few hundred effects.
@@ -63,6 +69,7 @@ CHANCES = {
     Kind.DUPLICATE_CALL: 0.03,
     Kind.LATE_MESSAGE: 0.02,
     Kind.TASK_DIES: 0.1,
+    Kind.PROBE_FAILS: 0.01,
 }
 
 #: Relative frequency of those that the world draws.
@@ -80,6 +87,11 @@ WEIGHTS = {
     Kind.DISK_FULL: 1,
     Kind.POWER_CUT: 1,
     Kind.TAKEN_OUT: 2,
+    Kind.MARKED_GONE: 1,
+    Kind.MAINTENANCE: 1,
+    Kind.QUOTA: 1,
+    Kind.SICK_TASK: 2,
+    Kind.EVACUATED: 2,
 }
 
 

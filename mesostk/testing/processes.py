@@ -30,7 +30,8 @@ import requests
 
 from mesostk.ops.processes import MARK, ProcessTable, end_all
 from mesostk.ops.zookeeper import Ensemble
-from mesostk.testing.addresses import AddressBlock
+from mesostk.testing.addresses import AddressBlock, Addresses
+from mesostk.testing.marked import marked
 
 T = TypeVar("T")
 
@@ -101,9 +102,17 @@ def resources(number: int) -> str:
 class Unit:
     """One daemon and whoever starts it again when it ends."""
 
-    def __init__(self, name: str, argv: list[str], directory: Path, url: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: list[str],
+        directory: Path,
+        url: str,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.argv = argv
+        self.environ = {} if environ is None else environ
         self.directory = directory
         self.url = url
         self.log = directory / f"{name}.log"
@@ -133,7 +142,7 @@ class Unit:
             self._popen = subprocess.Popen(
                 self.argv,
                 cwd=self.directory,
-                env=environment(self.directory),
+                env={**environment(self.directory), **self.environ},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -210,8 +219,8 @@ def ask(url: str, timeout_s: float = 5.0) -> requests.Response | None:
 class Cluster:
     """Masters, agents, Marathons and, with more than one master, ZooKeeper.
 
-    `session_s` is the ZooKeeper session timeout of masters and Marathons. Nothing runs before
-    `start`; a `with` block closes it.
+    `session_s` is the ZooKeeper session timeout of masters and Marathons, `environs` what is set in
+    the environment of some units, by name. Nothing runs before `start`; a `with` block closes it.
     """
 
     def __init__(
@@ -226,10 +235,13 @@ class Cluster:
         master_flags: Iterable[str] = (),
         agent_flags: Iterable[str] = (),
         marathon_flags: Iterable[str] = (),
+        addresses: Addresses | None = None,
+        environs: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self.directory = directory
         self.session_s = session_s
-        self.addresses = AddressBlock()
+        self.addresses: Addresses = AddressBlock() if addresses is None else addresses
+        self._environs = {} if environs is None else environs
         self.zookeeper = self._ensemble(zookeepers) if zookeepers else None
         self.masters = [self._master(number, master_flags) for number in range(1, masters + 1)]
         self.agents = [self._agent(number, agent_flags) for number in range(1, agents + 1)]
@@ -292,8 +304,10 @@ class Cluster:
         return self._unit("marathon", number, ip, MARATHON_PORT, flags)
 
     def _unit(self, daemon: str, number: int, ip: str, port: int, flags: list[str]) -> Unit:
-        argv = command(daemon, *flags)
-        return Unit(f"{daemon}{number}", argv, self.directory, f"http://{ip}:{port}")
+        name = f"{daemon}{number}"
+        argv = [*self.addresses.enter(ip), *command(daemon, *flags)]
+        environ = self._environs.get(name, {})
+        return Unit(name, argv, self.directory, f"http://{ip}:{port}", environ)
 
     @property
     def master_url(self) -> str:
@@ -437,7 +451,7 @@ class Cluster:
     def live_tasks(self, app: str) -> dict[str, int]:
         """Task id → pid of the first process of each task; AssertionError if a task has two."""
         parents: dict[str, dict[int, int]] = {}
-        for pid, parent, environ in _marked(self.directory):
+        for pid, parent, environ in marked(self.directory):
             task = environ.get("MESOS_TASK_ID")
             if task is not None and environ.get("MARATHON_APP_ID") == app:
                 parents.setdefault(task, {})[pid] = parent
@@ -461,27 +475,6 @@ class Cluster:
     def wait_deployed(self, limit_s: float = 60.0) -> None:
         """Return once no deployment is under way."""
         until("no deployment", lambda: self.call("GET", "/v2/deployments").json() == [], limit_s)
-
-
-def _marked(directory: Path) -> Iterator[tuple[int, int, Mapping[str, str]]]:
-    """(pid, parent's pid, environment) of every process that carries the mark of `directory`.
-
-    Read from /proc, because hundreds of tasks are looked at again and again.
-    """
-    mark = f"{MARK}={directory.resolve()}".encode()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            variables = (entry / "environ").read_bytes().split(b"\0")
-            # After the name, which may hold anything and ends with the last parenthesis.
-            status = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-        except OSError:  # gone, or another user's
-            continue
-        if mark in variables:
-            pairs = (text.decode(errors="replace").partition("=") for text in variables if text)
-            parent = int(status[1])
-            yield int(entry.name), parent, {name: value for name, _, value in pairs}
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -206,12 +206,13 @@ class AgentShell(Process):
     def _launch(self, effect: events.Launch) -> None:
         self._tell(effect)
         spec = effect.spec
+        task_id = self.task_of(spec.container_id)
         started = False
 
         def start() -> None:
             nonlocal started
             started = True
-            self.processes.start(spec)
+            self.processes.start(spec, task_id)
 
         def launched() -> None:
             if not started:
@@ -221,6 +222,11 @@ class AgentShell(Process):
 
         self._pending.append(start)
         self.later(self.ground.rng.uniform(*LAUNCH_S), launched)
+
+    def task_of(self, container_id: str) -> str:
+        """The task that is run in a container."""
+        assert self.core is not None
+        return self.core.state.runs[container_id].only_task.info.task_id.value
 
     # -- the link (as agent.link) ---------------------------------------------------------------
 

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from mesostk.agent.events import Append, DiskOp, Link, MakeVolume, RemoveVolume
 from mesostk.agent.layout import RESOURCES
@@ -27,6 +28,8 @@ class SimDisk:
         self._synced_links: dict[str, str] = {}
         #: Directories of persistent volumes; these are always synced.
         self.volumes: set[str] = set()
+        #: Told of each volume whose data goes.
+        self.on_remove: list[Callable[[str], None]] = []
         self.is_full = False
 
     def apply(self, op: DiskOp, *, sync: bool) -> None:
@@ -44,6 +47,8 @@ class SimDisk:
                 self.volumes.add(path)
             case RemoveVolume(path):
                 self.volumes.discard(path)
+                for fn in self.on_remove:
+                    fn(path)
         if sync:
             self._sync(op.path)
 

@@ -145,6 +145,8 @@ class FrameworkShell(Process):
         if event.offers is not None:
             for offer in event.offers.offers:
                 self._answer(offer)
+        elif event.inverse_offers is not None:
+            self._answer_inverse(event.inverse_offers)
         elif event.update is not None:
             self._updated(event.update.status)
         elif event.update_operation_status is not None:
@@ -169,6 +171,18 @@ class FrameworkShell(Process):
         launch = OfferOperation(type="LAUNCH", launch=LaunchTasks(task_infos=tasks))
         accept = scheduler.Accept(offer_ids=(offer.id,), operations=(launch,), filters=filters)
         self._send(scheduler.Call(type="ACCEPT", accept=accept))
+
+    def _answer_inverse(self, asked: scheduler.InverseOffers) -> None:
+        """Agree to leave a machine, or do not; the job there goes on either way."""
+        ids = tuple(offer.id for offer in asked.inverse_offers)
+        answer = scheduler.InverseOfferAnswer(
+            inverse_offer_ids=ids, filters=Filters(refuse_seconds=5.0)
+        )
+        if self.ground.rng.random() < 0.5:
+            call = scheduler.Call(type="ACCEPT_INVERSE_OFFERS", accept_inverse_offers=answer)
+        else:
+            call = scheduler.Call(type="DECLINE_INVERSE_OFFERS", decline_inverse_offers=answer)
+        self._send(call)
 
     def _conversions(self, offer: Offer) -> tuple[OfferOperation, ...]:
         """At rest all that is reserved goes back; before, some offers get something reserved, a

@@ -29,6 +29,10 @@ GOOD_LIFE_S = 20.0
 LOG_LINES = 400
 
 
+class Broken(AssertionError):
+    """Something that must hold in a simulated world does not."""
+
+
 class Ground:
     """What everything stands on: time, chance, faults, and the log of all daemons."""
 

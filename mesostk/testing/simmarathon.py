@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from mesostk.base.core import Driver, Save
+from mesostk.base.core import Driver, Effect, Event, Save
 from mesostk.base.election import latch_prefix
 from mesostk.base.store import Epoch
 from mesostk.marathon import events
@@ -16,23 +16,48 @@ from mesostk.testing import simstore
 from mesostk.testing.simhost import Checked, Ground, Host
 from mesostk.testing.simmaster import SESSION_TIMEOUT_S, begin_store
 from mesostk.testing.simnet import Network, Request, Server
+from mesostk.testing.simprobes import Finder, Prober
 from mesostk.testing.simscheduler import SchedulerClient
 from mesostk.testing.simzk import Ensemble, Zk
 
 ELECTION = "/marathon/leader-curator"
 STORE = "/marathon/mesostk"
 PORT = 8080
+#: It reserves for its residents, which only a role of its own can.
+ROLE = "web"
+
+
+class Watched(Marathon):
+    """The core, which tells of each event that it has handled, before anything comes of it."""
+
+    def __init__(
+        self, settings: Settings, rng: random.Random, handled: Callable[[Event], None]
+    ) -> None:
+        super().__init__(settings, rng)
+        self._handled = handled
+
+    def handle(self, now: float, event: Event) -> Sequence[Effect]:
+        effects = super().handle(now, event)
+        self._handled(event)
+        return effects
 
 
 class MarathonShell(Server):
     """One Marathon; `core` is set while it holds itself for the leader."""
 
     def __init__(
-        self, ground: Ground, name: str, host: Host, ensemble: Ensemble, net: Network
+        self,
+        ground: Ground,
+        name: str,
+        host: Host,
+        ensemble: Ensemble,
+        net: Network,
+        find: Finder,
     ) -> None:
         super().__init__(ground, name, host)
         self._ensemble = ensemble
         self._net = net
+        self._find = find
         self.address = f"{host.ip}:{PORT}"
         net.servers[self.address] = self
         self.core: Marathon | None = None
@@ -46,6 +71,9 @@ class MarathonShell(Server):
         #: Told each call before it is sent, and each event of the master.
         self.on_call: list[Callable[[MarathonShell, Any], None]] = []
         self.on_heard: list[Callable[[MarathonShell, Any], None]] = []
+        #: Told each result of a probe, and each event that was handled.
+        self.on_probe: list[Callable[[MarathonShell, events.ProbeResult], None]] = []
+        self.on_handled: list[Callable[[MarathonShell, Event], None]] = []
 
     def boot(self) -> None:
         """Stand for election."""
@@ -79,11 +107,14 @@ class MarathonShell(Server):
             decline_offer_duration_s=10.0,
             reconciliation_interval_s=150.0,
             hostname=self.host.name,
+            role=ROLE,
         )
         rng = random.Random(self.ground.rng.random())
-        core = self.core = Marathon(settings, rng)
+        core: Marathon = Watched(settings, rng, self._handled)
+        self.core = core
         self.epoch = epoch.counter
         pipeline = simstore.Pipeline(self, store)
+        prober = Prober(self, self._find, self._probed)
         driver = self._driver = self.drive(
             core,
             {
@@ -94,8 +125,8 @@ class MarathonShell(Server):
                 events.Reply: ("send", self._reply),
                 events.Emit: ("", lambda _effect: None),
                 events.SetCallbacks: ("", lambda _effect: None),
-                events.StartProbes: ("", lambda _effect: None),
-                events.StopProbes: ("", lambda _effect: None),
+                events.StartProbes: ("", prober.start),
+                events.StopProbes: ("", prober.stop),
             },
         )
         pipeline.feed = driver.feed
@@ -132,6 +163,16 @@ class MarathonShell(Server):
             fn(self, event)
         self._driver.feed(events.FromMaster(event))
 
+    def _probed(self, result: events.ProbeResult) -> None:
+        assert self._driver is not None
+        for fn in self.on_probe:
+            fn(self, result)
+        self._driver.feed(result)
+
+    def _handled(self, event: Event) -> None:
+        for fn in self.on_handled:
+            fn(self, event)
+
     # -- the API --------------------------------------------------------------------------------
 
     def serve(self, request: Request) -> None:
@@ -147,4 +188,8 @@ class MarathonShell(Server):
     def _reply(self, effect: events.Reply) -> None:
         request = self._requests.pop(effect.request, None)
         assert request is not None, f"request {effect.request} is answered twice"
-        request.answer(effect.status, "" if effect.body is None else str(effect.body))
+        if effect.status < 300:
+            # The deployment that it began, if any.
+            request.answer(effect.status, effect.headers.get("Marathon-Deployment-Id", ""))
+        else:
+            request.answer(effect.status, str(effect.body))

@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from mesostk.agent import layout
 from mesostk.agent.events import Launch, SendUp
-from mesostk.base.core import Put, Save
 from mesostk.base.zk import SetData, ZkOp
 from mesostk.marathon import repository, taskinfo
-from mesostk.marathon.instances import Condition, Goal, Instance
+from mesostk.marathon.instances import Instance
 from mesostk.resources.resources import Resources
 from mesostk.testing.simagent import AgentShell
-from mesostk.testing.simhost import Process
+from mesostk.testing.simhost import Broken, Process
 from mesostk.testing.simmarathon import STORE, MarathonShell
 from mesostk.testing.simmaster import REGISTRY, REREGISTER_S, MasterShell
+from mesostk.testing.simmembers import Registrar
 from mesostk.testing.simproc import Run
-from mesostk.testing.simuser import NO_APP, Wish
+from mesostk.testing.simrollout import Referee
+from mesostk.testing.simshapes import of_app
+from mesostk.testing.simvolumes import Warden
 from mesostk.testing.simzk import Zk
 from mesostk.wire import link, scheduler
 from mesostk.wire.mesos import TERMINAL_STATES, TaskStatus
@@ -48,10 +50,6 @@ SILENCE_S = 18.0
 GRACE_S = 5.0
 
 
-class Broken(AssertionError):
-    """An invariant does not hold."""
-
-
 class Oracle:
     """Watches a world."""
 
@@ -70,6 +68,7 @@ class Oracle:
         self._heard: dict[bytes, TaskStatus] = {}
         #: What schedulers heard of the end of each task, from its agent or from the master.
         self._ends: dict[str, set[str]] = {}
+        self.registrar = Registrar(world.loop)
         #: Every run that was ever started, with its agent.
         self.started: list[tuple[AgentShell, Run]] = []
         world.ensemble.on_write.append(self._written)
@@ -83,9 +82,10 @@ class Oracle:
             agent.on_effect.append(self._agent_acts)
             agent.processes.on_start = partial(self._run_started, agent)
         for marathon in world.marathons:
-            marathon.on_save.append(self._marathon_saves)
             marathon.on_call.append(self._marathon_calls)
             marathon.on_heard.append(self._scheduler_hears)
+        self._referee = Referee(world)
+        self._warden = Warden(world)
         if world.framework is not None:
             world.framework.on_heard.append(self._scheduler_hears)
 
@@ -95,6 +95,7 @@ class Oracle:
     # -- one writer per epoch -------------------------------------------------------------------
 
     def _written(self, client: Zk, ops: Sequence[ZkOp]) -> None:
+        self.registrar.written(ops)
         for root in (REGISTRY, STORE):
             epoch = f"{root}/epoch"
             if any(isinstance(op, SetData) and op.path == epoch for op in ops):
@@ -124,9 +125,9 @@ class Oracle:
             held = 0.5 * (len(agent.processes.alive()) + 1)
             if held > agent.cpus:
                 raise Broken(f"{agent.name} runs {held} cpus of {agent.cpus}")
-            again = [r for r in agent.processes.alive() if r.task_id == effect.spec.executor_id]
-            if again:
-                raise Broken(f"{agent.name} starts {effect.spec.executor_id} twice")
+            task_id = agent.task_of(effect.spec.container_id)
+            if any(run.task_id == task_id for run in agent.processes.alive()):
+                raise Broken(f"{agent.name} starts {task_id} twice")
         elif isinstance(effect, SendUp) and isinstance(effect.message, link.StatusUpdates):
             for update in effect.message.updates:
                 self._update_goes_up(agent, update.status)
@@ -171,6 +172,7 @@ class Oracle:
         books = self._offers.setdefault(life, {})
         if record.offers is not None:
             for offer in record.offers.offers:
+                self.registrar.offered(master, offer)
                 resources = Resources.of(offer.resources).unallocate()
                 self._check_offer(master, books, offer.agent_id.value, resources)
                 books[offer.id.value] = (offer.agent_id.value, resources, stream)
@@ -215,6 +217,7 @@ class Oracle:
             return
         if not self._is_member(agent_id):
             raise Broken(f"{master.name} greets {agent_id}, which is not in the registry")
+        self.registrar.greeted(master, agent_id)
 
     def _owns(self, root: str, process: MasterShell | MarathonShell) -> bool:
         owner = self._owners.get(root)
@@ -231,6 +234,8 @@ class Oracle:
                 continue
             if status.state in TERMINAL_STATES - _LOST:
                 raise Broken(f"{task_id} lives, {status.state} is told")
+            if self.registrar.is_given_up(agent):
+                continue
             if status.state in _LOST and self._is_reachable(master, agent):
                 raise Broken(f"{task_id} lives on {agent.name}, {status.state} is told")
 
@@ -269,24 +274,6 @@ class Oracle:
             told = status.state if status.uuid is not None else "by the master"
             self._ends.setdefault(status.task_id.value, set()).add(told)
 
-    def _marathon_saves(self, marathon: MarathonShell, save: Save) -> None:
-        """No more instances of an app are made than are wanted."""
-        assert marathon.core is not None
-        state = marathon.core.state
-        made = {
-            repository.read(op.data, Instance).app_id
-            for op in save.ops
-            if isinstance(op, Put) and op.path.startswith("instances/") and _is_new(op.data)
-        }
-        for app_id in sorted(made):
-            wanted = state.apps[app_id].instances if app_id in state.apps else 0
-            if app_id in state.locks:
-                # A rolling restart may have all of both at once, and one more to move at all.
-                wanted = 2 * max(wanted, self._world.user.most_instances) + 1
-            live = [i for i in state.of_app(app_id) if _counts(i)]
-            if len(live) > wanted:
-                raise Broken(f"{marathon.name} has {len(live)} of {app_id}, {wanted} are wanted")
-
     def _marathon_calls(self, marathon: MarathonShell, call: scheduler.Call) -> None:
         if not self._owns(STORE, marathon):
             return
@@ -294,7 +281,9 @@ class Oracle:
             self._acknowledged(marathon, call.acknowledge)
         if call.accept is not None:
             for operation in call.accept.operations:
-                for task in () if operation.launch is None else operation.launch.task_infos:
+                group = operation.launch_group
+                tasks = () if operation.launch is None else operation.launch.task_infos
+                for task in tasks if group is None else group.task_group.tasks:
                     if self._stored(task.task_id.value) is None:
                         raise Broken(f"{marathon.name} launches {task.task_id.value} unsaved")
 
@@ -305,8 +294,10 @@ class Oracle:
         record = self._stored(ack.task_id.value)
         if record is None:
             return
+        if ack.task_id.value not in repository.read(record, Instance).live_task_ids:
+            return
         if status.state in TERMINAL_STATES:
-            raise Broken(f"{marathon.name} acknowledges an end that is not saved")
+            raise Broken(f"{marathon.name} acknowledges unsaved: {status}")
         if status.state == "TASK_RUNNING" and b'"state"' not in record:
             raise Broken(f"{marathon.name} acknowledges {status.state}, which is not saved")
 
@@ -345,7 +336,7 @@ class Oracle:
             return f"nobody told how {sorted(world.framework.asked)} ended"
         for user in world.user.apps.values():
             if user.is_asking:
-                return f"the user waits for an answer about {user.app_id}"
+                return f"the user waits for an answer about {user.id}"
         return self._why_not_wanted(marathon) or self._why_not_one_view(master, marathon)
 
     def _alive(self) -> dict[str, AgentShell]:
@@ -359,9 +350,10 @@ class Oracle:
         wanted = 0
         for app_id, app in sorted(marathon.state.apps.items()):
             running = [task for task in alive if taskinfo.app_of(task) == app_id]
-            wanted += app.instances
-            if len(running) != app.instances:
-                return f"{app_id}: {len(running)} run, {app.instances} are wanted"
+            each = 1 if app.pod is None else len(app.pod.containers)
+            wanted += app.instances * each
+            if len(running) != app.instances * each:
+                return f"{app_id}: {len(running)} run, {app.instances} x {each} are wanted"
         if wanted != total:
             return f"{total - wanted} tasks run that nobody wants"
         return None
@@ -379,8 +371,9 @@ class Oracle:
         all_tasks = {id for a in master.agents.values() for _, id in a.tasks}
         if all_tasks != alive:
             return f"the master knows tasks that are over: {sorted(all_tasks - alive)}"
-        theirs = {i.task_id for i in marathon.state.instances.values() if i.is_running}
-        if theirs != alive or len(marathon.state.instances) != len(alive):
+        known = list(marathon.state.instances.values())
+        theirs = {task for i in known if i.is_running for task in i.task_ids}
+        if theirs != alive or not all(i.is_running for i in known):
             return f"Marathon's instances differ: {sorted(theirs ^ alive)}"
         for agent in self._world.agents:
             assert agent.core is not None
@@ -390,32 +383,49 @@ class Oracle:
                 return f"{agent.name} has {state.total}, the master thinks otherwise"
             if state.operations or theirs_total.operations:
                 return f"{agent.name} has outcomes that are not acknowledged"
-            if state.total.checkpointable():
-                return f"{agent.name} has {state.total.checkpointable()} that nobody wants"
-            if agent.disk.volumes:
-                return f"{agent.name} keeps the volumes {sorted(agent.disk.volumes)}"
+            lost = {r.app_id for r in marathon.state.residences.values()} - set(marathon.state.apps)
+            if lost:
+                return f"residences are left of {sorted(lost)}"
+            # An agent that was marked gone keeps the volumes of residents that did not run then.
+            homes = [r for r in marathon.state.residences.values() if r.host == agent.host.name]
+            wanted = Resources.sum(Resources.of(r.resources) for r in homes)
+            if state.total.checkpointable() != wanted.unallocate():
+                return f"{agent.name} has {state.total.checkpointable()}, {wanted} is wanted"
+            volumes = {volume.persistence_id for r in homes for volume in r.volumes}
+            if {path.rpartition("/")[2] for path in agent.disk.volumes} != volumes:
+                return f"{agent.name} keeps {sorted(agent.disk.volumes)}, not {sorted(volumes)}"
             if any(stream.pending for stream in agent.core.state.streams.values()):
                 return f"{agent.name} has unacknowledged updates"
-            if len(agent.core.state.runs) != len(agent.processes.alive()):
-                return f"{agent.name} knows {len(agent.core.state.runs)} runs"
+            runs = [run for run in state.runs.values() if not run.is_default or run.nested]
+            held = sum(1 for run in runs if not run.is_default)
+            if held != len(agent.processes.alive()) or len(runs) != len(state.runs):
+                return f"{agent.name} knows {len(state.runs)} runs"
         return None
 
     def at_rest(self) -> None:
         """Assert what must be true of the settled world and its history."""
         head = next(m for m in self._world.marathons if m.is_alive and m.core is not None)
         assert head.core is not None
-        apps = head.core.state.apps
-        for app_id, user in self._world.user.apps.items():
-            app = apps.get(app_id)
-            now = NO_APP if app is None else Wish(str(app.cmd), app.instances)
+        apps = [of_app(app) for app in head.core.state.apps.values()]
+        for id, user in self._world.user.apps.items():
+            now = frozenset(app for app in apps if self._world.user.of_app(app.app_id) is user)
             if now not in user.possible:
-                raise Broken(f"{app_id} is {now}, not one of {sorted(map(str, user.possible))}")
+                raise Broken(f"{id} is {now}, not one of {sorted(map(str, user.possible))}")
+        wanted = {app.app_id: app.command for app in apps}
+        for task_id, agent in self._alive().items():
+            run = self._run(agent, task_id)
+            app_id = taskinfo.app_of(task_id)
+            is_side = run is not None and ".side." in task_id
+            if run is not None and not is_side and run.command != wanted[str(app_id)]:
+                raise Broken(f"{task_id} runs {run.command}, not {wanted[str(app_id)]}")
         for agent, run in self.started:
             self._check_end_was_told(agent, run)
 
     def _check_end_was_told(self, agent: AgentShell, run: Run) -> None:
         """Of a run that is over, Marathon heard the truth from the agent, whatever crashed."""
         if run.is_alive or agent.lost_power or agent.was_full:
+            return
+        if agent.name in self.registrar.given_up:
             return
         told = self._ends.get(run.task_id, set())
         assert run.ended is not None
@@ -425,15 +435,6 @@ class Oracle:
             true.add("TASK_FINISHED" if run.ended.status == 0 else "TASK_FAILED")
         if not told & true:
             raise Broken(f"{run.task_id} on {agent.name}: {sorted(true)} not told, but {told}")
-
-
-def _is_new(data: bytes) -> bool:
-    instance = repository.read(data, Instance)
-    return instance.condition is Condition.PROVISIONED and instance.goal is Goal.RUNNING
-
-
-def _counts(instance: Instance) -> bool:
-    return instance.goal is Goal.RUNNING and not instance.is_unreachable
 
 
 def _why_not_member(agent: AgentShell, leader: MasterShell) -> str | None:

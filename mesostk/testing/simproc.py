@@ -1,8 +1,8 @@
 """Simulated tasks with their supervisors: what runs on a host, whoever watches it.
 
 A task's command says how it behaves: `run` for ever, `exit 0`, `exit 1` after a while, `hang` on
-TERM until it is killed. Runs outlive the agent; what became of them is found in the runtime
-directory by the next one.
+TERM until it is killed, `serve 3`: answer probes some time after it began, unless it is sick. Runs
+outlive the agent; what became of them is found in the runtime directory by the next one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from mesostk.testing.simloop import Loop
 #: How long a task that ends by itself lives, and one takes to die of TERM; seconds.
 LIFE_S = (2.0, 30.0)
 DYING_S = (0.0, 0.5)
+#: After how long a service answers its health checks, and after how long more it is ready; seconds.
+WARM_S = (0.2, 4.0)
+READY_S = (0.0, 5.0)
 #: Wait statuses: exit code 1, SIGTERM, SIGKILL.
 FAILED, TERMINATED, KILLED = 1 << 8, 15, 9
 
@@ -24,22 +27,28 @@ FAILED, TERMINATED, KILLED = 1 << 8, 15, 9
 class Run:
     """One supervisor with its task."""
 
-    def __init__(self, spec: RunSpec, started_at: float) -> None:
+    def __init__(self, spec: RunSpec, task_id: str, started_at: float, rng: random.Random) -> None:
         self.spec = spec
+        self.task_id = task_id
         self.started_at = started_at
+        #: From when on a service answers, says that it is ready, and is well again.
+        self.warm_at = started_at + rng.uniform(*WARM_S)
+        self.ready_at = self.warm_at + rng.uniform(*READY_S)
+        self.well_at = started_at
         self.is_alive = True
         self.is_killed = False
         self.kill_at: float | None = None
         self.ended: Exited | None = None
 
     @property
-    def task_id(self) -> str:
-        """A command task's executor has the task's id."""
-        return self.spec.executor_id
-
-    @property
     def command(self) -> str:
         return self.spec.argv[-1]
+
+    def serves(self, now: float, *, ready: bool = False) -> bool:
+        """Whether a probe of its health, or of its readiness, gets a good answer."""
+        if not self.is_alive or not self.command.startswith("serve"):
+            return False
+        return now >= max(self.ready_at if ready else self.warm_at, self.well_at)
 
 
 class Processes:
@@ -53,9 +62,9 @@ class Processes:
         self.on_start: Callable[[Run], None] = lambda _run: None
         self.on_exit: Callable[[Exited], None] = lambda _exited: None
 
-    def start(self, spec: RunSpec) -> Run:
+    def start(self, spec: RunSpec, task_id: str) -> Run:
         """Exec a task."""
-        run = self.runs[spec.container_id] = Run(spec, self._loop.now)
+        run = self.runs[spec.container_id] = Run(spec, task_id, self._loop.now, self._rng)
         self.on_start(run)
         if run.command.startswith("exit"):
             life = self._rng.uniform(*LIFE_S)

@@ -13,20 +13,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mesostk.testing.faults import Kind
 from mesostk.testing.simagent import AgentShell
 from mesostk.testing.simframework import FrameworkShell
-from mesostk.testing.simhost import Ground, Host, Process
+from mesostk.testing.simhost import Broken, Ground, Host, Process
 from mesostk.testing.simmarathon import MarathonShell
 from mesostk.testing.simmaster import MasterShell
 from mesostk.testing.simnet import Network, Stream
-from mesostk.testing.simoracle import Broken, Oracle
+from mesostk.testing.simoperator import Operator
+from mesostk.testing.simoracle import Oracle
+from mesostk.testing.simproc import Run
+from mesostk.testing.simshapes import Plain, Pod, Shape, pair, resident, service
 from mesostk.testing.simuser import AppUser, User
 from mesostk.testing.simzk import Ensemble
-from mesostk.wire import json, operator
-from mesostk.wire.mesos import AgentID
+from mesostk.wire import json
 
 #: Virtual seconds: in peace, with faults, and the most that may pass until all is well again.
 PEACE_S = 15.0
@@ -39,11 +41,15 @@ FAULT_S = (0.5, 30.0)
 GAP_S = 7.0
 
 #: How the apps of a world behave, in turn.
-COMMANDS = ("run", "run", "exit 1", "hang", "exit 0")
+COMMANDS = ("exit 1", "hang", "exit 0")
+#: What else there is in a world, each as often as it is named.
+KINDS = ("plain", "service", "service", "pair", "resident", "pod")
+#: Of each agent.
+CPUS = 6
 
 
 class World:
-    """See the module's text. Sizes are drawn from the seed where they are not given."""
+    """See the module's text. What is not given is drawn from the seed, `kinds` from KINDS."""
 
     def __init__(
         self,
@@ -54,6 +60,7 @@ class World:
         marathons: int | None = None,
         apps: int | None = None,
         framework: bool | None = None,
+        kinds: Sequence[str] | None = None,
     ) -> None:
         self.seed = seed
         ground = self.ground = Ground(seed)
@@ -62,7 +69,7 @@ class World:
         self.net = Network(ground)
         agents = self.rng.randint(2, 4) if agents is None else agents
         marathons = self.rng.randint(1, 3) if marathons is None else marathons
-        apps = self.rng.randint(1, 3) if apps is None else apps
+        apps = self.rng.randint(2, 3) if apps is None else apps
         framework = self.rng.random() < 0.5 if framework is None else framework
         control = [Host(f"m{n}", f"10.0.3.{10 + n}") for n in range(1, max(masters, marathons) + 1)]
         self.masters = [
@@ -70,12 +77,17 @@ class World:
             for n, host in enumerate(control[:masters], 1)
         ]
         self.marathons = [
-            MarathonShell(ground, f"marathon{n}", host, self.ensemble, self.net)
+            MarathonShell(ground, f"marathon{n}", host, self.ensemble, self.net, self._find)
             for n, host in enumerate(control[:marathons], 1)
         ]
         self.agents = [
             AgentShell(
-                ground, f"agent{n}", Host(f"s{n}", f"10.0.3.{50 + n}"), self.ensemble, self.net, 4
+                ground,
+                f"agent{n}",
+                Host(f"s{n}", f"10.0.3.{50 + n}"),
+                self.ensemble,
+                self.net,
+                CPUS,
             )
             for n in range(1, agents + 1)
         ]
@@ -86,16 +98,15 @@ class World:
             else None
         )
         self.hosts = control + [agent.host for agent in self.agents]
-        self.user = User(ground, Host("u", "10.0.3.9"), self.net, self.marathons, 2 * agents)
-        first = self.rng.randrange(len(COMMANDS))
-        for n in range(apps):
-            command = "run" if n == 0 else COMMANDS[(first + n) % len(COMMANDS)]
-            self.user.apps[f"/app{n}"] = AppUser(self.user, f"/app{n}", command)
+        self.user = User(ground, Host("u", "10.0.3.9"), self.net, self.marathons)
+        if kinds is None:
+            kinds = ["run", *(self.rng.choice(KINDS) for _ in range(1, apps))]
+        for n, kind in enumerate(kinds):
+            self._want(f"/app{n}", kind)
         #: Which epoch each master's life leads, and since when, by `name.life`.
         self.epoch_of_life: dict[str, int] = {}
         self.led_at: dict[str, float] = {}
-        #: Agents that an operator took out of service.
-        self._taken_out: list[AgentShell] = []
+        self.operator = Operator(self)
         self._repairs: dict[int, Callable[[], None]] = {}
         self.oracle = Oracle(self)
         for shell in self.masters:
@@ -103,6 +114,32 @@ class World:
         for process in self.processes():
             self.loop.later(self.rng.uniform(0.0, 1.0), process.start)
         self.user.start()
+
+    def _want(self, id: str, kind: str) -> None:
+        """Have the user care for something of a kind."""
+        most, command = len(self.agents), "serve"
+        shape: Shape
+        if kind in {"run", "plain"}:
+            shape, most = Plain(), 2 * most
+            command = "run" if kind == "run" else self.rng.choice(COMMANDS)
+        elif kind == "pod":
+            shape, command, most = Pod(), "run", 2
+        elif kind == "resident":
+            shape, command, most = resident(self.rng), "run", 2
+        elif kind == "pair":
+            shape = pair(self.rng)
+        else:
+            shape = service(self.rng)
+        self.user.apps[id] = AppUser(self.user, id, shape, command, most)
+
+    def _find(self, process: Process, hostname: str, port: int) -> Run | None:
+        """What runs on a host with a port, as far as `process` can reach it."""
+        for agent in self.agents:
+            if agent.host.name == hostname and not self.net.is_parted(process.host, agent.host):
+                for run in agent.processes.alive():
+                    if run.spec.env.get("PORT0") == str(port):
+                        return run
+        return None
 
     def processes(self) -> list[Process]:
         """All daemons of the project."""
@@ -141,7 +178,7 @@ class World:
 
     def report(self, error: Exception) -> str:
         """The seed, what is wrong, the faults and the last lines of all logs."""
-        asked = [f"{user.app_id} {line}" for user in self.user.apps.values() for line in user.log]
+        asked = [f"{user.id} {line}" for user in self.user.apps.values() for line in user.log]
         return "\n".join(
             [
                 f"seed {self.seed} at {self.loop.now:.3f}: {type(error).__name__}: {error}",
@@ -192,7 +229,7 @@ class World:
         if self.framework is not None:
             self.framework.is_resting = True
 
-    def _until(self, seconds: float, repair: Callable[[], None]) -> None:
+    def until(self, seconds: float, repair: Callable[[], None]) -> None:
         """Have `repair` done after `seconds`, or when the world heals."""
         number = len(self.faults.log) + self.loop.events
 
@@ -205,7 +242,8 @@ class World:
         self._repairs[number] = once
         self.loop.later(seconds, once)
 
-    def _for_a_while(self) -> float:
+    def for_a_while(self) -> float:
+        """How long something lasts; seconds."""
         return self.rng.uniform(*FAULT_S)
 
     def _one(self, processes: list[Process]) -> Process | None:
@@ -279,8 +317,8 @@ class World:
         if self.net.is_parted(one, other):
             return None
         self.net.part(one, other)
-        seconds = 2 * self._for_a_while()
-        self._until(seconds, lambda: self.net.join(one, other))
+        seconds = 2 * self.for_a_while()
+        self.until(seconds, lambda: self.net.join(one, other))
         return f"{one.name} - {other.name} for {seconds:.1f} s"
 
     def _part_from_zk(self) -> str | None:
@@ -288,16 +326,16 @@ class World:
         if host.name in self.ensemble.cut_hosts:
             return None
         self.ensemble.cut(host.name)
-        seconds = self._for_a_while()
-        self._until(seconds, lambda: self.ensemble.mend(host.name))
+        seconds = self.for_a_while()
+        self.until(seconds, lambda: self.ensemble.mend(host.name))
         return f"{host.name} for {seconds:.1f} s"
 
     def _zk_down(self) -> str | None:
         if not self.ensemble.has_quorum:
             return None
         self.ensemble.set_quorum(has_quorum=False)
-        seconds = self._for_a_while()
-        self._until(seconds, lambda: self.ensemble.set_quorum(has_quorum=True))
+        seconds = self.for_a_while()
+        self.until(seconds, lambda: self.ensemble.set_quorum(has_quorum=True))
         return f"for {seconds:.1f} s"
 
     def _fill_disk(self) -> str | None:
@@ -305,58 +343,36 @@ class World:
         if agent.disk.is_full:
             return None
         agent.disk.is_full = True
-        seconds = self._for_a_while()
-        self._until(seconds, lambda: setattr(agent.disk, "is_full", False))
+        seconds = self.for_a_while()
+        self.until(seconds, lambda: setattr(agent.disk, "is_full", False))
         return f"{agent.name} for {seconds:.1f} s"
 
     def _cut_power(self) -> str | None:
         agent = self.rng.choice(self.agents)
         if not agent.has_power:
             return None
-        seconds = self._for_a_while()
+        seconds = self.for_a_while()
         agent.cut_power(seconds)
         return f"{agent.name} for {seconds:.1f} s"
 
-    def _take_out(self) -> str | None:
-        """An operator takes an agent out of service, and brings it back when it can be."""
-        agent = self.rng.choice(self.agents)
-        drains = self.rng.random() < 0.5
-        if agent.core is None or agent.core.state.agent_id is None or agent in self._taken_out:
+    def _sicken(self) -> str | None:
+        """A service does not answer for a while, for reasons of its own."""
+        now = self.loop.now
+        runs = [run for a in self.agents for run in a.processes.alive() if run.serves(now)]
+        if not runs:
             return None
-        agent_id = agent.core.state.agent_id
-        call = (
-            operator.Call(type="DRAIN_AGENT", drain_agent=operator.DrainAgent(agent_id=agent_id))
-            if drains
-            else operator.Call(
-                type="DEACTIVATE_AGENT", deactivate_agent=operator.AgentRef(agent_id=agent_id)
-            )
-        )
-        if not any(master.operate(call) for master in self.masters):
-            return None
-        self._taken_out.append(agent)
-        seconds = self._for_a_while()
-        self._until(seconds, lambda: self._bring_back(agent, agent_id))
-        return f"{agent.name} {'drained' if drains else 'deactivated'} for {seconds:.1f} s"
+        run = self.rng.choice(runs)
+        seconds = self.rng.uniform(1.0, 15.0)
+        run.well_at = now + seconds
+        return f"{run.task_id} for {seconds:.1f} s"
 
-    def _bring_back(self, agent: AgentShell, agent_id: AgentID) -> None:
-        """Ask until the leader knows nothing any more of the agent being out of service."""
-        ref = operator.AgentRef(agent_id=agent_id)
-        call = operator.Call(type="REACTIVATE_AGENT", reactivate_agent=ref)
-        asked = any(master.operate(call) for master in self.masters)
-        leaders = [
-            master.core
-            for master in self.masters
-            if master.core is not None and master.epoch is not None and master.is_alive
-        ]
-        is_back = False
-        if len(leaders) == 1 and leaders[0].saves_pending() == 0:
-            # With a save on its way the order to take it out may only be about to count.
-            record = leaders[0].registry.agents.get(agent_id.value)
-            is_back = record is not None and not record.deactivated
-        if asked and is_back:
-            self._taken_out.remove(agent)
-        else:
-            self.loop.later(1.0, lambda: self._bring_back(agent, agent_id))
+    def _evacuate(self) -> str | None:
+        """Marathon is asked to leave an agent."""
+        agent = self.rng.choice(self.agents)
+        if agent.core is None or agent.core.state.agent_id is None:
+            return None
+        self.user.evacuate(agent.core.state.agent_id.value)
+        return agent.name
 
 
 def _crashed(process: Process) -> str:
@@ -378,5 +394,10 @@ STRIKES: dict[Kind, Callable[[World], str | None]] = {
     Kind.ZK_OUTAGE: World._zk_down,
     Kind.DISK_FULL: World._fill_disk,
     Kind.POWER_CUT: World._cut_power,
-    Kind.TAKEN_OUT: World._take_out,
+    Kind.TAKEN_OUT: lambda world: world.operator.take_out(),
+    Kind.MARKED_GONE: lambda world: world.operator.mark_gone(),
+    Kind.MAINTENANCE: lambda world: world.operator.maintain(),
+    Kind.QUOTA: lambda world: world.operator.limit(),
+    Kind.SICK_TASK: World._sicken,
+    Kind.EVACUATED: World._evacuate,
 }

@@ -104,6 +104,19 @@ def test_a_lost_task_waits_for_its_own_volume_and_nobody_elses() -> None:
     assert kinds(made)[3:] == ["LAUNCH"]
 
 
+def test_a_place_is_found_again_under_the_agents_new_id() -> None:
+    made = world()
+    made.ask(CreateApp, body=app())
+    made.offer(agents=1)
+    [residence] = made.core.state.residences.values()
+    made.end(next(iter(made.tasks)))
+    made.advance(5.0)
+    other = next(id for id in made.agents if id != residence.agent_id)
+    offer_home(made, other)
+    assert list(made.tasks) == [f"{residence.id}._app.2"]
+    assert made.core.state.residences[residence.id].agent_id == other
+
+
 def test_another_app_does_not_settle_in_the_place_of_a_resident_that_is_away() -> None:
     made = world()
     made.ask(CreateApp, body=app())

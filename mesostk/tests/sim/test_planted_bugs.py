@@ -16,17 +16,19 @@ from mesostk.agent import operations, recovery, registration, updates
 from mesostk.agent.events import RecoveredRun, ResourcesRecord, RunSeen
 from mesostk.base import zkstore
 from mesostk.base.core import Effect, Save
-from mesostk.marathon import deploying, loading, tracking
+from mesostk.marathon import commands, deploying, loading, residents, rollout, tracking
 from mesostk.marathon.core import Marathon
 from mesostk.marathon.events import Send
 from mesostk.marathon.instances import Condition
-from mesostk.marathon.state import Outbox, Turn
-from mesostk.master import allocator, arrival, converting, departure, tasks
+from mesostk.marathon.residence import TASK_LABEL, label_of
+from mesostk.marathon.state import Kill, Outbox, Turn
+from mesostk.master import allocator, arrival, converting, departure, maintenance, tasks
 from mesostk.master import core as master_core
 from mesostk.master.core import Master
 from mesostk.master.events import AgentStreamClosed
+from mesostk.master.quotas import Quotas
 from mesostk.master.state import Agent
-from mesostk.testing.simoracle import Broken
+from mesostk.testing.simhost import Broken
 from mesostk.testing.simzk import Ensemble
 from mesostk.testing.world import World
 from mesostk.wire import link
@@ -39,11 +41,24 @@ SEEDS = 200
 
 BUGS: dict[str, Bug] = {}
 
+#: Worlds that are full of what a bug is about, by its name: it shows in fewer of them.
+KINDS: dict[str, tuple[str, ...]] = {}
+
 
 def bug(plant: Bug) -> Bug:
     """Enter a bug in the table under its name."""
     BUGS[plant.__name__.replace("_", " ")] = plant
     return plant
+
+
+def bug_among(*kinds: str) -> Callable[[Bug], Bug]:
+    """The same, for worlds with just these kinds of things."""
+
+    def enter(plant: Bug) -> Bug:
+        KINDS[plant.__name__.replace("_", " ")] = kinds
+        return bug(plant)
+
+    return enter
 
 
 def _messages() -> dict[Any, Any]:
@@ -115,6 +130,27 @@ def tasks_that_an_agent_brings_are_forgotten(patch: Patch) -> None:
         return take(master, now, agent, empty, was_unreachable=was_unreachable)
 
     patch.setattr(arrival, "_take_tasks", forget)
+
+
+@bug
+def who_is_gone_may_come_back(patch: Patch) -> None:
+    mark = departure.marked_gone
+
+    def forgive(master: Any, *args: Any) -> None:
+        mark(master, *args)
+        master.registry.gone.clear()
+
+    patch.setattr(departure, "marked_gone", forgive)
+
+
+@bug
+def a_machine_that_is_down_is_let_in(patch: Patch) -> None:
+    patch.setattr(maintenance, "why_down", lambda *_args: None)
+
+
+@bug
+def a_limit_is_not_kept(patch: Patch) -> None:
+    patch.setattr(Quotas, "cap", lambda _self, _role, resources: resources)
 
 
 @bug
@@ -292,6 +328,104 @@ def unknown_tasks_are_left_running(patch: Patch) -> None:
     patch.setattr(tracking, "_unknown_task", lambda _turn, _status: None)
 
 
+# -- deployments --------------------------------------------------------------------------------
+
+
+def _bounds(patch: Patch, **changed: int) -> None:
+    """Have upgrades go by other bounds than the app's."""
+    _without_check(patch, Marathon)
+    bounds = rollout.bounds
+    patch.setattr(rollout, "bounds", lambda app: msgspec.structs.replace(bounds(app), **changed))
+
+
+@bug_among("service", "service")
+def an_upgrade_kills_more_than_it_may(patch: Patch) -> None:
+    _bounds(patch, min_healthy=0)
+
+
+@bug_among("service", "service")
+def an_upgrade_launches_more_than_it_may(patch: Patch) -> None:
+    _bounds(patch, max_capacity=100)
+
+
+@bug_among("service", "service")
+def what_is_not_known_to_be_healthy_counts_as_healthy(patch: Patch) -> None:
+    patch.setattr(
+        rollout.Member,
+        "is_good",
+        property(lambda self: self.life == "running" and self.healthy is not False),
+    )
+
+
+@bug_among("service", "service")
+def readiness_is_not_waited_for(patch: Patch) -> None:
+    patch.setattr(rollout.Member, "is_up", property(lambda self: self.is_good))
+
+
+@bug_among("service", "pod")
+def instances_of_the_old_version_are_left(patch: Patch) -> None:
+    member = deploying._member
+
+    def current(*args: Any) -> rollout.Member:
+        return msgspec.structs.replace(member(*args), is_current=True)
+
+    patch.setattr(deploying, "_member", current)
+
+
+@bug_among("pair", "pair")
+def an_app_does_not_wait_for_what_it_depends_on(patch: Patch) -> None:
+    patch.setattr(deploying, "_is_done", lambda _state, _step: True)
+
+
+@bug_among("pair", "pair")
+def what_a_cancelled_deployment_was_about_is_forgotten(patch: Patch) -> None:
+    patch.setattr(deploying, "_unfinished", lambda *_args: {})
+
+
+@bug_among("service", "service")
+def a_deployment_is_rolled_back_to_what_it_made(patch: Patch) -> None:
+    patch.setattr(commands, "_reverted", lambda state, _deployment, _version: state.root)
+
+
+@bug
+def an_evacuation_kills_first(patch: Patch) -> None:
+    def hasty(state: Any, app_id: str, app: Any) -> Any:
+        leaving = tuple(i.id for i in state.of_app(app_id) if i.is_leaving)
+        kept = keep(state, app_id, app)
+        return msgspec.structs.replace(kept, kill=(*kept.kill, *leaving))
+
+    keep = deploying._keep
+    patch.setattr(deploying, "_keep", hasty)
+
+
+@bug_among("service", "service")
+def what_serves_is_killed_at_once(patch: Patch) -> None:
+    patch.setattr(tracking, "_drain_s", lambda _state, _instance: 0.0)
+
+
+@bug_among("service", "service")
+def a_failover_ends_the_draining(patch: Patch) -> None:
+    patch.setattr(tracking, "resumed_kill", lambda _state, _turn, _instance: Kill())
+
+
+@bug_among("resident", "resident")
+def a_volume_goes_with_its_task(patch: Patch) -> None:
+    def over(state: Any, kind: Any) -> bool:
+        return label_of(kind, TASK_LABEL) not in state.instances
+
+    patch.setattr(residents, "_is_over", over)
+
+
+@bug_among("resident", "resident")
+def another_app_settles_in_the_place_of_a_resident(patch: Patch) -> None:
+    patch.setattr(residents, "without_homes", lambda left: left)
+
+
+@bug_among("resident", "resident")
+def the_volumes_of_a_deleted_app_are_kept(patch: Patch) -> None:
+    patch.setattr(residents, "leave", lambda _state, _turn, _residences: None)
+
+
 def _without_check(patch: Patch, core: type[Any]) -> None:
     """The core's own check would see it first; here the oracle must."""
     patch.setattr(core, "check", lambda _self: None)
@@ -303,7 +437,7 @@ def test_a_planted_bug_is_caught(name: str, monkeypatch: Patch) -> None:
     BUGS[name](monkeypatch)
     for seed in range(SEEDS):
         try:
-            World(seed).prove()
+            World(seed, kinds=KINDS.get(name)).prove()
         except Broken as broken:
             print(f"{name}: {str(broken).splitlines()[0]}")
             return
