@@ -24,7 +24,7 @@ SCENARIO ?=
 # program:package pairs
 BASE_PROGRAMS := git:git ssh:openssh-client
 LAB_PROGRAMS := $(BASE_PROGRAMS) dockerd:docker.io iptables:iptables debootstrap:debootstrap
-TEST_PROGRAMS := $(LAB_PROGRAMS) busybox:busybox-static curl:curl java:default-jre-headless dig:bind9-dnsutils named:bind9 dnsperf:dnsperf openssl:openssl haproxy:haproxy node:nodejs vagrant:vagrant
+TEST_PROGRAMS := $(LAB_PROGRAMS) busybox:busybox-static curl:curl java:default-jre-headless dig:bind9-dnsutils named:bind9 dnsperf:dnsperf openssl:openssl haproxy:haproxy node:nodejs vagrant:vagrant faketime:faketime ip:iproute2
 
 .PHONY: help
 help: ## list these targets
