@@ -382,8 +382,10 @@ def _membership_findings(groups, hostvars, reports):
         before = dict(members)
         differs = {n for n in before.keys() | wanted.keys() if before.get(n) != wanted.get(n)}
         changed = sorted(differs - (moved & before.keys()), key=int)
-        leave = [f"{n} ({before[n]})" for n in changed if n in before]
-        join = [f"{n} ({wanted[n]})" for n in changed if n in wanted]
+        # A host that would have another number is a finding of its own.
+        stay = {before.get(n) for n in changed} & {wanted.get(n) for n in changed}
+        leave = [f"{n} ({before[n]})" for n in changed if n in before and before[n] not in stay]
+        join = [f"{n} ({wanted[n]})" for n in changed if n in wanted and wanted[n] not in stay]
         if len(leave) + len(join) < 2:
             continue
         one_for_one = len(leave) == len(join) == 1

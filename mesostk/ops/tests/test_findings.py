@@ -272,7 +272,8 @@ RUNNING = {"1": "10.0.3.11", "2": "10.0.3.12", "3": "10.0.3.13"}
         ("m1 m2", None, ""),
         ("m1 m2 m3 m4", None, ""),
         ("m4 m2 m3", "1 (10.0.3.11) would leave and 4 (10.0.3.14) would join", "node replace"),
-        ("m1=m4 m2 m3", "1 (10.0.3.11) would leave and 1 (10.0.3.14) would join", "node replace"),
+        ("m4=1 m2 m3", "1 (10.0.3.11) would leave and 1 (10.0.3.14) would join", "node replace"),
+        ("m1=9 m2 m3", None, ""),  # the number of m1 is a finding of its own
         ("m3", "1 (10.0.3.11), 2 (10.0.3.12) would leave at once", "node remove"),
         ("m1 m2 m3 m4 m5", "4 (10.0.3.14), 5 (10.0.3.15) would join at once", "one at a time"),
     ],
@@ -285,9 +286,10 @@ def test_two_changes_of_the_ensemble_at_once_are_refused_and_one_is_not(
         hostvars[f"m{number}"] = {"ansible_host": f"10.0.3.{10 + number}", "zookeeper_id": number}
         if number <= 3:
             hostvars[f"m{number}"]["validate_host"] = report(ensemble=RUNNING)
-    groups["zookeeper"] = [word.partition("=")[2] or word for word in wanted.split()]
-    if "=" in wanted:
-        hostvars["m4"]["zookeeper_id"] = 1
+    groups["zookeeper"] = [word.partition("=")[0] for word in wanted.split()]
+    for name, _, number in (word.partition("=") for word in wanted.split()):
+        if number:
+            hostvars[name]["zookeeper_id"] = int(number)
     found = [
         one for one in cluster.findings(groups, hostvars, NOW) if "two majorities" in one["problem"]
     ]
