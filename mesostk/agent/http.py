@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-import psutil
 from aiohttp import web
 
 from mesostk import MESOS_VERSION, __version__
@@ -33,6 +32,7 @@ from mesostk.agent.state import Run, State
 from mesostk.base.config import Values
 from mesostk.base.daemon import Daemon
 from mesostk.base.http import add_routes, json_answer
+from mesostk.base.system import system_figures
 from mesostk.base.units import duration
 from mesostk.errors import Rejected
 
@@ -77,6 +77,7 @@ class Endpoints:
         self._executors = executors
         self._operator = OperatorApi(daemon, state, runs, values, self._statistics, containers)
         daemon.metrics.source(self._figures)
+        daemon.metrics.source(lambda: system_figures("system/"))
 
     def add_to(self, app: web.Application) -> None:
         """Add every route."""
@@ -89,6 +90,7 @@ class Endpoints:
             # Handlers answer whatever is below their path (spec §0.1); clients rely on this one.
             ("*", "/api/v1/operator", self._operator.handle),
             ("*", "/api/v1/executor", self._executors.handle),
+            ("GET", "/containerizer/debug", self.pending),
             ("GET", "/monitor/statistics", self.statistics),
             ("GET", "/monitor/statistics.json", self.statistics),
         ]
@@ -150,17 +152,7 @@ class Endpoints:
 
     async def system(self, request: web.Request) -> web.Response:
         """/system/stats.json"""
-        memory = psutil.virtual_memory()
-        one, five, fifteen = os.getloadavg()
-        view = {
-            "avg_load_1min": one,
-            "avg_load_5min": five,
-            "avg_load_15min": fifteen,
-            "cpus_total": os.cpu_count(),
-            "mem_total_bytes": memory.total,
-            "mem_free_bytes": memory.available,
-        }
-        return json_answer(view, request=request)
+        return json_answer(system_figures(), request=request)
 
     def _figures(self) -> dict[str, float]:
         uptime_s = self._daemon.clock.monotonic() - self._started
@@ -183,6 +175,14 @@ class Endpoints:
                 view = views.container_view(run)
                 found.append({**view, "statistics": await self._statistics(run)})
         return json_answer(found, request=request)
+
+    async def pending(self, request: web.Request) -> web.Response:
+        """/containerizer/debug: what the containers wait for, those being launched."""
+        launching = [run for run in self._live() if run.phase != "RUNNING"]
+        views = [
+            {"operation": "launch", "args": {"containerId": run.container_id}} for run in launching
+        ]
+        return json_answer({"pending": views}, request=request)
 
     async def statistics(self, request: web.Request) -> web.Response:
         """/monitor/statistics"""

@@ -64,6 +64,9 @@ def state_view(state: State, flags: Mapping[str, str], build: View, leader: str 
 
 def _framework(state: State, framework: Framework) -> View:
     view = framework_view(framework.info)
+    for name in ("capabilities", "webui_url", "labels"):
+        # Only masters tell these (spec §5.3).
+        view.pop(name, None)
     view["executors"] = [
         _executor(state, run) for run in framework.runs.values() if run.parent_id is None
     ]

@@ -27,7 +27,9 @@ from mesostk.base.election import MASTER_PREFIX, AlwaysLeader, Candidate, Detect
 from mesostk.base.filestore import FileStore
 from mesostk.base.http import Server, make_app
 from mesostk.base.log import Log
+from mesostk.base.metrics import PERCENTILES, Timer
 from mesostk.base.store import Store
+from mesostk.base.system import system_figures
 from mesostk.base.systemd import Notifier
 from mesostk.base.zk import SessionState, Zk, ZkUrl
 from mesostk.base.zkstore import ZkStore
@@ -39,10 +41,11 @@ from mesostk.master.entry import Node
 from mesostk.master.event_streams import EventStreams
 from mesostk.master.figures import figures
 from mesostk.master.guard import guard
-from mesostk.master.http import Routes, system_figures
+from mesostk.master.http import Routes
 from mesostk.master.link import LinkApi
 from mesostk.master.memorystore import MemoryStore
 from mesostk.master.node_files import NodeFiles
+from mesostk.master.observing import MeasuredStore, TimedCore
 from mesostk.master.operator import OperatorApi
 from mesostk.master.posts import Posts
 from mesostk.master.scheduler import SchedulerApi
@@ -79,6 +82,7 @@ class MasterDaemon:
     def __init__(self, daemon: Daemon, values: Values) -> None:
         self._daemon = daemon
         self._values = values
+        self._store: MeasuredStore | None = None
         self._node = node = Node(flags.shown(values), values.cluster, flags.acls_of(values))
         self._scheduler = SchedulerApi(node)
         self._link = LinkApi(node, values.max_body)
@@ -141,13 +145,22 @@ class MasterDaemon:
         )
         daemon.metrics.source(lambda: system_figures("system/"))
         commits = daemon.metrics.timer("store/commit")
-        # Monitoring of the original looks for the registry's writes under this name.
-        daemon.metrics.source(
-            lambda: {
-                "registrar/state_store_ms": commits.last_ms,
-                **{f"registrar/state_store_ms/{key}": v for key, v in commits.statistics().items()},
-            }
-        )
+        daemon.metrics.source(lambda: self._registrar(commits))
+
+    def _registrar(self, commits: Timer) -> dict[str, float]:
+        """What monitoring of the original reads of its registrar and replicated log."""
+        zk, store = self._values.zk, self._store
+        names = ("min", "max", *(name for name, _ in PERCENTILES))
+        written = {**dict.fromkeys(names, 0.0), **commits.statistics()}
+        return {
+            "registrar/state_store_ms": commits.last_ms,
+            **{f"registrar/state_store_ms/{key}": value for key, value in written.items()},
+            "registrar/registry_size_bytes": 0.0 if store is None else store.size_bytes,
+            "registrar/log/recovered": float(self._node.master.epoch is not None),
+            "registrar/log/ensemble_size": 1
+            if zk is None
+            else ZkUrl.parse(zk).hosts.count(",") + 1,
+        }
 
     # -- election -------------------------------------------------------------------------------
 
@@ -203,15 +216,16 @@ class MasterDaemon:
         self._node.leader = self._node.master.info
         self._daemon.start("recovery", self._recover(store))
 
-    async def _recover(self, store: Store) -> None:
+    async def _recover(self, plain: Store) -> None:
         """Own the store, read the registry, and let the core begin."""
         daemon, master = self._daemon, self._node.master
+        store = self._store = MeasuredStore(plain)
         started = daemon.clock.monotonic()
         daemon.on_stop("store", store.close)
         epoch = await store.open(f"{master.info.hostname}:{master.info.port}")
         records = await store.load()
         daemon.metrics.timer("registrar/state_fetch").record(daemon.clock.monotonic() - started)
-        driver = daemon.drive(master, self._performers(), store)
+        driver = daemon.drive(TimedCore(master, daemon.metrics), self._performers(), store)
         self._node.driver = driver
         owned = link.ClusterEpoch(cluster_id=epoch.cluster_id, counter=epoch.counter)
         driver.feed(events.Elected(owned, records))

@@ -7,7 +7,7 @@ Order of the checks (spec/mesos.md §1.3): leader (307 to it, 503 if there is no
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -18,7 +18,7 @@ from mesostk.errors import Rejected, WireError
 from mesostk.master.acls import NO_ACLS, Acls
 from mesostk.master.core import Master
 from mesostk.master.fragments import Fragments
-from mesostk.wire import json, protobuf
+from mesostk.wire import json, protobuf, scheduler
 from mesostk.wire.mesos import MasterInfo
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class Node:
         self.acls = acls
         self.cluster = cluster
         self.leader: MasterInfo | None = None
-        self.driver: Driver[Master] | None = None
+        self.driver: Driver[Any] | None = None
         self.streams: dict[str, Stream] = {}
 
     def begin(self, master: Master) -> None:
@@ -92,7 +92,7 @@ def leader_url(node: Node) -> str:
     return f"//{address.hostname or address.ip}:{address.port}"
 
 
-def require_recovered(node: Node) -> Driver[Master]:
+def require_recovered(node: Node) -> Driver[Any]:
     """The running core. Rejected (503) while the registry is being read."""
     if node.driver is None or node.master.epoch is None:
         raise Rejected(503, "Master has not finished recovery")
@@ -132,7 +132,9 @@ async def read_call(request: web.Request, call: type[T], kind: str = JSON_TYPE) 
     except WireError as error:
         text = str(error)
         if kind == PROTOBUF_TYPE:
-            raise Rejected(400, f"Failed to parse body into a protobuf object: {text}") from error
+            # Both texts are the original's.
+            into = "Call protobuf" if call is scheduler.Call else "a protobuf object"
+            raise Rejected(400, f"Failed to parse body into {into}: {text}") from error
         if text.startswith("syntax error"):
             raise Rejected(400, f"Failed to parse body into JSON: {text}") from error
         raise Rejected(400, f"Failed to convert JSON into Call protobuf: {text}") from error

@@ -46,7 +46,7 @@ _DOCUMENTS = frozenset(
         "/state", "/state-summary", "/slaves", "/frameworks", "/tasks", "/roles", "/flags",
         "/metrics", "/metrics/snapshot", "/system/stats", "/explain-offers", "/maintenance/status",
         "/files/browse", "/files/read", "/files/download", "/files/debug",
-        "/registrar(1)/registry",
+        "/registrar(1)/registry", "/allocator/offer_constraints_debug",
     }
 )  # fmt: skip
 

@@ -6,7 +6,6 @@ is answered by the leader only; about this process by any master (spec/mesos.md 
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import time
@@ -15,14 +14,14 @@ from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
 
-import psutil
 from aiohttp import web
 
 from mesostk import MESOS_VERSION
 from mesostk.base.http import add_routes, json_answer
 from mesostk.base.metrics import Metrics
+from mesostk.base.system import system_figures
 from mesostk.errors import Rejected
-from mesostk.master import documents, explain, legacy
+from mesostk.master import debugging, documents, explain, legacy
 from mesostk.master.bodies import Bodies
 from mesostk.master.entry import (
     Node,
@@ -116,6 +115,15 @@ class Routes:
         }
         table = {**documents, **aliases, **others}
         add_routes(app, ("", "/master"), [("*", path, table[path]) for path in table])
+        # Of processes of their own in the original, so not under /master.
+        add_routes(
+            app,
+            ("",),
+            [
+                ("*", "/registrar(1)/registry", self.registry),
+                ("*", "/allocator/offer_constraints_debug", self.offer_constraints),
+            ],
+        )
         app.router.add_route("*", "/{nothing:.*}", _not_found)
 
     # -- about the cluster ----------------------------------------------------------------------
@@ -205,6 +213,14 @@ class Routes:
             raise Rejected(403, "403 Forbidden.")
         return json_answer(explain.offers(master, found[0], role, now), request=request)
 
+    async def registry(self, request: web.Request) -> web.Response:
+        """What this master knows of the registry; one that does not lead knows nothing of it."""
+        return json_answer(debugging.registry(self._node.master), request=request)
+
+    async def offer_constraints(self, request: web.Request) -> web.Response:
+        seen, _ = seen_by(self._node.master, request)
+        return json_answer(debugging.offer_constraints(seen), request=request)
+
     # -- about this process ---------------------------------------------------------------------
 
     async def health(self, _request: web.Request) -> web.Response:
@@ -229,7 +245,7 @@ class Routes:
         return web.Response(text=self._metrics.prometheus(), content_type="text/plain")
 
     async def system(self, request: web.Request) -> web.Response:
-        return json_answer(system_figures(""), request=request)
+        return json_answer(system_figures(), request=request)
 
     # -- the page -------------------------------------------------------------------------------
 
@@ -274,18 +290,3 @@ def _number(request: web.Request, name: str, default: int) -> int:
     if not text.isascii() or not text.isdigit():
         raise Rejected(400, f"Query parameter '{name}' must be a number, not '{text[:50]}'")
     return int(text)
-
-
-def system_figures(prefix: str) -> dict[str, float]:
-    """What the host has and how busy it is; keys start with `prefix`."""
-    load = os.getloadavg()
-    memory = psutil.virtual_memory()
-    average = "load" if prefix else "avg_load"
-    return {
-        f"{prefix}{average}_1min": load[0],
-        f"{prefix}{average}_5min": load[1],
-        f"{prefix}{average}_15min": load[2],
-        f"{prefix}cpus_total": float(os.cpu_count() or 1),
-        f"{prefix}mem_total_bytes": float(memory.total),
-        f"{prefix}mem_free_bytes": float(memory.available),
-    }

@@ -74,6 +74,8 @@ class SchedulerApi:
         rejected = frameworks.refusal(self._node.master, call, stream_id, principal)
         if rejected is not None:
             raise rejected
+        if call.type == "UNKNOWN":
+            raise Rejected(501, "501 Not Implemented.")
         driver.feed(SchedulerCalled(call))
         return web.Response(status=200 if call.type == "UPDATE_FRAMEWORK" else 202)
 

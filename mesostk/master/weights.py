@@ -21,17 +21,25 @@ if TYPE_CHECKING:
 
 
 def error(infos: Iterable[operator.WeightInfo], config: Config) -> str | None:
-    """Why these weights cannot be set; None if they can."""
+    """Why these weights cannot be set; None if they can. Texts: spec/mesos.md §15.2."""
     for info in infos:
-        if info.role is None:
-            return "Expecting 'role' of each weight to be present"
-        why = why_not_role(info.role)
+        why = _error(info, config)
         if why is not None:
-            return why
-        if config.roles is not None and info.role not in config.roles:
-            return f"Unknown role '{info.role}': it is not in --roles"
-        if not math.isfinite(info.weight) or info.weight <= 0:
-            return f"Invalid weight {info.weight} for role '{info.role}': must be above 0"
+            role = "" if info.role is None else f" for role '{info.role}'"
+            return f"Failed to validate update weights request JSON{role}: {why}"
+    return None
+
+
+def _error(info: operator.WeightInfo, config: Config) -> str | None:
+    if info.role is None:
+        return "Expecting 'role' of each weight to be present"
+    why = why_not_role(info.role)
+    if why is not None:
+        return why
+    if config.roles is not None and info.role not in config.roles:
+        return f"Unknown role '{info.role}': it is not in --roles"
+    if not math.isfinite(info.weight) or info.weight <= 0:
+        return f"Invalid weight '{info.weight:g}': Weights must be positive"
     return None
 
 
@@ -39,7 +47,7 @@ def update(master: Master, _now: float, request: int, call: operator.Weights) ->
     """UPDATE_WEIGHTS of an operator; roles that are not named keep theirs."""
     why = error(call.weight_infos, master.config)
     if why is not None:
-        master.emit(Reply(request, 400, f"Failed to validate update weights request: {why}"))
+        master.emit(Reply(request, 400, why))
         return
     changes = {info.role: info.weight for info in call.weight_infos if info.role is not None}
     # On top of what is being saved already, or the later save would undo the earlier.

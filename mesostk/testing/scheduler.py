@@ -49,6 +49,11 @@ class Scheduler:
         self._thread: threading.Thread | None = None
         self._stream: requests.Response | None = None
 
+    @property
+    def stream_id(self) -> str:
+        """What calls of this subscription carry in `Mesos-Stream-Id`."""
+        return self._headers["Mesos-Stream-Id"]
+
     def __enter__(self) -> Self:
         self._subscribe()
         return self

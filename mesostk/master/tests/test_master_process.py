@@ -453,7 +453,7 @@ async def test_weights_are_put_and_got(master: Process, http: aiohttp.ClientSess
     async with http.get(url) as answer:
         assert await answer.json() == [{"role": "web", "weight": 2.5}]
     for body, text in (
-        ('[{"role":"web","weight":0}]', "must be above 0"),
+        ('[{"role":"web","weight":0}]', "Weights must be positive"),
         ('{"role":"web"}', "Failed to parse update weights request JSON"),
     ):
         async with http.put(url, data=body) as answer:
@@ -478,7 +478,7 @@ async def test_a_scheduler_may_speak_protobuf_in_one_direction_or_both(
         assert answer.content_type == "application/json"
     async with http.post(url, data=b"\xff", headers=headers) as answer:
         assert answer.status == 400
-        assert (await answer.text()).startswith("Failed to parse body into a protobuf object: ")
+        assert (await answer.text()).startswith("Failed to parse body into Call protobuf: ")
     stream = await http.post(url, data=body, headers=headers)
     assert (stream.status, stream.content_type) == (200, kind)
     OPENED.append(stream)

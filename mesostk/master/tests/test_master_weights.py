@@ -57,8 +57,8 @@ def test_a_new_weight_rescinds_offers_and_decides_who_comes_first(bench: Any) ->
 @pytest.mark.parametrize(
     ("role", "weight", "why"),
     [
-        ("web", 0.0, "must be above 0"),
-        ("web", -1.0, "must be above 0"),
+        ("web", 0.0, "Weights must be positive"),
+        ("web", -1.0, "Weights must be positive"),
         ("/web", 1.0, "cannot start or end with a slash"),
         ("other", 1.0, "Unknown role 'other'"),
     ],
