@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from mesostk.marathon.events import ChangeGroup, CreateApp, PutApps, Reply
@@ -170,3 +171,64 @@ def test_the_apps_of_a_group_wait_for_the_groups_it_depends_on(world: World) -> 
     body["groups"][1]["dependencies"] = ["/shop/web"]
     refused = world.ask(ChangeGroup, group_id="/shop", body=body, force=True)
     assert paths(refused) == ["/"]
+
+
+# -- both generations of the JSON, in and out (spec §2.3) ------------------------------------------
+
+NGINX = {"image": "nginx"}
+
+
+def docker(**more: Any) -> dict[str, Any]:
+    return {"type": "DOCKER", "docker": {**NGINX, **more}}
+
+
+@pytest.mark.parametrize(
+    ("given", "networks", "ports", "shown"),
+    [
+        ({}, [{"mode": "host"}], [10000], (None, None)),
+        ({"ports": [9000, 0]}, [{"mode": "host"}], [9000, 10000], (None, None)),
+        ({"portDefinitions": [{"port": 9001}]}, [{"mode": "host"}], [9001], (None, None)),
+        ({"container": docker()}, [{"mode": "host"}], [10000], ("HOST", None)),
+        ({"container": docker(network="HOST", portMappings=[{"containerPort": 1}])},
+         [{"mode": "host"}], [10000], ("HOST", None)),
+        ({"container": docker(network="BRIDGE", portMappings=[{"containerPort": 80}])},
+         [{"mode": "container/bridge"}], [10000], ("BRIDGE", None)),
+        ({"container": docker(network="BRIDGE", portMappings=[{"containerPort": 80}]),
+          "ports": [9002]}, [{"mode": "container/bridge"}], [9002], ("BRIDGE", None)),
+        ({"container": {**docker(), "portMappings": [{"containerPort": 80, "servicePort": 9003}]},
+          "networks": [{"mode": "container/bridge"}]},
+         [{"mode": "container/bridge"}], [9003], ("BRIDGE", None)),
+        ({"container": docker(network="USER", portMappings=[{"containerPort": 80}]),
+          "ipAddress": {"networkName": "dmz"}},
+         [{"mode": "container", "name": "dmz"}], [10000], ("USER", "dmz")),
+        ({"container": {**docker(), "portMappings": [{"containerPort": 80}]},
+          "networks": [{"name": "dmz"}]},
+         [{"mode": "container", "name": "dmz"}], [10000], ("USER", "dmz")),
+        ({"ipAddress": {"networkName": "dmz",
+                        "discovery": {"ports": [{"number": 80, "name": "web"}]}}},
+         [{"mode": "container", "name": "dmz"}], [10000], (None, "dmz")),
+        ({"ipAddress": {"networkName": "mesos-bridge",
+                        "discovery": {"ports": [{"number": 80, "name": "web"}]}}},
+         [{"mode": "container/bridge"}], [10000], (None, None)),
+    ],
+)  # fmt: skip
+def test_either_generation_is_understood_and_both_are_answered(
+    world: World,
+    given: dict[str, Any],
+    networks: list[dict[str, Any]],
+    ports: list[int],
+    shown: tuple[str | None, str | None],
+) -> None:
+    reply = world.ask(CreateApp, body={**SLEEP, **given})
+    assert reply.status == 201, reply
+    answer = msgspec.json.decode(msgspec.json.encode(reply.body))
+    found = [{k: v for k, v in each.items() if k != "labels"} for each in answer["networks"]]
+    assert found == networks
+    assert answer["ports"] == ports
+    assert [each["port"] for each in answer["portDefinitions"]] == ports
+    in_docker = (answer["container"] or {}).get("docker") or {}
+    of_2016 = None if answer["ipAddress"] is None else answer["ipAddress"]["networkName"]
+    assert (in_docker.get("network"), of_2016) == shown
+    again = world.ask(PutApps, bodies=(answer,), app_id="/web", force=True)
+    assert again.status == 200, "its own answer is understood"
+    assert world.core.state.apps["/web"].version == answer["version"], "and changes nothing"

@@ -407,10 +407,33 @@ async def test_1_5_text_tells_endpoints_in_container_networks_to_who_asks(rig: R
         assert ["\t".join(line.split("\t")[2:]).strip() for line in lines] == ends
 
 
+#: Keys of `/v2/info`, as the original has them.
+MARATHON_CONFIG = """
+    access_control_allow_origin checkpoint decline_offer_duration default_network_name
+    env_vars_prefix executor failover_timeout features framework_name ha hostname launch_token
+    launch_token_refresh_interval leader_proxy_connection_timeout_ms leader_proxy_read_timeout_ms
+    local_port_max local_port_min master max_instances_per_offer mesos_bridge_name
+    mesos_heartbeat_failure_threshold mesos_heartbeat_interval mesos_leader_ui_url mesos_role
+    mesos_user min_revive_offers_interval new_group_enforce_role offer_matching_timeout
+    on_elected_prepare_timeout reconciliation_initial_delay reconciliation_interval
+    scale_apps_initial_delay scale_apps_interval store_cache task_launch_confirm_timeout
+    task_launch_timeout task_lost_expunge_initial_delay task_lost_expunge_interval
+    task_reservation_timeout webui_url
+"""
+ZOOKEEPER_CONFIG = """
+    zk zk_compression zk_compression_threshold zk_connection_timeout zk_max_node_size
+    zk_max_versions zk_session_timeout zk_timeout
+"""
+
+
 async def test_1_8_the_configuration_shows_no_password(rig: Rig) -> None:
     async with aiohttp.ClientSession(rig.server.url) as session:
         text = await (await session.get("/config")).text()
         info = await (await session.get("/v2/info")).text()
+    document = msgspec.json.decode(info)
+    assert sorted(document["marathon_config"]) == MARATHON_CONFIG.split()
+    assert sorted(document["zookeeper_config"]) == ZOOKEEPER_CONFIG.split()
+    async with aiohttp.ClientSession(rig.server.url) as session:
         page = await (await session.get("/help")).text()
     assert '"zk":"zk://****@h:1/m"' in text
     assert "pw" not in text
