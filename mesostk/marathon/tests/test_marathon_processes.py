@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -280,3 +281,34 @@ def test_a_standby_proxies_and_takes_over_in_the_middle_of_a_scale_up(
     assert tasks < after
     assert second.get("/v2/leader") == {"leader": second.url.removeprefix("http://")}
     assert second.get("/v2/info")["frameworkId"] == framework
+
+
+def test_the_next_leader_writes_a_backup_and_another_one_restores_it(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    port = free_port()
+    file = tmp_path / "state.tar"
+
+    def hand_over(marathon: Marathon, wish: str) -> Marathon:
+        answer = marathon.call("DELETE", f"/v2/leader?{wish}={file.as_uri()}")
+        assert (answer.status_code, answer.json()) == (200, {"message": "Leadership abdicated"})
+        assert marathon.process.wait(15) == 105
+        following = cluster.marathon(port=port)
+        following.wait_ready()
+        return following
+
+    first = cluster.marathon(port=port)
+    first.wait_ready()
+    first.call("POST", "/v2/apps", **HELLO2)
+    tasks = first.wait_running("hello2", 1)
+    second = hand_over(first, "backup")
+    assert second.wait_running("hello2", 1) == tasks
+    with tarfile.open(file) as archive:
+        assert {"root", "framework-id"} < set(archive.getnames())
+    second.call("DELETE", "/v2/apps/hello2")
+    second.call("POST", "/v2/apps", **{**HELLO2, "id": "later"})
+    second.wait_running("later", 1)
+    third = hand_over(second, "restore")
+    assert third.wait_running("hello2", 1)
+    assert [app["id"] for app in third.get("/v2/apps")["apps"]] == ["/hello2"]
+    until("no task of what was later", lambda: len(third.get("/v2/tasks")["tasks"]) == 1)
