@@ -109,7 +109,7 @@ def _for_engine(task: TaskInfo) -> TaskInfo:
             "container.mesos.image.docker: credentials are not taken from tasks; put those of the "
             "registry into the agent's --docker_config"
         )
-    if container.network_infos:
+    if any(info.name is not None for info in container.network_infos):
         raise BadContainer("container.network_infos need type DOCKER; without them it is HOST")
     docker = DockerInfo(image=image.docker.name, network="HOST", force_pull_image=not image.cached)
     mended = msgspec.structs.replace(container, type="DOCKER", mesos=None, docker=docker)

@@ -112,10 +112,25 @@ def _why_not_process(task: TaskInfo, settings: Settings) -> Refusal | None:
 
 def _why_not_isolated(task: TaskInfo, settings: Settings) -> str | None:
     nested, asked = task.executor is not None, settings.isolation
-    wrong = isolation.why_not(task.container, asked, nested=nested)
+    around = task.executor.container if task.executor is not None else None
+    wrong = _why_not_networked(task.container) or _why_not_networked(around)
+    wrong = wrong or isolation.why_not(task.container, asked, nested=nested)
     if wrong is not None:
         return wrong
     return volumes.why_not(task, is_nested=nested, can_mount="mnt" in asked.namespaces)
+
+
+def _why_not_networked(container: ContainerInfo | None) -> str | None:
+    """Why the networks of a container without Docker cannot be had: run in the host's, it would be
+    looked for where it is not."""
+    infos = container.network_infos if container is not None else ()
+    names = ", ".join(info.name for info in infos if info.name is not None)
+    if not names:
+        return None
+    return (
+        f"container.network_infos: '{names}' needs a CNI network, which agents have none of; leave "
+        "it out for the host's, or use a container of type DOCKER"
+    )
 
 
 def _contained(task: TaskInfo, settings: Settings) -> TaskInfo:

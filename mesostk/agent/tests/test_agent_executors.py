@@ -48,12 +48,14 @@ from mesostk.wire.link import (
 )
 from mesostk.wire.mesos import (
     CommandInfo,
+    ContainerInfo,
     DrainConfig,
     ExecutorID,
     ExecutorInfo,
     FrameworkCapabilityType,
     FrameworkID,
     FrameworkInfo,
+    NetworkInfo,
     TaskGroupInfo,
     TaskID,
     TaskInfo,
@@ -469,3 +471,18 @@ def test_a_group_that_a_custom_executor_has_not_got_is_killed_whole() -> None:
     bench.down(replace(group("a", "b"), executor=INFO))
     effects = bench.down(Kill(framework_id=F, task_id=TaskID("a")))
     assert states(effects) == ["TASK_KILLED", "TASK_KILLED"]
+
+
+def test_a_group_for_a_network_that_is_not_here_is_refused_and_not_run_in_the_hosts() -> None:
+    bench = Bench()
+    bench.register()
+    whole = group("a", "b")
+    network = ContainerInfo(type="MESOS", network_infos=(NetworkInfo(name="dc"),))
+    asked = replace(whole, executor=replace(whole.executor, container=network))
+    told = updates(bench.down(asked))
+    assert [each.status.state for each in told] == ["TASK_FAILED"] * 2
+    assert all("'dc' needs a CNI network" in (each.status.message or "") for each in told)
+    unnamed = replace(network, network_infos=(NetworkInfo(),))
+    other = group("c", "d")
+    effects = bench.down(replace(other, executor=replace(other.executor, container=unnamed)))
+    assert len(of_type(effects, Launch)) == 2
