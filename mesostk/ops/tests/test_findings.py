@@ -287,9 +287,9 @@ def test_two_changes_of_the_ensemble_at_once_are_refused_and_one_is_not(
         if number <= 3:
             hostvars[f"m{number}"]["validate_host"] = report(ensemble=RUNNING)
     groups["zookeeper"] = [word.partition("=")[0] for word in wanted.split()]
-    for name, _, number in (word.partition("=") for word in wanted.split()):
-        if number:
-            hostvars[name]["zookeeper_id"] = int(number)
+    for name, _, given in (word.partition("=") for word in wanted.split()):
+        if given:
+            hostvars[name]["zookeeper_id"] = int(given)
     found = [
         one for one in cluster.findings(groups, hostvars, NOW) if "two majorities" in one["problem"]
     ]
