@@ -156,6 +156,14 @@ def test_keys_of_a_framework_and_of_its_role(bench: Any) -> None:
     assert shown["allocator/mesos/offer_filters/roles/*/active"] >= 0
 
 
+def test_calls_are_counted_by_principal(bench: Any) -> None:
+    bench.framework("f", principal="web")
+    bench.framework("g", principal="web")
+    shown = figures(bench.master, 2.0, elected=True, per_framework=True)
+    assert shown["frameworks/web/messages_received"] == 2
+    assert shown["frameworks/web/messages_processed"] == 2
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_used_resources_are_what_tasks_and_executors_hold(make_bench: Any, seed: int) -> None:
     bench = make_bench()
