@@ -315,7 +315,14 @@ class World:
     def offer(
         self, cpus: float = 4.0, mem: float = 1024.0, agents: int = 3, role: str | None = None
     ) -> None:
-        """One offer of each agent, unless the framework wants none; `role` None: as old masters."""
+        """One offer of each agent, unless the framework wants none.
+
+        `role` None: for each of several roles, or without naming the only one, as old masters.
+        """
+        if role is None and self.info is not None and len(self.info.roles) > 1:
+            for each in self.info.roles:
+                self.offer(cpus, mem, agents, each)
+            return
         if self.suppressed or role in self.quiet:
             return
         offers = []

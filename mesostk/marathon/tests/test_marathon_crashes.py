@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from mesostk.base.core import Effect, Note, Save
-from mesostk.marathon.events import Command, CreateApp, DeleteApp, PutApps, RestartApp
+from mesostk.marathon.events import Command, CreateApp, DeleteApp, PatchGroup, PutApps, RestartApp
 from mesostk.marathon.tests.conftest import Crash, World
 
 Step = tuple[type[Command], dict[str, Any]]
@@ -258,3 +258,27 @@ def test_a_garbage_app_leaves_its_instances_alone(world: World) -> None:
     world.connect()
     world.settle(3)
     assert set(world.tasks) == tasks
+
+
+def test_a_crash_while_the_role_changes_ends_with_all_in_the_new_role() -> None:
+    steps: list[Step] = [
+        (PutApps, {"app_id": "/dev/web", "bodies": (app(id="/dev/web", instances=2),)}),
+        (PatchGroup, {"group_id": "/dev", "body": {"enforceRole": True}}),
+        (PutApps, {"app_id": "/dev/web", "bodies": ({"role": "dev"},)}),
+        (PutApps, {"app_id": "/dev/web", "bodies": ({"instances": 3},)}),
+    ]
+    dry = Script(steps, None)
+    dry.run()
+    for crash_at in range(1, dry.effects + 1):
+        script = Script(steps, crash_at)
+        script.run()
+        world = script.world
+        settled(world)
+        state = world.core.state
+        assert not state.deployments, crash_at
+        assert state.root.groups["/dev"].enforce_role, crash_at
+        assert len(world.running("/dev/web")) == 3, crash_at
+        assert {instance.role for instance in state.of_app("/dev/web")} == {"dev"}, crash_at
+        assert world.info is not None
+        assert world.info.roles == ("*", "dev"), crash_at
+        assert set(state.by_task) == set(world.tasks), crash_at
