@@ -28,8 +28,16 @@ LIMIT_S = 110.0
 
 
 def app(name: str, instances: int) -> dict[str, Any]:
-    command = "exec sleep 10000"
-    return {"id": name, "cmd": command, "cpus": 0.01, "mem": 1, "disk": 0, "instances": instances}
+    """Without ports: the agents share the machine's, and have few."""
+    return {
+        "id": name,
+        "cmd": "exec sleep 10000",
+        "cpus": 0.01,
+        "mem": 1,
+        "disk": 0,
+        "instances": instances,
+        "portDefinitions": [],
+    }
 
 
 class Listener:
@@ -82,15 +90,18 @@ def deploy(cluster: Cluster, listener: Listener, what: str, body: list[dict[str,
         print(f"  memory of {unit.name}: {machine.memory_mib(unit.pid):.0f} MiB")
 
 
-def destroy(cluster: Cluster, name: str) -> None:
-    """Until the master holds no task of it either."""
+def destroy(cluster: Cluster, path: str) -> None:
+    """Until the master holds no running task either."""
 
     def is_gone() -> bool:
         answer = cluster.masters[0].get("/metrics/snapshot")
         return answer is not None and answer.json()["master/tasks_running"] == 0
 
-    requests.delete(f"{cluster.marathons[0].url}/v2/apps/{name}", timeout=60).raise_for_status()
+    began = time.perf_counter()
+    url = f"{cluster.marathons[0].url}{path}?force=true"
+    requests.delete(url, timeout=60).raise_for_status()
     until("no running task", is_gone, LIMIT_S)
+    print(f"  destroyed after {time.perf_counter() - began:.2f} s")
 
 
 def main() -> None:
@@ -111,9 +122,10 @@ def main() -> None:
         cluster.start()
         listener = Listener(cluster.marathons[0].url)
         deploy(cluster, listener, f"1 app x {count} instances", [app("/wide", count)])
-        destroy(cluster, "wide")
-        apps = [app(f"/g{number % 20}/a{number}", 1) for number in range(count)]
+        destroy(cluster, "/v2/apps/wide")
+        apps = [app(f"/many/g{number % 20}/a{number}", 1) for number in range(count)]
         deploy(cluster, listener, f"{count} apps x 1 instance", apps)
+        destroy(cluster, "/v2/groups/many")
 
 
 if __name__ == "__main__":
