@@ -113,9 +113,10 @@ def _launches(state: State, turn: Turn, offer: Offer) -> list[Launchable]:
     rules = rules_of(state)
     tasks: list[Launchable] = []
     role = role_of(state, offer)
-    candidates = [
-        id for id, want in hungry(state, turn.now).items() if role in roles_of(state, want)
-    ]
+    waiting = hungry(state, turn.now)
+    candidates = list(waiting)
+    if state.roles != {role}:  # seldom; else there is no other app than of this role
+        candidates = [id for id, want in waiting.items() if role in roles_of(state, want)]
     state.rng.shuffle(candidates)
     del candidates[MATCHES_PER_OFFER:]
     while candidates:

@@ -10,6 +10,8 @@ Source: spec/marathon §3.8, §3.9.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mesostk.marathon import apps, residents
 from mesostk.marathon.queue import REVIVE_BURST, Hunger
 from mesostk.marathon.state import State, Turn, Want
@@ -68,7 +70,7 @@ def ask_for_offers(state: State, turn: Turn, *, all_apps: bool) -> None:
     hunger = state.hunger
     _count_leaving(state, turn)
     _count_hungry(state, turn, all_apps=all_apps)
-    idle = state.roles - _wanted(state, list(state.wants)) - hunger.suppressed
+    idle = state.roles - _wanted(state, state.wants) - hunger.suppressed
     if idle:
         hunger.suppressed |= idle
         roles = _named(state, idle)
@@ -81,7 +83,7 @@ def ask_for_offers(state: State, turn: Turn, *, all_apps: bool) -> None:
         hunger.due |= hunger.again
         hunger.again, hunger.again_at = frozenset(), None
     if hunger.suppressed:
-        hunger.due |= hunger.suppressed & _wanted(state, list(hunger.counts))
+        hunger.due |= hunger.suppressed & _wanted(state, hunger.counts)
     hunger.due &= state.roles
     if hunger.due and _take_credit(state, turn.now):
         hunger.suppressed -= hunger.due
@@ -96,7 +98,7 @@ def _named(state: State, roles: frozenset[str]) -> scheduler.Roles:
     )
 
 
-def _wanted(state: State, ids: list[str]) -> frozenset[str]:
+def _wanted(state: State, ids: Collection[str]) -> frozenset[str]:
     """The roles of these apps' wants; LEAVING stands for what is to be given back."""
     found = _leaving_roles(state)
     if len(state.roles) == 1:  # nearly always; then no want needs to be looked at
