@@ -16,25 +16,25 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections import deque
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from mesostk.agent import checkpoint, executors, sandbox
 from mesostk.agent.cgroup_limits import Limits
 from mesostk.agent.checkpoint import ExitRecord
+from mesostk.agent.container import BACKLOG, Container, Output
 from mesostk.agent.events import Exited
-from mesostk.agent.launch import LaunchFailed, LaunchSpec
+from mesostk.agent.launch_spec import LaunchFailed, LaunchSpec
 from mesostk.agent.runs import Runs
 from mesostk.agent.secret_uses import uses_of
 from mesostk.agent.state import Run, State
-from mesostk.agent.terminals import Kind, Stdio
+from mesostk.agent.terminals import KeptTerminal, Kind, Stdio
 from mesostk.base.daemon import Daemon
 from mesostk.errors import MesostkError, Rejected
-from mesostk.wire.mesos import CommandInfo, ContainerID, ContainerInfo, Resource
+from mesostk.wire.mesos import CommandInfo, ContainerInfo, Resource
 
 if TYPE_CHECKING:  # it brings the SDK, see runs.py
     from mesostk.agent.docker_sessions import DockerStdio
@@ -42,54 +42,12 @@ if TYPE_CHECKING:  # it brings the SDK, see runs.py
 #: Ended containers that are remembered for WAIT.
 MAX_ENDED = 1000
 
-#: Pieces of output, of 64 KiB at most, that are kept until somebody attaches.
-BACKLOG = 16
-
 #: Last words to who is in a session while the agent stops, and for them to be said.
 _FAREWELL = b"\r\nThe agent stops, and this session with it; the task goes on.\r\n"
 _FAREWELL_S = 2.0
 
-#: Longest id of a container. Source: spec §4.4.
-_MAX_ID = 242
-
-#: Pieces of output for one reader; None is the end.
-Output = asyncio.Queue[tuple[Kind, bytes] | None]
-
-
-class Container(msgspec.Struct, kw_only=True, eq=False):
-    """One of them. `ended` is set to the wait status, None if nobody saw it."""
-
-    container_id: str
-    sandbox: Path
-    is_session: bool
-    ended: asyncio.Future[int | None]
-    task_pid: int = 0
-    stdio: Stdio | DockerStdio | None = None
-    has_input: bool = False
-    is_drained: bool = False
-    outputs: list[Output] = msgspec.field(default_factory=list)
-    backlog: deque[tuple[Kind, bytes]] = msgspec.field(
-        default_factory=lambda: deque(maxlen=BACKLOG)
-    )
-    pumping: asyncio.Task[None] | None = None
-
-
-def text_of(container_id: ContainerID) -> str:
-    """`parent.child`; Rejected for what cannot name a container (spec §4.4)."""
-    parts = []
-    one: ContainerID | None = container_id
-    while one is not None:
-        value = one.value
-        if (
-            not value
-            or len(value) > _MAX_ID
-            or set(value) & set("./ \0")
-            or not value.isprintable()
-        ):
-            raise Rejected(400, f"'ContainerID.value' '{value}' is invalid")
-        parts.append(value)
-        one = one.parent
-    return ".".join(reversed(parts))
+#: Of a container launched without a terminal. Status and text are what the original's clients know.
+NOT_ATTACHABLE = "I/O switchboard server was disabled for this container"
 
 
 class Containers:
@@ -340,7 +298,42 @@ class Containers:
 
     # -- output ----------------------------------------------------------------------------------
 
-    async def _pump(self, container: Container, stdio: Stdio | DockerStdio) -> None:
+    @contextlib.asynccontextmanager
+    async def kept(self, container_id: str, kind: Literal[b"o", b"i"]) -> AsyncIterator[Container]:
+        """A run of the core with a terminal of its own, as long as somebody is attached to it.
+
+        Rejected 500 if it has none, 404 if it is not there.
+        """
+        run = self._runs.launcher.runs.get(container_id)
+        if run is None and not self.is_known(container_id):
+            raise Rejected(404, f"Container '{container_id}' cannot be found")
+        try:
+            if run is None:
+                raise FileNotFoundError
+            terminal = await KeptTerminal.open(run.directory, kind)
+        except OSError as error:
+            raise Rejected(500, NOT_ATTACHABLE) from error
+        ended: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        container = Container(
+            container_id=container_id, sandbox=run.directory, is_session=False, ended=ended,
+            stdio=terminal,
+        )  # fmt: skip
+        try:
+            yield container
+        finally:
+            if container.pumping is not None:
+                container.pumping.cancel()
+            terminal.close()
+
+    def show(self, container: Container) -> Output:
+        """The output of a `kept` terminal from now on."""
+        output = self.attach(container)
+        if isinstance(container.stdio, KeptTerminal):
+            pump = self._pump(container, container.stdio)
+            container.pumping = asyncio.ensure_future(pump)
+        return output
+
+    async def _pump(self, container: Container, stdio: Stdio | DockerStdio | KeptTerminal) -> None:
         """Hand on what a container writes, as fast as its slowest reader takes it."""
 
         async def take(kind: Kind, data: bytes) -> None:

@@ -18,7 +18,8 @@ from typing import Final
 
 from aiohttp import web
 
-from mesostk.agent.containers import Container, Containers, Output, text_of
+from mesostk.agent.container import Container, Output, text_of
+from mesostk.agent.containers import NOT_ATTACHABLE, Containers
 from mesostk.agent.negotiation import Types, of_answer
 from mesostk.errors import Rejected
 from mesostk.wire import agent_operator as wire
@@ -28,9 +29,6 @@ from mesostk.wire.recordio import Decoder, encode_record
 #: Most that one record of input may hold.
 _MAX_RECORD_BYTES: Final = 4 * 1024 * 1024
 
-#: Of a container launched without a terminal. Status and text are what the original's clients know.
-_NOT_ATTACHABLE: Final = "I/O switchboard server was disabled for this container"
-
 
 class ContainerCalls:
     """Answers the calls; `heartbeat_s` apart, streams tell that they live."""
@@ -38,6 +36,8 @@ class ContainerCalls:
     def __init__(self, containers: Containers, heartbeat_s: float) -> None:
         self._containers = containers
         self._heartbeat_s = heartbeat_s
+        #: Containers to whose input somebody is attached.
+        self._typing: set[str] = set()
 
     async def handle(self, call: wire.Call, request: web.Request) -> web.StreamResponse:
         """Answer a call of `CALLS`."""
@@ -99,18 +99,13 @@ class ContainerCalls:
     async def attach_output(self, call: wire.Call, request: web.Request) -> web.StreamResponse:
         asked = call.attach_container_output
         assert asked is not None
-        container = self._attachable(text_of(asked.container_id))
-        return await self._stream(request, container, self._containers.attach(container))
-
-    def _attachable(self, container_id: str) -> Container:
+        container_id = text_of(asked.container_id)
         container = self._containers.get(container_id)
-        if container is None:
-            if self._containers.is_known(container_id):
-                raise Rejected(500, _NOT_ATTACHABLE)
-            raise Rejected(404, f"Container '{container_id}' cannot be found")
-        if container.stdio is None:
-            raise Rejected(500, _NOT_ATTACHABLE)
-        return container
+        if container is not None:
+            _require_streams(container)
+            return await self._stream(request, container, self._containers.attach(container))
+        async with self._containers.kept(container_id, b"o") as container:
+            return await self._stream(request, container, self._containers.show(container))
 
     async def _stream(
         self, request: web.Request, container: Container, output: Output
@@ -153,15 +148,25 @@ class ContainerCalls:
         asked = first.attach_container_input if first is not None else None
         if asked is None or asked.type != "CONTAINER_ID" or asked.container_id is None:
             raise Rejected(400, "Expecting 'attach_container_input.container_id' to be present")
-        container = self._attachable(text_of(asked.container_id))
-        if container.has_input:
+        container_id = text_of(asked.container_id)
+        container = self._containers.get(container_id)
+        if container is not None:
+            _require_streams(container)
+            return await self._take_all(container, calls)
+        async with self._containers.kept(container_id, b"i") as container:
+            return await self._take_all(container, calls)
+
+    async def _take_all(
+        self, container: Container, calls: AsyncIterator[wire.Call]
+    ) -> web.StreamResponse:
+        if container.container_id in self._typing:
             raise Rejected(409, "Multiple input connections are not allowed")
-        container.has_input = True
+        self._typing.add(container.container_id)
         try:
             async for call in calls:
                 await _take_input(container, call)
         finally:
-            container.has_input = False
+            self._typing.discard(container.container_id)
         return web.Response()
 
     # -- end -------------------------------------------------------------------------------------
@@ -198,6 +203,11 @@ class ContainerCalls:
         assert asked is not None
         await self._containers.remove(text_of(asked.container_id))
         return web.Response()
+
+
+def _require_streams(container: Container) -> None:
+    if container.stdio is None:
+        raise Rejected(500, NOT_ATTACHABLE)
 
 
 async def _take_input(container: Container, call: wire.Call) -> None:

@@ -275,7 +275,8 @@ class SecretUse(msgspec.Struct, frozen=True):
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What to start. `sandbox` is relative to work_dir.
 
-    `within`: of a task of a group, what its executor's container may use.
+    `within`: of a task of a group, what its executor's container may use. `terminal`: the rows and
+    columns of a terminal of its own, zeros for no size.
 
     With `docker`, that container is all that counts besides ids, sandbox, user, secrets and
     `shared`: the persistent volumes of its executor, whose sandbox they are in.
@@ -300,6 +301,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     own: Own = Own()
     mounts: tuple[BindMount, ...] = ()
     no_new_privileges: bool = False
+    terminal: tuple[int, int] | None = None
     secrets: tuple[SecretUse, ...] = ()
 
 

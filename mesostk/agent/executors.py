@@ -354,6 +354,14 @@ def _amounts_of(run: Run, task: TaskInfo) -> Amounts:
     )
 
 
+def _terminal_of(task: TaskInfo) -> tuple[int, int] | None:
+    info = task.container.tty_info if task.container is not None else None
+    if info is None:
+        return None
+    size = info.window_size
+    return (0, 0) if size is None else (size.rows & 0xFFFF, size.columns & 0xFFFF)
+
+
 def _within(state: State, run: Run) -> Amounts | None:
     """What the executor of a nested run may use with all its tasks."""
     if run.parent_id is None:
@@ -415,5 +423,6 @@ def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
         own=isolation.own_of(task.container, asked),
         mounts=mounts,
         no_new_privileges=asked.no_new_privileges,
+        terminal=_terminal_of(task),
         secrets=secret_uses.uses_of(task),
     )

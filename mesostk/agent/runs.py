@@ -37,8 +37,9 @@ from mesostk.agent.events import (
     VolumeMount,
 )
 from mesostk.agent.gc import Collector
-from mesostk.agent.launch import LauncherClient, LaunchSpec, Run
-from mesostk.agent.launch import LaunchFailed as LaunchRefused
+from mesostk.agent.launch import LauncherClient, Run
+from mesostk.agent.launch_spec import LaunchFailed as LaunchRefused
+from mesostk.agent.launch_spec import LaunchSpec
 from mesostk.agent.sandbox import SandboxError
 from mesostk.agent.secret_uses import SecretError
 from mesostk.agent.secrets import Secrets
@@ -189,6 +190,7 @@ class Runs:
             mounts=tuple((m.source, m.target, m.read_only) for m in spec.mounts),
             shm_mib=spec.own.shm_mib,
             no_new_privileges=spec.no_new_privileges,
+            terminal=spec.terminal,
         )
         if self.cgroups is None:
             return request

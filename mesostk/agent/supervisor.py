@@ -30,7 +30,7 @@ import os
 import signal
 import time
 
-from mesostk.agent import namespaces, processes
+from mesostk.agent import keeper, namespaces, processes
 from mesostk.agent.task_process import Failure, TaskProcess, enter_cgroup, take_over
 
 TYPE_CHECKING = False  # as in launcher.py
@@ -57,6 +57,9 @@ RUN_MARKER = "MESOSTK_RUN"
 #: each time up to the second, for those that hang in the kernel.
 _FIRST_ROUND_S = 0.01
 _LAST_ROUND_S = 1.0
+
+#: For the keeper of a terminal to record the last of the output, in seconds.
+_LAST_WORDS_S = 2.0
 
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
@@ -120,12 +123,14 @@ class _Supervisor:
         self._escalated = False
         self._left = 0
         self._deadline: float | None = None
+        self._keeper, self._terminal = 0, -1
 
     def run(self, report: Callable[..., None], lock: int) -> None:
         try:
             started_at = time.time()
             self._start(lock)
         except Failure as failure:
+            self._close_terminal()
             self._end_all()
             self._write_status(f'"failure":{_quote(str(failure))},"ended_at":{time.time():.6f}')
             report(("failed", str(failure)))
@@ -148,12 +153,31 @@ class _Supervisor:
         """Record the run, then let the task exec; raises Failure if it did not come to that."""
         for path in self._request["supervisor_cgroups"]:
             enter_cgroup(path)
+        # First: what is forked after the next step is in the task's pid namespace, ends with it.
+        self._make_terminal()
         if namespaces.wants_new_process(self._request):
             self._fork_anew()
         self._reserve_status()
         self._write_pid()
         os.close(lock)
         self._process.start(self._request)
+        self._close_terminal()
+
+    def _make_terminal(self) -> None:
+        """The task's own terminal, if it wants one."""
+        if self._request["terminal"] is None:
+            return
+        try:
+            self._keeper, self._terminal, name = keeper.start(self._request)
+        except (OSError, KeyError) as error:
+            raise Failure(f"cannot make a terminal: {error}") from None
+        self._request["stdio"], self._request["tty"] = (name, name, name), True
+
+    def _close_terminal(self) -> None:
+        """The task has it open, or never will: its keeper ends when nobody has."""
+        if self._terminal >= 0:
+            os.close(self._terminal)
+            self._terminal = -1
 
     def _fork_anew(self) -> None:
         """Have the task's process in another pid namespace than the one forked ahead is in."""
@@ -162,8 +186,9 @@ class _Supervisor:
             below_init = namespaces.enter_pid(self._request)
         except namespaces.NamespaceError as error:
             raise Failure(str(error)) from None
+        closed = [*self._not_inherited, *([self._terminal] if self._terminal >= 0 else [])]
         self._process = TaskProcess(
-            self._not_inherited, below_init=below_init, leads_group=not self._request["tty"]
+            closed, below_init=below_init, leads_group=not self._request["tty"]
         )
         self._task = self._process.pid
 
@@ -249,15 +274,18 @@ class _Supervisor:
 
     def _end_all(self) -> None:
         """KILL what is left until nothing is; gives up only on what may not be signalled."""
-        pause_s = _FIRST_ROUND_S
+        pause_s, give_up = _FIRST_ROUND_S, time.monotonic() + _LAST_WORDS_S
         while self._reap():
             for path in self._cgroups:
                 processes.kill_cgroup(path)
             if self._wait_status is None:
                 processes.send_group(self._task, signal.SIGKILL)
             for pid in processes.descendants(os.getpid()):
-                processes.send(pid, signal.SIGKILL)
-            children = processes.children_of(os.getpid())
+                if pid != self._keeper:
+                    processes.send(pid, signal.SIGKILL)
+            children = [c for c in processes.children_of(os.getpid()) if c != self._keeper]
+            if not children and time.monotonic() > give_up:
+                processes.send(self._keeper, signal.SIGKILL)  # another has the terminal open
             self._left = sum(not processes.send(pid, signal.SIGKILL) for pid in children)
             if children and self._left == len(children) and self._wait_status is not None:
                 return  # set-user-id programs under an agent that is not root

@@ -14,7 +14,10 @@ import pwd
 import struct
 import termios
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Literal, Self
+
+from mesostk.agent import keeper
 
 Kind = Literal["STDOUT", "STDERR"]
 
@@ -137,6 +140,60 @@ class Stdio:
             os.close(fd)
         self._outputs.clear()
         self._input = -1
+
+
+class KeptTerminal:
+    """One connection to the keeper of a task's own terminal, for its output or for typing."""
+
+    is_tty = True
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, runtime: Path, kind: Literal[b"o", b"i"]) -> Self:
+        """Connect, `o` for the output, `i` to type. Raises OSError if the run has no terminal."""
+        directory = os.open(runtime, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            path = f"/proc/self/fd/{directory}/{keeper.SOCKET}"  # a socket's path must be short
+            reader, writer = await asyncio.open_unix_connection(path)
+        finally:
+            os.close(directory)
+        writer.write(kind)
+        return cls(reader, writer)
+
+    async def pump(self, sink: Sink) -> None:
+        """Give `sink` what the task writes, until the end of the terminal."""
+        while data := await self._read():
+            await sink("STDOUT", data)
+
+    async def _read(self) -> bytes:
+        try:
+            return await self._reader.read(_PIECE_BYTES)
+        except ConnectionError:
+            return b""
+
+    async def write(self, data: bytes) -> None:
+        """Type `data`; a terminal has no end of its input."""
+        await self._say(keeper.DATA, data)
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Tell the terminal its size."""
+        await self._say(keeper.WINDOW, keeper.window(rows & 0xFFFF, columns & 0xFFFF))
+
+    async def _say(self, kind: bytes, body: bytes) -> None:
+        if not body:
+            return
+        try:
+            self._writer.write(keeper.frame(kind, body))
+            await self._writer.drain()
+        except ConnectionError:
+            return  # the task is over
+
+    def close(self) -> None:
+        """Hang up; the terminal stays."""
+        self._writer.close()
 
 
 def _settle(future: asyncio.Future[None]) -> None:

@@ -26,7 +26,8 @@ from mesostk.agent.cgroup_limits import (
 )
 from mesostk.agent.cgroups import Cgroups, Hierarchy, choose, detect, hierarchies
 from mesostk.agent.checkpoint import ExitRecord
-from mesostk.agent.launch import LauncherClient, LaunchSpec
+from mesostk.agent.launch import LauncherClient
+from mesostk.agent.launch_spec import LaunchSpec
 from mesostk.agent.processes import kill_cgroup
 from mesostk.testing.requirements import absent, require_root
 

@@ -22,7 +22,8 @@ import uvloop
 import mesostk
 from mesostk.agent import launcher
 from mesostk.agent.checkpoint import ExitRecord, read_exit, read_pid
-from mesostk.agent.launch import LauncherClient, LaunchFailed, LaunchSpec, Run
+from mesostk.agent.launch import LauncherClient, Run
+from mesostk.agent.launch_spec import LaunchFailed, LaunchSpec
 from mesostk.agent.processes import descendants, start_time
 from mesostk.errors import Unavailable
 from mesostk.testing import disks
@@ -500,7 +501,8 @@ async def test_unusable_runtime_directory_is_an_error_with_its_name(tmp_path: Pa
 AGENT = """
 import asyncio, sys
 from pathlib import Path
-from mesostk.agent.launch import LauncherClient, LaunchSpec
+from mesostk.agent.launch import LauncherClient
+from mesostk.agent.launch_spec import LaunchSpec
 async def main():
     client = LauncherClient(Path(sys.argv[1]), lambda i, r: None)
     await client.start()
@@ -708,6 +710,7 @@ def test_launcher_imports_only_small_modules(bare) -> None:  # type: ignore[no-u
     assert ours == {
         "mesostk",
         "mesostk.agent",
+        "mesostk.agent.keeper",
         "mesostk.agent.launcher",
         "mesostk.agent.namespaces",
         "mesostk.agent.processes",
@@ -757,7 +760,7 @@ def test_everything_works_under_uvloop(tmp_path: Path) -> None:
 
 
 def test_unlimited_is_what_no_number_means() -> None:
-    from mesostk.agent.launch import request_of
+    from mesostk.agent.launch_spec import request_of
 
     spec = LaunchSpec(
         container_id="r",

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mesostk.agent.launch import LaunchFailed, Run
+from mesostk.agent.launch import Run
+from mesostk.agent.launch_spec import LaunchFailed
 from mesostk.agent.processes import children_of, descendants
 from mesostk.agent.tests.test_launch import Agent, code, descendants_by_mark, is_alive, until
 from mesostk.testing.requirements import require_root

@@ -23,7 +23,8 @@ import uvloop
 from mesostk.agent import cgroups
 from mesostk.agent.cgroup_limits import Limits
 from mesostk.agent.checkpoint import ExitRecord
-from mesostk.agent.launch import LauncherClient, LaunchSpec
+from mesostk.agent.launch import LauncherClient
+from mesostk.agent.launch_spec import LaunchSpec
 
 
 class Ended:
