@@ -16,6 +16,8 @@ import asyncio
 import contextlib
 import ftplib
 import gzip
+import http.client
+import lzma
 import os
 import pwd
 import shutil
@@ -25,7 +27,8 @@ import threading
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -43,6 +46,21 @@ MAX_FETCHING = 8
 
 _CHUNK_BYTES = 1 << 20
 _TAR_SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
+
+
+#: What a URI can be that is broken: unreachable, answered by something else than HTTP, an archive
+#: that is cut, scribbled, encrypted or packed in a way that nobody knows here.
+BROKEN = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    http.client.HTTPException,
+    lzma.LZMAError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class FetchError(MesostkError):
@@ -121,23 +139,11 @@ class Fetcher:
 
         directory = self._work_dir / effect.sandbox
         sandbox.create(directory, effect.user)
-        with (directory / "stderr").open("a") as log:
-            for uri in effect.uris:
-                try:
-                    job = Job(directory, effect.user, self._home, self._stall_s, cancelled)
-                    made = fetch_one(uri, job, self._cache)
-                except (
-                    OSError,
-                    tarfile.TarError,
-                    zipfile.BadZipFile,
-                    EOFError,
-                    ValueError,
-                ) as error:
-                    log.write(f"Failed to fetch '{uri.value}': {error}\n")
-                    raise FetchError(f"{uri.value}: {error}") from error
-                log.write(f"Fetched '{uri.value}' to '{made}'\n")
-        if effect.user is not None:
-            give_to(directory, effect.user)
+        job = Job(directory, effect.user, self._home, self._stall_s, cancelled)
+        try:
+            fetch_all(effect.uris, job, self._cache)
+        except OSError as error:
+            raise FetchError(f"sandbox {directory}: {error}") from error
 
 
 class Job(NamedTuple):
@@ -150,9 +156,25 @@ class Job(NamedTuple):
     cancelled: threading.Event
 
 
+def fetch_all(uris: Iterable[CommandURI], job: Job, cache: FetchCache) -> None:
+    """Bring all, saying so in the sandbox's stderr. Raises FetchError naming the one that fails,
+    OSError for the sandbox itself."""
+    with (job.directory / "stderr").open("a") as log:
+        for uri in uris:
+            try:
+                made = fetch_one(uri, job, cache)
+            except BROKEN as error:
+                log.write(f"Failed to fetch '{uri.value}': {error}\n")
+                raise FetchError(f"{uri.value}: {error}") from error
+            log.write(f"Fetched '{uri.value}' to '{made}'\n")
+    if job.user is not None:
+        give_to(job.directory, job.user)
+
+
 def fetch_one(uri: CommandURI, job: Job, cache: FetchCache) -> Path:
-    """Bring one URI into the sandbox; returns the file. Raises OSError or an archive's error."""
+    """Bring one URI into the sandbox; returns the file. Raises one of BROKEN."""
     target = job.directory / name_of(uri)
+    require_inside(target, job.directory)
     target.parent.mkdir(parents=True, exist_ok=True)
     size = announced_size(uri.value, job) if uri.cache else None
     if size is None:
@@ -169,6 +191,12 @@ def fetch_one(uri: CommandURI, job: Job, cache: FetchCache) -> Path:
     elif uri.extract:
         _extract(target, job.directory)
     return target
+
+
+def require_inside(path: Path, directory: Path) -> None:
+    """Raise OSError for a file that would be written elsewhere, by a link of an archive's."""
+    if path.is_symlink() or not path.parent.resolve().is_relative_to(directory.resolve()):
+        raise OSError(f"'{path.name}' leads out of the sandbox, by a link that was fetched")
 
 
 def _bring(value: str, target: Path, job: Job) -> None:
@@ -308,10 +336,14 @@ def _extract(file: Path, directory: Path) -> None:
             unpack(archive, directory)
     elif name.endswith(".zip"):
         with zipfile.ZipFile(file) as archive_zip:
-            archive_zip.extractall(directory)  # noqa: S202 - zipfile drops `..` and absolute names
+            for member in archive_zip.infolist():
+                require_inside(directory / member.filename.lstrip("/").rstrip("/"), directory)
+                archive_zip.extract(member, directory)  # which drops `..` and absolute names
     elif name.endswith(".gz"):
-        with gzip.open(file) as source, (file.with_suffix("")).open("wb") as plain:
-            shutil.copyfileobj(source, plain, _CHUNK_BYTES)
+        plain = file.with_suffix("")
+        require_inside(plain, directory)
+        with gzip.open(file) as source, plain.open("wb") as unpacked:
+            shutil.copyfileobj(source, unpacked, _CHUNK_BYTES)
 
 
 #: Later Pythons want to be told that somebody has looked; older ones do not know the word.

@@ -10,12 +10,21 @@ import threading
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from aiohttp import web
 
 from mesostk.agent.fetch_cache import FetchCache
-from mesostk.agent.fetcher import Job, fetch_one, local_path, name_of, unpack
+from mesostk.agent.fetcher import (
+    FetchError,
+    Job,
+    fetch_all,
+    fetch_one,
+    local_path,
+    name_of,
+    unpack,
+)
 from mesostk.wire.mesos import CommandURI
 
 
@@ -112,6 +121,93 @@ def test_relative_paths_are_below_the_frameworks_home() -> None:
         local_path("lib/x", None)
     with pytest.raises(OSError, match="other"):
         local_path("file://other/x", None)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode"),
+    [
+        (".tar", "w"), (".tgz", "w:gz"), (".tar.gz", "w:gz"), (".tbz2", "w:bz2"),
+        (".tar.bz2", "w:bz2"), (".txz", "w:xz"), (".tar.xz", "w:xz"),
+    ],
+)  # fmt: skip
+def test_every_kind_of_tar_is_unpacked_unless_it_is_not_to_be(
+    tmp_path: Path, suffix: str, mode: Literal["w", "w:gz", "w:bz2", "w:xz"]
+) -> None:
+    source = tmp_path / f"a{suffix}"
+    with tarfile.open(source, mode) as archive:
+        info = tarfile.TarInfo("x")
+        info.size = 2
+        archive.addfile(info, io.BytesIO(b"hi"))
+    fetch(CommandURI(value=str(source), extract=False), tmp_path / "packed")
+    assert not (tmp_path / "packed" / "x").exists()
+    fetch(CommandURI(value=str(source)), tmp_path / "box")
+    assert (tmp_path / "box" / "x").read_bytes() == b"hi"
+    source.write_bytes(source.read_bytes()[:40] + b"\xff" * 400)  # whatever it was, it is no more
+    with pytest.raises(FetchError, match=f"a{suffix}"):
+        fetch_all_of(CommandURI(value=str(source)), tmp_path / "scribbled")
+    assert "Failed to fetch" in (tmp_path / "scribbled" / "stderr").read_text()
+
+
+def fetch_all_of(uri: CommandURI, sandbox: Path) -> None:
+    sandbox.mkdir()
+    job = Job(sandbox, None, None, 5.0, threading.Event())
+    fetch_all((uri,), job, FetchCache(sandbox / "c", 0))
+
+
+def test_an_encrypted_or_scribbled_file_fails_with_its_name(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("y", "hi")
+    packed = bytearray((tmp_path / "b.zip").read_bytes())
+    for at in (6, packed.index(b"PK\x01\x02") + 8):
+        packed[at] |= 1  # says that it is encrypted
+    (tmp_path / "b.zip").write_bytes(packed)
+    (tmp_path / "c.gz").write_bytes(gzip.compress(b"hi" * 1000)[:-20] + b"\xff" * 40)
+    for name in ("b.zip", "c.gz"):
+        with pytest.raises(FetchError, match=name):
+            fetch_all_of(CommandURI(value=str(tmp_path / name)), tmp_path / f"box-{name}")
+
+
+@pytest.mark.parametrize("then", ["output file", "same name", "zip", "gz"])
+def test_a_fetched_link_leads_no_later_uri_out_of_the_sandbox(tmp_path: Path, then: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x").write_text("precious")
+    box = tmp_path / "box"
+    with tarfile.open(tmp_path / "links.tar", "w") as archive:
+        for name, aim in (("way", "../elsewhere"), ("direct", "../elsewhere/x")):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, aim
+            archive.addfile(link)
+    fetch(CommandURI(value=str(tmp_path / "links.tar")), box)
+    (tmp_path / "plain").write_text("evil")
+    if then == "zip":
+        with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive_zip:
+            archive_zip.writestr("way/x", "evil")
+        uri = CommandURI(value=str(tmp_path / "z.zip"))
+    elif then == "gz":
+        (tmp_path / "direct.gz").write_bytes(gzip.compress(b"evil"))
+        uri = CommandURI(value=str(tmp_path / "direct.gz"))
+    else:
+        name = "way/x" if then == "output file" else "direct"
+        uri = CommandURI(value=str(tmp_path / "plain"), output_file=name)
+    with pytest.raises(OSError, match="leads out of the sandbox"):
+        fetch(uri, box)
+    assert (tmp_path / "elsewhere" / "x").read_text() == "precious"
+
+
+async def test_what_is_no_http_fails_with_the_reason(tmp_path: Path) -> None:
+    """Nothing that a server says may be more than the failure of one task."""
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-not-http\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    uri = CommandURI(value=f"http://127.0.0.1:{port}/x")
+    with pytest.raises(FetchError, match=f"127.0.0.1:{port}/x"):
+        await asyncio.to_thread(fetch_all_of, uri, tmp_path / "box")
+    server.close()
+    await server.wait_closed()
 
 
 def test_schemes_that_are_not_known_are_refused(tmp_path: Path) -> None:
