@@ -15,7 +15,7 @@ from mesostk.master import views
 from mesostk.master.captures import Capture
 from mesostk.master.fragments import Fragments
 from mesostk.master.permits import View
-from mesostk.master.pieces import Groups, Node, Pieces, to_json, to_protobuf
+from mesostk.master.pieces import PAUSE, Groups, Node, Pieces, to_json, to_protobuf
 from mesostk.master.state import Agent, Executor, Framework
 from mesostk.resources.resources import Resources
 from mesostk.wire import json, operator, protobuf
@@ -161,6 +161,8 @@ class _Document:
                 for part in self._fragments.used_by(framework):
                     used += part
                     yield b""
+            # Tens of thousands of tasks are taken at one instant.
+            yield PAUSE
             if capture.take(framework) and self._shows(framework):
                 live.append(self._framework(framework, used, is_live=True))
             yield b""
