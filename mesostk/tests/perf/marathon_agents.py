@@ -48,6 +48,7 @@ class Listener:
         #: Ids of deployments that have succeeded.
         self.succeeded: set[str] = set()
         self.bytes = 0
+        self.is_over = False
         self._kind = ""
         headers = {"Accept": "text/event-stream"}
         self._stream = requests.get(
@@ -55,6 +56,12 @@ class Listener:
         )
         self._stream.raise_for_status()
         threading.Thread(target=self._read, daemon=True).start()
+
+    def knows(self, deployment: str) -> bool:
+        """Whether the deployment has succeeded; RuntimeError once nothing can be heard any more."""
+        if self.is_over:
+            raise RuntimeError("Marathon has cut off who listened to its events")
+        return deployment in self.succeeded
 
     def _read(self) -> None:
         buffer = bytearray()
@@ -68,7 +75,8 @@ class Listener:
                     del buffer[: end + 1]
                     scanned = 0
         except (requests.RequestException, AttributeError, ValueError):
-            return  # closed under it
+            pass  # closed under it
+        self.is_over = True
 
     def _take(self, line: bytes) -> None:
         if line.startswith(b"event: "):
@@ -90,7 +98,7 @@ def deploy(cluster: Cluster, listener: Listener, what: str, body: list[dict[str,
     answer.raise_for_status()
     answered = time.perf_counter() - began
     deployment = answer.json()["deploymentId"]
-    until(f"{count} running tasks", lambda: deployment in listener.succeeded, LIMIT_S)
+    until(f"{count} running tasks", lambda: listener.knows(deployment), LIMIT_S)
     took = time.perf_counter() - began
     print(
         f"{what}: PUT answered after {answered:.2f} s, all running after {took:.2f} s,"
@@ -131,7 +139,12 @@ def main() -> None:
         Cluster(
             Path(directory),
             agents=options.agents,
-            marathon_flags=["--max_instances_per_offer=100", "--launch_tokens=100000"],
+            marathon_flags=[
+                "--max_instances_per_offer=100",
+                "--launch_tokens=100000",
+                # 1,000 apps at once are 1,000 events in one go, for which others are cut off.
+                "--event_stream_max_outstanding_messages=10000",
+            ],
         ) as cluster,
     ):
         cluster.start()
