@@ -78,6 +78,14 @@ def _kill_frozen(path: str, pids: list[int]) -> None:
         write(f"{path}/freezer.state", "THAWED")
 
 
+def environment(pid: int) -> list[str]:
+    """The variables that a process was started with; none if it is gone, a zombie or another's."""
+    try:
+        return read(f"/proc/{pid}/environ").split("\0")
+    except OSError:
+        return []
+
+
 def group_of(pid: int) -> int:
     """Process group of a process; 0 if it is gone."""
     try:

@@ -58,6 +58,9 @@ RUN_MARKER = "MESOSTK_RUN"
 _FIRST_ROUND_S = 0.01
 _LAST_ROUND_S = 1.0
 
+#: Looks for strays, which may fork while they are killed.
+_STRAY_ROUNDS = 100
+
 #: For the keeper of a terminal to record the last of the output, in seconds.
 _LAST_WORDS_S = 2.0
 
@@ -124,6 +127,7 @@ class _Supervisor:
         self._left = 0
         self._deadline: float | None = None
         self._keeper, self._terminal = 0, -1
+        self._is_elsewhere = False
 
     def run(self, report: Callable[..., None], lock: int) -> None:
         try:
@@ -182,6 +186,7 @@ class _Supervisor:
     def _fork_anew(self) -> None:
         """Have the task's process in another pid namespace than the one forked ahead is in."""
         self._process.discard()
+        self._is_elsewhere = True
         try:
             below_init = namespaces.enter_pid(self._request)
         except namespaces.NamespaceError as error:
@@ -292,6 +297,27 @@ class _Supervisor:
             signal.sigtimedwait({signal.SIGCHLD}, pause_s)
             pause_s = min(2 * pause_s, _LAST_ROUND_S)
         self._left = 0
+        self._end_strays()
+
+    def _end_strays(self) -> None:
+        """KILL what this run daemonised in the pid namespace of the run beside, whose init has it.
+
+        Found by the mark in its environment.
+        """
+        if self._request["beside"] is None or not self._is_elsewhere:
+            return
+        mark = f"{RUN_MARKER}={self._request['container_id']}"
+        for _ in range(_STRAY_ROUNDS):
+            found = [
+                pid
+                for pid in processes.descendants(self._request["beside"][0])
+                if mark in processes.environment(pid)
+            ]
+            if not found:
+                return
+            for pid in found:
+                processes.send(pid, signal.SIGKILL)
+            signal.sigtimedwait({signal.SIGCHLD}, _FIRST_ROUND_S)
 
     # -- end ----------------------------------------------------------------------------------
 

@@ -207,6 +207,16 @@ async def test_a_session_joins_all_namespaces(agent: Agent, tmp_path: Path) -> N
     assert children_of(run.pid)
 
 
+async def test_what_a_session_daemonises_ends_with_it_and_the_task_goes_on(agent: Agent) -> None:
+    run = await start(agent, "r", "sleep 1000", namespaces=ALL)
+    command = "(setsid sh -c 'echo daemon; exec sleep 1000' &); "
+    command += "until grep -q daemon stdout; do :; done"
+    record = await agent.run("r.s", command, beside=(run.pid, run.task_pid))
+    assert code(record) == 0
+    assert not descendants_by_mark("r.s")
+    assert is_alive(run.task_pid)
+
+
 async def test_a_session_beside_what_has_ended_is_refused(agent: Agent) -> None:
     run = await start(agent, "r", "sleep 1000", namespaces=ALL)
     # Alive, in another namespace, but not below the supervisor that is named.
