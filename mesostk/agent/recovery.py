@@ -44,6 +44,7 @@ from mesostk.wire.mesos import (
     ExecutorInfo,
     FrameworkID,
     FrameworkInfo,
+    Operation,
     TaskID,
     TaskInfo,
 )
@@ -117,6 +118,12 @@ class Found(msgspec.Struct, kw_only=True):
         runs = self.runs.values()
         return [run.container_id for run in runs if not run.is_over and not run.is_docker]
 
+    def _own_operations(self) -> tuple[Operation, ...]:
+        """Outcomes to be told; what a former agent id had to tell is nobody's any more."""
+        known = self.agent_id is not None
+        mine = [op for op in self.kept.operations if op.latest_status.agent_id == self.agent_id]
+        return tuple(mine) if known else ()
+
     @property
     def docker(self) -> list[FoundRun]:
         """Runs whose fate the Docker engine knows."""
@@ -130,8 +137,7 @@ class Found(msgspec.Struct, kw_only=True):
                 epoch=self.epoch,
                 drain=self.drain,
                 resources=self.kept.resources,
-                # The feedback of a former agent id is nobody's any more.
-                operations=self.kept.operations if self.agent_id is not None else (),
+                operations=self._own_operations(),
             )
         ]
         if self.agent_id is None:

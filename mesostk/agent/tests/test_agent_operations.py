@@ -8,18 +8,20 @@ import pytest
 from msgspec.structs import replace
 
 from mesostk.agent import layout
-from mesostk.agent.events import Connect, Launch, SendUp, VolumeMount
+from mesostk.agent.events import Connect, Launch, LeaderChanged, SendUp, VolumeMount
 from mesostk.agent.tests.agent_bench import (
+    MASTER,
     Bench,
     cpus,
     framework,
     of_type,
     one,
+    registered,
     settings,
     task,
 )
 from mesostk.agent.tests.agent_bench import states as task_states
-from mesostk.base.core import Effect
+from mesostk.base.core import Delete, Effect
 from mesostk.wire.link import (
     AcknowledgeOperation,
     ApplyOperation,
@@ -31,6 +33,7 @@ from mesostk.wire.link import (
 )
 from mesostk.wire.mesos import (
     UUID,
+    AgentID,
     Create,
     Destroy,
     DiskInfo,
@@ -193,6 +196,19 @@ def test_a_restart_keeps_reservations_volumes_and_outcomes(bench: Bench) -> None
     (kept,) = subscription.operations
     assert kept.latest_status.state == "OPERATION_FINISHED"
     assert up(bench.advance(700.0), OperationUpdate)
+
+
+def test_outcomes_of_a_former_agent_id_are_never_told_again(bench: Bench) -> None:
+    bench.down(RESERVE)
+    bench.disk.apply(Delete(layout.LATEST))
+    bench.start({})
+    bench.feed(LeaderChanged(MASTER))
+    bench.advance(61.0)
+    bench.down(replace(registered(), agent_id=AgentID("another")))
+    bench.start({})
+    assert bench.core.state.agent_id == AgentID("another")
+    assert not bench.core.state.operations
+    assert bench.core.state.total.reserved(), "reservations stay"
 
 
 def test_an_applied_operation_that_comes_again_is_only_answered(bench: Bench) -> None:
