@@ -72,19 +72,17 @@ class Registrar:
     def offered(self, master: MasterShell, offer: Offer) -> None:
         """Nothing that is not reserved is offered to a role beyond its limit."""
         assert master.core is not None
-        for role, part in Resources.of(offer.resources).allocations().items():
-            config = master.core.registry.quotas.get(role)
-            limit = None if config is None else config.limits.get("cpus")
-            if limit is None or not part.unreserved().scalar("cpus"):
-                continue
-            agents = master.core.agents.values()
-            held = [part for agent in agents for part in agent.held()]
-            held += [each.resources for each in master.core.offers.values()]
-            mine = [part.allocations().get(role, Resources()) for part in held]
-            used = sum(part.unreserved().scalar("cpus") for part in mine)
-            used += sum(agent.total.reserved(role).scalar("cpus") for agent in agents)
-            if used > scalar.from_float(limit.value):
-                text = scalar.to_text(used)
-                raise Broken(
-                    f"{master.name} offers {role} {text} cpus, {limit.value:g} are allowed"
-                )
+        role = master.core.offers[offer.id.value].role
+        config = master.core.registry.quotas.get(role)
+        limit = None if config is None else config.limits.get("cpus")
+        if limit is None or not Resources.of(offer.resources).unreserved().scalar("cpus"):
+            return
+        agents = master.core.agents.values()
+        held = [part for agent in agents for part in agent.held()]
+        held += [each.resources for each in master.core.offers.values()]
+        mine = [part.allocations().get(role, Resources()) for part in held]
+        used = sum(part.unreserved().scalar("cpus") for part in mine)
+        used += sum(agent.total.reserved(role).scalar("cpus") for agent in agents)
+        if used > scalar.from_float(limit.value):
+            text = scalar.to_text(used)
+            raise Broken(f"{master.name} offers {role} {text} cpus, {limit.value:g} are allowed")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _EPSILON = 1e-6
 #: A readiness check's results carry this index.
 _READINESS = -1
+_BEFORE_RUNNING = frozenset({"TASK_STAGING", "TASK_STARTING"})
 #: Drain seconds of an app with a balancer's label that says nothing else (`--kill_drain_seconds`).
 _DRAIN_S = 2.0
 
@@ -77,6 +78,8 @@ class Referee:
             return
         books, status = self._of(marathon), event.update.status
         task_id = status.task_id.value
+        if status.state in _BEFORE_RUNNING and books.heard.get(task_id) == "TASK_RUNNING":
+            return  # told late, or twice
         books.heard[task_id] = status.state
         if status.state != "TASK_RUNNING":
             books.checks.pop(marathon.core.state.by_task.get(task_id, ""), None)
