@@ -3,7 +3,7 @@
 ::
 
     executor's own resources + those of its live tasks ─▶ the limits of its container
-    a task comes or ends ─▶ Resize
+    a task comes or ends ─▶ Resize ─▶ the shell asks `of_executor`, after a few of them at once
 
 The tasks of a custom executor are in its container; those of a group are nested in their default
 executor's, which has no process itself. Source: spec §3.5, §8.7 (`share_cgroups`).
@@ -68,10 +68,10 @@ def _limit(run: Run, tasks: list[TaskInfo], name: str) -> float | None:
 
 
 def settle(state: State) -> list[Effect]:
-    """Say what executors may use whose tasks came or ended."""
+    """Say of which executors tasks came or ended."""
     effects: list[Effect] = []
     while state.resized:
         run = state.runs.get(state.resized.pop())
         if run is not None and run.phase == "RUNNING" and not run.is_docker:
-            effects.append(Resize(run.container_id, of_executor(run)))
+            effects.append(Resize(run.container_id))
     return effects

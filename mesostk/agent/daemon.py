@@ -20,7 +20,17 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from mesostk.agent import checkpoint, detect, events, flags, isolation, layout, operations, recovery
+from mesostk.agent import (
+    amounts,
+    checkpoint,
+    detect,
+    events,
+    flags,
+    isolation,
+    layout,
+    operations,
+    recovery,
+)
 from mesostk.agent.cgroups import Cgroups
 from mesostk.agent.cgroups import detect as detect_cgroups
 from mesostk.agent.containers import Containers
@@ -187,6 +197,13 @@ class Shell:
     def _hide(self, sandbox: Path) -> None:
         self.runs.hide(sandbox)
 
+    def _resize(self, effect: events.Resize) -> None:
+        self.runs.resize(effect.container_id, lambda: self._amounts_of(effect.container_id))
+
+    def _amounts_of(self, container_id: str) -> events.Amounts | None:
+        run = self._state.runs.get(container_id)
+        return amounts.of_executor(run) if run is not None else None
+
     def _find_cgroups(self) -> Cgroups | None:
         asked = self._state.settings.isolation
         limits = asked.limits if self._values.is_set("isolation") else frozenset[str]()
@@ -219,7 +236,7 @@ class Shell:
             events.Launch: self.runs.launch,
             events.KillRun: self.runs.kill,
             events.RunOver: self.runs.over,
-            events.Resize: self.runs.resize,
+            events.Resize: self._resize,
             events.Probe: self._prober.probe,
             events.Check: self._prober.check,
             events.SendToExecutor: self._executors.send,

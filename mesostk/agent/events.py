@@ -306,10 +306,12 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resize(Effect, frozen=True):
-    """Change what a running container may use."""
+    """What a running executor's container may use has changed: ask `amounts.of_executor`, soon.
+
+    An executor may take hundreds of tasks a second, and each would count all of them again.
+    """
 
     container_id: str
-    amounts: Amounts
 
 
 class Fetch(Effect, frozen=True):

@@ -29,7 +29,6 @@ from mesostk.agent.events import (
     Launch,
     Launched,
     LaunchFailed,
-    Resize,
     RunOver,
     RunSeen,
     RunSpec,
@@ -84,7 +83,7 @@ class Runs:
         self._orphans: set[str] = set()
         self._ended_early: dict[str, ExitRecord] = {}
         self._limits: dict[str, float] = {}
-        self._resizing: dict[str, Amounts] = {}
+        self._resizing: dict[str, Callable[[], Amounts | None] | None] = {}
         #: Of containers that are none of the core's: told of their end instead of it.
         self.others: dict[str, Callable[[ExitRecord], None]] = {}
         self.cgroups = cgroups
@@ -213,28 +212,33 @@ class Runs:
             enable_cfs=self._enable_cfs,
         )
 
-    def resize(self, effect: Resize) -> None:
-        """Change the limits of a container, soon; of several changes in a row the last counts."""
-        container_id = effect.container_id
-        self._limits[container_id] = effect.amounts.mem_mib
+    def resize(self, container_id: str, ask: Callable[[], Amounts | None]) -> None:
+        """Change the limits of a container, soon, to what `ask` says then; None for no change."""
         if self.cgroups is None:
             return
         is_running = container_id in self._resizing
-        self._resizing[container_id] = effect.amounts
+        self._resizing[container_id] = ask
         if not is_running:
             self._daemon.start(f"resize {container_id}", self._resize(container_id))
 
     async def _resize(self, container_id: str) -> None:
         assert self.cgroups is not None
         done: Amounts | None = None
-        while (amounts := self._resizing[container_id]) != done:
-            try:
-                await self._daemon.disk(self.cgroups.update, container_id, self._limits_of(amounts))
-            except CgroupError as error:
-                self._daemon.log.warning("Not resized", run=container_id, why=error)
-            done = amounts
+        while (ask := self._resizing[container_id]) is not None:
+            self._resizing[container_id] = None
+            amounts = ask()
+            if amounts is not None and amounts != done:
+                await self._apply(self.cgroups, container_id, amounts)
+                done = amounts
             await asyncio.sleep(_RESIZE_PAUSE_S)
         del self._resizing[container_id]
+
+    async def _apply(self, cgroups: Cgroups, container_id: str, amounts: Amounts) -> None:
+        self._limits[container_id] = amounts.mem_mib
+        try:
+            await self._daemon.disk(cgroups.update, container_id, self._limits_of(amounts))
+        except CgroupError as error:
+            self._daemon.log.warning("Not resized", run=container_id, why=error)
 
     def show(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from mesostk.agent import custom
+from mesostk.agent import amounts, custom
 from mesostk.agent.events import (
     CloseExecutorStream,
     Connect,
@@ -140,10 +140,15 @@ def test_the_limits_of_an_executor_follow_its_tasks() -> None:
     bench.register()
     cid = one(bench.down(run_task()), Launch).spec.container_id
     assert not of_type(bench.down(run_task("t2", new=False)), Resize)  # not started yet
-    assert one(bench.feed(Launched(cid, 1)), Resize).amounts.cpus == 2.5
-    assert one(bench.down(run_task("t3", new=False)), Resize).amounts.cpus == 3.5
+
+    def cpus_after(effects: list[Effect]) -> float:
+        assert one(effects, Resize).container_id == cid
+        return amounts.of_executor(bench.core.state.runs[cid]).cpus
+
+    assert cpus_after(bench.feed(Launched(cid, 1))) == 2.5
+    assert cpus_after(bench.down(run_task("t3", new=False))) == 3.5
     bench.feed(subscribe())
-    assert one(bench.feed(say("t1", "TASK_FINISHED", 1)), Resize).amounts.cpus == 2.5
+    assert cpus_after(bench.feed(say("t1", "TASK_FINISHED", 1))) == 2.5
 
 
 def test_tasks_wait_for_the_executor_and_updates_for_the_disk() -> None:
