@@ -166,7 +166,7 @@ class Marathon:
             info = self.get("/v2/info")
             return None if info is None else info["frameworkId"]
 
-        until("a registered framework", registered)
+        until("a registered framework", registered, 60.0)
 
     def running(self, app: str) -> list[str] | None:
         tasks = self.get(f"/v2/apps/{app}/tasks")
