@@ -160,7 +160,11 @@ def _refuse_stale(
     version = body.get("version")
     if before is None or not partial or version is None or version == before.version:
         return
-    raise invalid("/", "The 'version' field may only be combined with the 'id' field.")
+    raise invalid(
+        "/",
+        "The 'version' field may only be combined with the 'id' field. Leave it out, or read the "
+        f"app again: its version is {before.version}",
+    )
 
 
 def _stored(state: State, id: str, version: str) -> AppDefinition:
