@@ -65,7 +65,7 @@ def violations(
     """Every violation of `app`, which is to take the place of `before`; empty if it is sound."""
     found = [each for rule in _RULES for each in rule(app)]
     found += _features(app, settings)
-    found += _terminal(app, settings)
+    found += _terminal(app)
     found += externals.violations(app, settings.features)
     if before is not None:
         found += _residents_keep_their_volumes(before, app)
@@ -418,12 +418,12 @@ def _features(app: AppDefinition, settings: Settings) -> Violations:
             )
 
 
-def _terminal(app: AppDefinition, settings: Settings) -> Violations:
-    if app.tty and externals.ISOLATORS not in settings.features:
+def _terminal(app: AppDefinition) -> Violations:
+    if app.tty and app.container is not None and app.container.type == "DOCKER":
         yield violation(
             "/tty",
-            "agents here start tasks without a terminal; use 'mesostk exec -it' beside the task, "
-            f"or with other agents start Marathon with --enable_features {externals.ISOLATORS}",
+            "containers of the Docker engine start without a terminal; use 'mesostk exec -it' "
+            "beside the task, or leave it out",
         )
 
 

@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from mesostk.marathon.events import ChangeGroup, CreateApp, PutApps, Reply
-from mesostk.marathon.externals import ISOLATORS
 from mesostk.marathon.state import Settings
 from mesostk.marathon.tests.conftest import World
 from mesostk.wire.marathon import ErrorBody
@@ -129,11 +128,11 @@ def test_a_uri_that_no_fetcher_takes_is_refused(world: World, fields: dict[str, 
     assert paths(world.ask(CreateApp, body={**SLEEP, **fields})) == ["/fetch(0)/uri"]
 
 
-def test_a_terminal_is_given_where_agents_can_and_refused_elsewhere(world: World) -> None:
-    assert paths(world.ask(CreateApp, body={**SLEEP, "tty": True})) == ["/tty"]
-    made = World(settings=Settings(features=frozenset({ISOLATORS})))
-    made.connect()
-    task = launched(made, tty=True)
+def test_a_terminal_is_given_but_not_by_the_docker_engine(world: World) -> None:
+    docker = {"type": "DOCKER", "docker": {"image": "busybox"}}
+    refused = world.ask(CreateApp, body={**SLEEP, "tty": True, "container": docker})
+    assert paths(refused) == ["/tty"]
+    task = launched(world, tty=True)
     assert task.container is not None
     assert (task.container.type, task.container.tty_info is not None) == ("MESOS", True)
 
