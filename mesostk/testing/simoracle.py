@@ -91,6 +91,7 @@ class Oracle:
 
     def _run_started(self, agent: AgentShell, run: Run) -> None:
         self.started.append((agent, run))
+        self._warden.started(agent, run)
 
     # -- one writer per epoch -------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from mesostk.agent.events import Launch
 from mesostk.marathon import paths
 from mesostk.testing.simagent import AgentShell
 from mesostk.testing.simhost import Broken
+from mesostk.testing.simproc import Run
 from mesostk.testing.simshapes import NOTHING
 
 if TYPE_CHECKING:
@@ -37,13 +38,18 @@ class Warden:
             return
         mine = {volume.source.removeprefix(_WORK_DIR) for volume in effect.spec.volumes}
         for path in sorted(mine):
-            self._used[agent.name, path] = self._world.loop.now
             if path not in agent.disk.volumes:
                 raise Broken(f"{agent.name} starts a task without its volume {path}")
         for run in agent.processes.alive():
             shared = mine & {volume.source.removeprefix(_WORK_DIR) for volume in run.spec.volumes}
             if shared:
                 raise Broken(f"{agent.name} gives {sorted(shared)} away, which {run.task_id} has")
+
+    def started(self, agent: AgentShell, run: Run) -> None:
+        """A task runs, and writes into its volumes."""
+        for volume in run.spec.volumes:
+            path = volume.source.removeprefix(_WORK_DIR)
+            self._used[agent.name, path] = self._world.loop.now
 
     def _removed(self, agent: AgentShell, path: str) -> None:
         used_at = self._used.pop((agent.name, path), None)

@@ -45,6 +45,18 @@ BUGS: dict[str, Bug] = {}
 KINDS: dict[str, tuple[str, ...]] = {}
 
 
+#: Where rare ones were seen last: looked at first, because the seeds before cost half a minute.
+SEEN = {
+    "an agent is greeted before it is saved": 11,
+    "who is gone may come back": 35,
+    "a machine that is down is let in": 33,
+    "a limit is not kept": 6,
+    "operations that never arrived are waited for": 17,
+    "what a cancelled deployment was about is forgotten": 8,
+    "another app settles in the place of a resident": 22,
+}
+
+
 def bug(plant: Bug) -> Bug:
     """Enter a bug in the table under its name."""
     BUGS[plant.__name__.replace("_", " ")] = plant
@@ -435,7 +447,7 @@ def _without_check(patch: Patch, core: type[Any]) -> None:
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught(name: str, monkeypatch: Patch) -> None:
     BUGS[name](monkeypatch)
-    for seed in range(SEEDS):
+    for seed in (SEEN.get(name, 0), *range(SEEDS)):
         try:
             World(seed, kinds=KINDS.get(name)).prove()
         except Broken as broken:
