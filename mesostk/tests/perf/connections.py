@@ -117,9 +117,16 @@ class Events(asyncio.Protocol):
     """
 
     def __init__(
-        self, first: bytes, on_record: Callable[[bytes], None], on_end: Callable[[], None]
+        self,
+        host: str,
+        port: int,
+        path: str,
+        body: bytes,
+        on_record: Callable[[bytes], None],
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
-        self._first = first
+        self._address = host, port
+        self._first = request(f"{host}:{port}", path, body, {})
         self._on_record = on_record
         self._on_end = on_end
         self._buffer = bytearray()
@@ -128,21 +135,9 @@ class Events(asyncio.Protocol):
         #: Of the answer, in lower case; empty until it has come.
         self.headers: dict[str, str] = {}
 
-    @classmethod
-    async def open(
-        cls,
-        host: str,
-        port: int,
-        path: str,
-        body: bytes,
-        on_record: Callable[[bytes], None],
-        on_end: Callable[[], None] = lambda: None,
-    ) -> Self:
-        """Send the subscription; its answer is not waited for."""
-        first = request(f"{host}:{port}", path, body, {})
-        loop = asyncio.get_running_loop()
-        _, events = await loop.create_connection(lambda: cls(first, on_record, on_end), host, port)
-        return events
+    async def open(self) -> None:
+        """Send the subscription; records may come even before this returns."""
+        await asyncio.get_running_loop().create_connection(lambda: self, *self._address)
 
     @property
     def stream_id(self) -> str:

@@ -35,7 +35,7 @@ class Executor:
         """Subscribe, and serve until SHUTDOWN or the end of the agent."""
         body = {"type": "SUBSCRIBE", "subscribe": {}, **self._ids}
         self._posts = await Posts.connect(self._host, int(self._port))
-        events = await Events.open(
+        events = Events(
             self._host,
             int(self._port),
             PATH,
@@ -43,6 +43,7 @@ class Executor:
             self._on_record,
             self._over.set,
         )
+        await events.open()
         await self._over.wait()
         events.close()
 

@@ -44,9 +44,10 @@ class Framework:
         if "id" in self.info:
             body["framework_id"] = self.info["id"]
         self._posts = await Posts.connect(self._host, self._port)
-        self._events = await Events.open(
+        self._events = Events(
             self._host, self._port, PATH, msgspec.json.encode(body), self._on_record
         )
+        await self._events.open()
         await self._subscribed.wait()
 
     def _on_record(self, record: bytes) -> None:
@@ -73,6 +74,12 @@ class Framework:
         assert self._posts is not None
         message = {"type": kind, "framework_id": self.id, **body}
         self._posts.post(PATH, msgspec.json.encode(message), self._headers)
+
+    async def settle(self) -> None:
+        """Return when the master has taken all calls so far; no more offers are wanted then."""
+        assert self._posts is not None
+        message = {"type": "SUPPRESS", "framework_id": self.id}
+        await self._posts.ask(PATH, msgspec.json.encode(message), self._headers)
 
     def accept(self, offer: dict[str, Any], tasks: list[dict[str, Any]]) -> None:
         """Launch `tasks` of an offer; without any this declines it."""

@@ -176,15 +176,16 @@ class Fleet:
 
     async def _subscribe(self, agent: SimAgent) -> bool:
         """Whether it came to REGISTERED."""
+        agent.events = Events(
+            self._host,
+            self._port,
+            PATH,
+            agent.subscription(),
+            lambda record: self._on_record(agent, record),
+            lambda: self._on_end(agent),
+        )
         try:
-            agent.events = await Events.open(
-                self._host,
-                self._port,
-                PATH,
-                agent.subscription(),
-                lambda record: self._on_record(agent, record),
-                lambda: self._on_end(agent),
-            )
+            await agent.events.open()
         except OSError:  # no master listens
             return False
         await agent.answered.wait()
