@@ -102,12 +102,12 @@ def test_a_group_runs_shares_a_volume_and_ends_its_executor(
 
 
 def test_a_task_that_fails_takes_its_group_along_and_no_other(
-    bare: Cluster, scheduler: Scheduler
+    bare: Cluster, scheduler: Scheduler, tmp_path: Path
 ) -> None:
-    scheduler.launch_group(
-        scheduler.offer(), executor("e"), task("a", "sleep 600"), task("b", "read x < go; exit 3")
-    )
+    fails = task("b", f"until [ -e {tmp_path}/go ]; do sleep 0.05; done; exit 3")
+    scheduler.launch_group(scheduler.offer(), executor("e"), task("a", "sleep 600"), fails)
     scheduler.until_state("a", "TASK_RUNNING")
+    (tmp_path / "go").touch()
     scheduler.until_state("b", "TASK_FAILED")
     scheduler.until_state("a", "TASK_KILLED")
     assert "TASK_KILLING" in scheduler.states("a")
