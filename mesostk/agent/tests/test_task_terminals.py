@@ -20,7 +20,8 @@ from mesostk.agent.tests.test_agent_process import AgentProcess, ScriptedMaster,
 from mesostk.agent.tests.test_launch import Agent, code, descendants_by_mark, until
 from mesostk.testing.requirements import require_root
 from mesostk.wire import json
-from mesostk.wire.mesos import ContainerInfo, TTYInfo, WindowSize
+from mesostk.wire.link import Kill
+from mesostk.wire.mesos import ContainerInfo, FrameworkID, TaskID, TTYInfo, WindowSize
 from mesostk.wire.recordio import Decoder, encode_record
 
 __all__ = ["master"]  # a fixture
@@ -164,6 +165,8 @@ async def test_who_attaches_to_a_task_sees_and_types_also_after_a_restart(
     assert end.status.message == "Command exited with status 5"
     out = tmp_path / f"work/slaves/{AGENT.value}/frameworks/F/executors/t/runs/latest/stdout"
     assert b"33 99\r\n" in out.read_bytes()
+    await master.send(Kill(framework_id=FrameworkID("F"), task_id=TaskID("plain")))
+    await master.until_ended("plain")
     await agent.kill()
 
 
