@@ -292,13 +292,14 @@ def _drain_s(state: State, instance: Instance) -> float:
 
 
 def resumed_kill(state: State, turn: Turn, instance: Instance) -> Kill:
-    """A kill that was decided by an earlier leader, due when the draining it began is over."""
+    """A kill that was decided by an earlier leader, due after the draining it began.
+
+    That is waited for as a whole: how much of it is over only the former leader's clock would tell.
+    """
     app = state.app_of(instance)
     if app is None or instance.condition is not Condition.KILLING:
         return Kill()
-    drain_s = draining.seconds(app, state.settings.kill_drain_s)
-    left_s = min(drain_s, instance.since + drain_s - turn.wall_s)
-    return Kill(due_at=turn.now + left_s)
+    return Kill(due_at=turn.now + draining.seconds(app, state.settings.kill_drain_s))
 
 
 def deadline(state: State) -> float | None:
