@@ -178,6 +178,8 @@ class Referee:
         drain_s = 0.0 if app is None else _drain_s(app)
         if drain_s == 0.0:
             return
+        if self._of(marathon).heard.get(instance.task_id) == "TASK_KILLING":
+            return  # its agent ends it already
         if instance.condition is Condition.KILLING:
             self._no_kill_before[instance.task_id] = self._world.loop.now + drain_s
         elif instance.id in state.instances and self._is_good(marathon, instance):
