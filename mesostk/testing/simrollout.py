@@ -186,8 +186,12 @@ class Referee:
             raise Broken(f"{marathon.name} does not drain {instance.task_id}")
 
     def _calls(self, marathon: MarathonShell, call: scheduler.Call) -> None:
-        if call.kill is None:
+        if call.kill is None or marathon.core is None:
             return
+        state = marathon.core.state
+        instance = state.instances.get(state.by_task.get(call.kill.task_id.value, ""))  # type: ignore[call-overload] # a plain str
+        if instance is None or instance.condition is not Condition.KILLING:
+            return  # a former leader's decision to drain it was never saved
         due = self._no_kill_before.get(call.kill.task_id.value, -math.inf)
         if self._world.loop.now < due - _EPSILON:
             early = due - self._world.loop.now
