@@ -155,6 +155,8 @@ class Referee:
         app = state.apps.get(gone[0].app_id)
         if app is None or app.instances == 0 or not _has_turn(state, app.id):
             return
+        if not app.health_checks:
+            return  # only of services is it known who serves
         ours = [i for i in gone if i.kill_reason == "no longer wanted"]
         old = [i for i in ours if _is_old(state, i, app) and self._is_good(marathon, i)]
         if not old:
