@@ -76,13 +76,16 @@ class Referee:
     def _heard(self, marathon: MarathonShell, event: scheduler.Event) -> None:
         if event.update is None or marathon.core is None:
             return
-        books, status = self._of(marathon), event.update.status
+        books, status, state = self._of(marathon), event.update.status, marathon.core.state
         task_id = status.task_id.value
-        if status.state in _BEFORE_RUNNING and books.heard.get(task_id) == "TASK_RUNNING":
+        id = state.by_task.get(task_id)
+        instance = None if id is None else state.instances.get(id)
+        runs = instance is not None and instance.is_running  # or a leader before this one heard it
+        if status.state in _BEFORE_RUNNING and (runs or books.heard.get(task_id) == "TASK_RUNNING"):
             return  # told late, or twice
         books.heard[task_id] = status.state
-        if status.state != "TASK_RUNNING":
-            books.checks.pop(marathon.core.state.by_task.get(task_id, ""), None)
+        if status.state != "TASK_RUNNING" and instance is not None:
+            books.checks.pop(instance.id, None)
 
     def _probed(self, marathon: MarathonShell, result: ProbeResult) -> None:
         books = self._of(marathon)
@@ -155,8 +158,6 @@ class Referee:
         app = state.apps.get(gone[0].app_id)
         if app is None or app.instances == 0 or not _has_turn(state, app.id):
             return
-        if not app.health_checks:
-            return  # only of services is it known who serves
         ours = [i for i in gone if i.kill_reason == "no longer wanted"]
         old = [i for i in ours if _is_old(state, i, app) and self._is_good(marathon, i)]
         if not old:
