@@ -186,7 +186,7 @@ class Containers:
         container.task_pid = run.task_pid
         if stdio is not None:
             stdio.handed_over()
-            pumping = self._pump(container, stdio)
+            pumping = self._pump_to_end(container, stdio)
             container.pumping = self._daemon.start(f"output {container.container_id}", pumping)
 
     async def _start_in_docker(
@@ -220,6 +220,7 @@ class Containers:
             why = str(error)
             self._daemon.log.warning("Exit unseen", session=container.container_id, why=why)
         container.ended.set_result(code << 8 if code is not None else None)
+        await self._end_output(container)
         stdio.close()
         self._forget_oldest()
 
@@ -329,9 +330,20 @@ class Containers:
         """The output of a `kept` terminal from now on."""
         output = self.attach(container)
         if isinstance(container.stdio, KeptTerminal):
-            pump = self._pump(container, container.stdio)
+            pump = self._pump_kept(container, container.stdio)
             container.pumping = asyncio.ensure_future(pump)
         return output
+
+    async def _pump_kept(self, container: Container, terminal: KeptTerminal) -> None:
+        await self._pump(container, terminal)
+        await self._end_output(container)
+
+    async def _pump_to_end(self, container: Container, stdio: Stdio) -> None:
+        """A program may close its output before it ends, and a session that is over is killed:
+        the output is over with the program."""
+        await self._pump(container, stdio)
+        await asyncio.shield(container.ended)
+        await self._end_output(container)
 
     async def _pump(self, container: Container, stdio: Stdio | DockerStdio | KeptTerminal) -> None:
         """Hand on what a container writes, as fast as its slowest reader takes it."""
@@ -343,6 +355,8 @@ class Containers:
                 await queue.put((kind, data))
 
         await stdio.pump(take)
+
+    async def _end_output(self, container: Container) -> None:
         container.is_drained = True
         for queue in list(container.outputs):
             await queue.put(None)

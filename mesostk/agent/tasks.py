@@ -284,8 +284,9 @@ def _not_launched(state: State, now: float, container_id: str, error: str) -> li
         return []
     state.count("container_launch_errors")
     if run.is_custom:
-        text = f"Failed to launch container: {error}"
-        run.verdict = Verdict("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED", text)
+        if not run.terminating:  # else it was shut down, and the launch with it
+            text = f"Failed to launch container: {error}"
+            run.verdict = Verdict("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED", text)
         return endings.executor_over(state, now, run)
     if run.silent:
         run.phase = "OVER"

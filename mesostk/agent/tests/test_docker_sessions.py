@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import requests
 from msgspec.structs import replace
 
 from mesostk.agent.tests.agent_bench import AGENT, framework, task
@@ -140,6 +141,13 @@ async def test_an_executor_in_a_container_knows_where_its_agent_is(
     assert told["MESOS_AGENT_ENDPOINT"] == f"127.0.0.1:{agent.port}"
     assert (told["MESOS_EXECUTOR_ID"], told["MESOS_FRAMEWORK_ID"]) == ("e", "F")
     assert told["MESOS_SANDBOX"] == "/mnt/mesos/sandbox"
+
+    def is_known_to_run() -> bool:
+        # The program is at work before the engine has answered that it is.
+        metrics = requests.get(f"http://127.0.0.1:{agent.port}/metrics/snapshot", timeout=10).json()
+        return bool(metrics["slave/executors_running"])
+
+    await until(is_known_to_run)
     await master.send(ShutdownExecutor(framework_id=FrameworkID("F"), executor_id=ExecutorID("e")))
     ended = await master.until_ended("t")
     assert ended.status.reason == "REASON_EXECUTOR_TERMINATED"

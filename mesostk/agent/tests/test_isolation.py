@@ -187,6 +187,7 @@ async def root_agent(master: ScriptedMaster, *flags: str) -> AsyncIterator[Agent
         for task_id in live_tasks(master):
             await master.send(Kill(framework_id=FrameworkID("F"), task_id=TaskID(task_id)))
         await master.until(lambda: not live_tasks(master))
+        await master.until_true(lambda: not cgroups_of_runs(f"mesostk-test/{home.name}"))
         await agent.kill(signal.SIGTERM)
         print((home / "agent.log").read_text())
         shutil.rmtree(home)
@@ -201,13 +202,29 @@ async def agent(master: ScriptedMaster) -> AsyncIterator[AgentProcess]:
         yield agent
 
 
+def cgroups_below(root: str) -> list[Path]:
+    """`root` in every hierarchy that has it."""
+    text = Path("/proc/self/mountinfo").read_text()
+    found = hierarchies(text, Path("/proc/1/cgroup").read_text())
+    return [h.base / root for h in found if (h.base / root).is_dir()]
+
+
+def cgroups_of_runs(root: str) -> list[Path]:
+    """Those that are not the agent's own."""
+    return [
+        child
+        for base in cgroups_below(root)
+        for child in base.iterdir()
+        if child.is_dir() and child.name != "supervisors"
+    ]
+
+
 def remove_cgroups(root: str) -> None:
     """What an agent leaves of its own, all runs being over; fails if a run left any."""
-    text = Path("/proc/self/mountinfo").read_text()
-    for hierarchy in hierarchies(text, Path("/proc/1/cgroup").read_text()):
+    for base in cgroups_below(root):
         for name in ("supervisors", ""):
             with contextlib.suppress(FileNotFoundError):
-                (hierarchy.base / root / name).rmdir()
+                (base / name).rmdir()
 
 
 async def session(agent: AgentProcess, container_id: str, name: str, command: str) -> str:

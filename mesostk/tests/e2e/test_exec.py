@@ -91,6 +91,15 @@ def test_a_program_sees_the_tasks_sandbox_and_environment_and_its_code_is_told(r
     assert process.returncode == 7
 
 
+def test_a_program_that_closes_its_output_is_left_to_end_by_itself(run: Exec) -> None:
+    process = run(
+        "home", "--", "sh", "-c", "echo first; exec >&- 2>&-; sleep 0.3; exit 7",
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert finish(process) == (b"first\n", b"")
+    assert process.returncode == 7
+
+
 def test_stdin_goes_through_to_its_end(run: Exec) -> None:
     data = os.urandom(2_000_000)
     process = run("home", "-i", "--", "cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
