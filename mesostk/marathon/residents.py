@@ -215,7 +215,7 @@ def given_back(state: State, turn: Turn, offer: mesos.Offer) -> tuple[mesos.Offe
         residence = state.residences.get(InstanceId(id or ""))
         turn.note("Giving back", id=id, host=offer.hostname)
         if residence is not None:
-            forget(state, turn, residence)
+            _shrink(state, turn, residence, _part(over, residence.id))
     operations = []
     volumes = over.persistent_volumes()
     if volumes:
@@ -228,6 +228,18 @@ def given_back(state: State, turn: Turn, offer: mesos.Offer) -> tuple[mesos.Offe
         unreserve = mesos.Unreserve(resources=_wire(plain))
         operations.append(mesos.OfferOperation(type="UNRESERVE", unreserve=unreserve))
     return tuple(operations)
+
+
+def _shrink(state: State, turn: Turn, residence: Residence, part: Resources) -> None:
+    """A part of a residence is given back; the rest is waited for.
+
+    What a pod's executor held is offered after what its tasks did.
+    """
+    rest = Resources.of(residence.resources).unallocate() - part.unallocate()
+    if rest:
+        keep(state, turn, msgspec.structs.replace(residence, resources=_wire(rest)))
+    else:
+        forget(state, turn, residence)
 
 
 def _is_over(state: State, kind: Kind) -> bool:

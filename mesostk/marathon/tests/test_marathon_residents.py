@@ -164,6 +164,28 @@ def test_what_a_deleted_app_leaves_is_given_back_in_the_next_offer() -> None:
     assert kinds(made)[5:] == ["DESTROY", "UNRESERVE"]
 
 
+def test_what_is_offered_in_parts_is_given_back_to_the_last() -> None:
+    made = world()
+    made.ask(CreateApp, body=app())
+    made.offer()
+    [residence] = made.core.state.residences.values()
+    made.ask(DeleteApp, app_id="/db")
+    made.advance(6.0)
+    disk = [each for each in residence.resources if each.name == "disk"]
+    offer_part(made, residence.agent_id, [each for each in residence.resources if each not in disk])
+    assert kinds(made)[3:] == ["UNRESERVE"]
+    [rest] = made.core.state.residences.values()
+    assert list(rest.resources) == disk
+    before = made.revives
+    made.start()
+    made.connect()
+    made.advance(6.0)
+    assert made.revives > before, "offers are wanted for the rest, by the next leader too"
+    offer_home(made)
+    assert kinds(made)[-2:] == ["DESTROY", "UNRESERVE"]
+    assert not made.core.state.residences
+
+
 def test_scaling_down_keeps_the_place_and_a_wipe_does_not() -> None:
     made = world()
     made.ask(CreateApp, body=app())
