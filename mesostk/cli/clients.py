@@ -229,13 +229,16 @@ class Marathon(Members):
 
     def plan_app(self, app: Mapping[str, Any], how: Manner) -> dict[str, Any]:
         """What `put_app` would do, instance by instance; nothing is changed."""
+        # The original knows no `dryRun`, ignores it and deploys; nor has it an audit.
+        if self.request("GET", "/v2/audit", query={"limit": "1"}).status_code == 404:
+            raise MesostkError(
+                "this Marathon knows no dry run and would deploy at once: nothing was sent to it; "
+                "compare with what `mesostk app` shows"
+            )
         is_pod = "containers" in app
         path = f"/v2/apps/{str(app['id']).strip('/')}"
         where = self._place_of_pod(app) if is_pod else ("PUT", path)
-        found = dict(self.call(*where, body=app, query={**how.query, "dryRun": "true"}))
-        if "apps" not in found:
-            raise MesostkError("this Marathon plans no pods: it is older than this command")
-        return found
+        return dict(self.call(*where, body=app, query={**how.query, "dryRun": "true"}))
 
     def why(self, app_id: str) -> dict[str, Any]:
         """Why an app or a pod is not as it is wanted; no `reasons` where it is."""

@@ -52,6 +52,8 @@ class Cluster:
 
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str], tuple[int, object]] = {}
+        # Tells our Marathon from the original.
+        self.answers["GET", "/v2/audit"] = (200, {"audit": []})
         self.asked: list[tuple[str, str, object]] = []
         self.queries: list[tuple[str, str]] = []
         self.files: dict[str, bytes] = {}
@@ -508,6 +510,15 @@ def test_plan_shows_each_instance_and_exits_with_3_only_when_told(
         assert word in result.stdout
     assert run("plan", "--exit-code", hello).exit_code == 3
     assert json.loads(run("plan", "--json", hello).stdout) == PLAN["apps"]
+
+
+def test_plan_sends_nothing_to_a_marathon_that_would_deploy(cluster: Cluster, hello: str) -> None:
+    del cluster.answers["GET", "/v2/audit"]
+    cluster.answers["PUT", "/v2/apps/hello2"] = (200, {"deploymentId": "d", "version": "v"})
+    result = run("plan", hello)
+    assert result.exit_code == 1
+    assert "would deploy at once" in result.stderr
+    assert "PUT" not in {method for method, _, _ in cluster.asked}
 
 
 def test_plan_without_changes_says_so(cluster: Cluster, hello: str) -> None:
