@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mesostk.ops.zookeeper import mode_of
+from mesostk.testing import draws
 from mesostk.testing.labs import Cluster, mesostk
 
 pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(600)]
@@ -164,8 +165,8 @@ def runs() -> list[dict[str, Any]]:
     return list(json.loads(mesostk("runs", "list", "-n", "1000", "--json").stdout))
 
 
-#: MESOSTK_ROLLING_SEED names one that failed; else another task is drawn in each run.
-SEED = int(os.environ.get("MESOSTK_ROLLING_SEED") or random.SystemRandom().randrange(10**6))
+#: At which of its lines the deployment is killed.
+SEED = draws.seed()
 #: Lines that the deployment below writes at least: one for each play and each task.
 LINES = 100
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import requests
 
-from mesostk.testing import releases
+from mesostk.testing import draws, releases
 from mesostk.testing.labs import Cluster, mesostk
 from mesostk.testing.loaded import LoadedApp
 from mesostk.testing.processes import until
@@ -27,8 +27,8 @@ pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark
 
 #: A limit for what hangs, not a measure of speed.
 LIMIT_S = 1500.0
-#: Names what failed; else something else is drawn in each run.
-SEED = int(os.environ.get("MESOSTK_ROLLING_SEED") or random.SystemRandom().randrange(10**6))
+#: Where a run is killed.
+SEED = draws.seed()
 #: One in CI; `make soak-lab` takes ten.
 SEEDS = range(int(os.environ.get("MESOSTK_ROLLING_SEEDS", "1")))
 #: Lines that each of these writes on six hosts, one for each task and change: where to kill it.
