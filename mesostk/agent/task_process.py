@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 
+#: What the agent was started to ignore (`nohup`, `&`), which its tasks shall not, too.
+_IGNORED = tuple(
+    number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN
+)
+
+
 class Failure(Exception):
     """The task cannot be started, for the reason given."""
 
@@ -171,7 +177,7 @@ def _prepare(request: dict[str, Any]) -> None:
     if stdio:
         for fd, opened in enumerate(stdio):
             os.dup2(opened, fd)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _take_signals()
         return
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     # Opened as the user and not through a link: a sandbox's files are the user's own.
@@ -179,6 +185,13 @@ def _prepare(request: dict[str, Any]) -> None:
     for fd, key in ((1, "stdout"), (2, "stderr")):
         opened = _at(lambda path: os.open(path, flags, 0o644), request[key], "open")
         os.dup2(opened, fd)
+    _take_signals()
+
+
+def _take_signals() -> None:
+    """As a program expects them."""
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -170,6 +170,15 @@ async def test_environment_is_exactly_what_was_given(agent: Agent) -> None:
     assert "AGENT_SECRET" not in agent.out()
 
 
+@pytest.fixture
+def hang_ups_ignored() -> Iterator[None]:
+    """As below `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hang_ups_ignored")
 async def test_task_starts_with_clean_signals_in_its_sandbox_and_no_open_files(
     agent: Agent,
 ) -> None:
