@@ -115,6 +115,8 @@ def test_users_settings_for_a_real_cluster_do_not_reach_the_daemons(
     table.start(sleeper())
     process = table.find("one")
     assert process is not None
+    # Empty in the midst of its exec.
+    wait_until(lambda: bool(process.environ()), 5.0, lambda: "no environment")
     environ = process.environ()
     assert not {"MESOS_MASTER", "MARATHON_ZK"} & environ.keys()
     assert environ["PATH"] == os.environ["PATH"]
