@@ -24,6 +24,9 @@ TIMEOUT_S = (3.0, 30.0)
 
 EVENT_STREAM = "text/event-stream"
 
+#: How many tasks, the newest first, are looked through for one that has ended.
+_NEWEST_TASKS = 1000
+
 
 def message_of(answer: requests.Response) -> str:
     """What an error's body says: Marathon's `message` and `details`, or the text."""
@@ -375,6 +378,24 @@ class Masters(Members):
         """One task of any framework, also a completed one."""
         found = self.call("GET", "/tasks", query={"task_id": task_id})["tasks"]
         return dict(found[0]) if found else None
+
+    def last_ended_task(self, app_id: str) -> dict[str, Any] | None:
+        """The task of an app or a pod that ended last; None if it is not among the newest."""
+        from mesostk.marathon.taskinfo import app_of
+        from mesostk.wire.mesos import TERMINAL_STATES
+
+        wanted = "/" + app_id.strip("/")
+        ended = [
+            task
+            for task in self.call("GET", "/tasks", query={"limit": _NEWEST_TASKS})["tasks"]
+            if app_of(str(task["id"])) == wanted and task["state"] in TERMINAL_STATES
+        ]
+        return max(ended, key=last_told, default=None)
+
+
+def last_told(task: Mapping[str, Any]) -> float:
+    """When the task's last status was told, in Unix time; 0 if none was."""
+    return max((float(status["timestamp"]) for status in task.get("statuses", [])), default=0.0)
 
 
 class Sandbox:

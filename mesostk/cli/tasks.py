@@ -12,7 +12,7 @@ import typer
 
 from mesostk.cli import contexts
 from mesostk.cli.apps import complete_app
-from mesostk.cli.clients import Marathon, Masters, Sandbox, sandbox_of
+from mesostk.cli.clients import Marathon, Masters, Sandbox, last_told, sandbox_of
 from mesostk.cli.contexts import ContextOption
 from mesostk.cli.output import (
     Format,
@@ -165,20 +165,32 @@ def logs(
     lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="Last lines first.")] = 20,
     stderr: Annotated[bool, typer.Option("--stderr", help="stderr instead of stdout.")] = False,
     file: Annotated[str | None, typer.Option(help="Another file of the sandbox.")] = None,
+    previous: Annotated[
+        bool, typer.Option("-p", "--previous", help="Of the app's task that ended last.")
+    ] = False,
     context: ContextOption = None,
 ) -> None:
-    """Print what tasks write; of an app, all tasks at once, new ones too."""
+    """Print what tasks write; of an app, all tasks at once, new ones too.
+
+    Of an app that has no task with output at the moment, what the one that ended last wrote.
+    """
     with errors():
         if file is not None and stderr:
             raise ConfigError("--file and --stderr exclude each other")
+        if previous and follow:
+            raise ConfigError(
+                "--previous and --follow exclude each other: an ended task writes no more"
+            )
         name = file or ("stderr" if stderr else "stdout")
         chosen_context = contexts.current(context)
         marathon, masters = Marathon(chosen_context), Masters(chosen_context)
+        if previous:
+            if not _show_ended(masters, target, name, lines):
+                raise Rejected(404, f"no ended task of {target} with a file {name!r} is known")
+            return
         readers: dict[str, _Reader] = {}
         while True:
             ids = _task_ids(marathon, masters, target)
-            if not ids and not follow and not readers:
-                raise Rejected(404, f"{target} has no task; look at `mesostk apps`")
             for task_id in ids:
                 if task_id not in readers:
                     prefix = _prefix(len(readers), task_id, many=target != task_id)
@@ -188,10 +200,32 @@ def logs(
             if not follow:
                 break
             _follow(readers, ids)
-        if not readers:
-            raise Rejected(404, f"no task of {target} has a file {name!r} yet")
+        if not readers and not _show_ended(masters, target, name, lines):
+            raise Rejected(404, _nothing_to_show(target, name, has_tasks=bool(ids)))
         for reader in readers.values():
             reader.finish()
+
+
+def _nothing_to_show(target: str, name: str, *, has_tasks: bool) -> str:
+    if has_tasks:
+        return f"no task of {target} has a file {name!r} yet"
+    return f"{target} has no task; look at `mesostk apps`"
+
+
+def _show_ended(masters: Masters, target: str, name: str, lines: int) -> bool:
+    """Print the end of what the app's last ended task wrote; False if there is nothing of it."""
+    task = masters.last_ended_task(target)
+    if task is None:
+        return False
+    task_id = str(task["id"])
+    reader = _opened(masters, task_id, name, _prefix(0, task_id, many=True), lines)
+    if reader is None:
+        return False
+    reader.finish()
+    state = str(task["state"]).removeprefix("TASK_").lower()
+    ended = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(last_told(task)))
+    say(f"{task_id} has ended: {state} at {ended}")
+    return True
 
 
 def _opened(masters: Masters, task_id: str, name: str, prefix: str, lines: int) -> _Reader | None:

@@ -431,6 +431,47 @@ def test_last_line_without_an_end_is_printed(cluster: Cluster) -> None:
     assert run("logs", "hello2").stdout == "hello2.1 | whole\nhello2.1 | half\n"
 
 
+ENDED = "hello2.instance-5ca76d29-f8d1-4d8b-b1e9-0347ddef5f89._app.1"
+
+
+def with_ended_task(cluster: Cluster, text: bytes) -> None:
+    """Beside what runs, two tasks of the app that have ended, and one of an app of its group."""
+    with_task(cluster, text)
+    place = {"slave_id": "S0", "framework_id": "F", "executor_id": ""}
+    endings = {
+        ENDED: 1466518900.0,
+        ENDED.replace("5ca7", "0ca7"): 1466518800.0,
+        "hello2_db" + ENDED.removeprefix("hello2"): 1466519000.0,
+    }
+    for id, at in endings.items():
+        told = [{"state": "TASK_FAILED", "timestamp": at}]
+        task = {"id": id, "state": "TASK_FAILED", "statuses": told, **place}
+        cluster.answers["GET", "/tasks"][1]["tasks"].append(task)  # type: ignore[index]
+
+
+def test_logs_of_an_app_between_two_runs_are_of_the_task_that_ended_last(cluster: Cluster) -> None:
+    with_ended_task(cluster, b"last words\n")
+    cluster.answers["GET", "/v2/apps/hello2/tasks"] = (200, {"tasks": []})
+    result = run("logs", "hello2")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"{ENDED} | last words\n"
+    assert f"{ENDED} has ended: failed at 2016-06-21T14:21:40Z" in result.stderr
+
+
+def test_previous_logs_are_wanted_though_a_task_runs(cluster: Cluster) -> None:
+    with_ended_task(cluster, b"last words\n")
+    assert run("logs", "hello2").stdout == "hello2.1 | last words\n"
+    assert run("logs", "hello2", "--previous").stdout == f"{ENDED} | last words\n"
+    assert run("logs", "hello2", "-p", "-f").exit_code == 2
+
+
+def test_previous_logs_of_an_app_that_never_ended_are_refused(cluster: Cluster) -> None:
+    with_ended_task(cluster, b"")
+    result = run("logs", "hello3", "--previous")
+    assert result.exit_code == 1
+    assert "no ended task of hello3" in result.stderr
+
+
 def test_logs_of_what_is_neither_app_nor_task_says_so(cluster: Cluster) -> None:
     cluster.answers["GET", "/tasks"] = (200, {"tasks": []})
     cluster.answers["GET", "/v2/tasks"] = (200, {"tasks": []})
