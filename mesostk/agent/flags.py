@@ -228,7 +228,8 @@ def _identity() -> list[Flag]:
         Flag("ip_discovery_command", str, None, "Program that prints the address to use."),
         Flag("hostname", str, None, "Name that frameworks and people see."),
         Flag("hostname_lookup", bool, True, "Find the name of the address; else it is the name."),
-        Flag("domain", str, None, 'JSON {"fault_domain":{"region":{"name"},"zone":{"name"}}}.'),
+        Flag("domain", str, None, 'JSON {"fault_domain":{"region":{"name"},"zone":{"name"}}}.',
+             is_json=True),
         Flag("attributes", str, None, "rack:abc;level:10; shown to frameworks.", keyed_dir=True),
         Flag("resources", str, None, "cpus:8;mem:4096;ports:[31000-32000]; others are detected.",
              keyed_dir=True),
@@ -273,18 +274,18 @@ def _runs() -> list[Flag]:
         Flag("authenticate_http_readwrite", bool, False,
              "The operator API, which can run programs, asks for HTTP Basic credentials."),
         Flag("firewall_rules", str, None, 'JSON {"disabled_endpoints":{"paths":["/state"]}}: '
-             "answers 403, with or without /slave(1) and .json."),
+             "answers 403, with or without /slave(1) and .json.", is_json=True),
         Flag("authenticate_http_executors", bool, False, "Refused: executors have no tokens."),
         Flag("http_credentials", str, None,
-             'file:///path of {"credentials":[{"principal":…,"secret":…}]}.'),
+             'file:///path of {"credentials":[{"principal":…,"secret":…}]}.', is_json=True),
         Flag("credential", credential, None, 'file:///path of {"principal":…,"secret":…}, by which '
-             "the agent proves itself to the master."),
+             "the agent proves itself to the master.", is_json=True),
         Flag("secrets_dir", str, "/etc/mesos-secrets", "Where the secrets are that tasks name: "
              "files that root alone can read, each by its name.", file_value=False),
         Flag("docker_socket", str, "/var/run/docker.sock", "Where the Docker engine listens.",
              file_value=False),
         Flag("docker_config", str, None, "JSON with the credentials of registries, or file:///path "
-             "of a Docker config.json."),
+             "of a Docker config.json.", is_json=True),
         Flag("docker_kill_orphans", bool, True, "Remove this agent's unknown containers."),
         Flag("docker_remove_delay", duration, "6hrs", "Ended containers are kept for this long."),
         Flag("sandbox_directory", str, "/mnt/mesos/sandbox", "Where containers see their sandbox.",
@@ -298,7 +299,7 @@ def _runs() -> list[Flag]:
              "given, runs have cgroups with limits where the host offers them.", file_value=False),
         Flag("default_container_info", str, None, "JSON ContainerInfo of type MESOS for those that "
              'name none; with filesystem/linux a volume {"container_path":"/tmp","host_path":'
-             '".private/tmp","mode":"RW"} gives each a /tmp of its own.'),
+             '".private/tmp","mode":"RW"} gives each a /tmp of its own.', is_json=True),
         Flag("default_container_shm_size", int, None, "MiB of a private /dev/shm that says no "
              "size.", minimum=1),
         Flag("disallow_sharing_agent_pid_namespace", bool, False,
@@ -310,7 +311,8 @@ def _runs() -> list[Flag]:
         Flag("frameworks_home", str, None, "Directory that relative URIs are under.",
              file_value=False),
         Flag("executor_environment_variables", str, None,
-             "JSON map of variables that tasks inherit instead of the agent's environment."),
+             "JSON map of variables that tasks inherit instead of the agent's environment.",
+             is_json=True),
         Flag("executor_shutdown_grace_period", duration, "5secs",
              "Between TERM and KILL when a whole framework is ended."),
         Flag("max_completed_executors_per_framework", int, 150, "History in /state.", minimum=0),

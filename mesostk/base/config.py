@@ -344,6 +344,8 @@ class FlagSet:
         text = told.text
         if flag.file_value and text.startswith("file://"):
             text = _read(Path(text.removeprefix("file://")))
+        elif flag.is_json and text.startswith("/"):
+            text = _read(Path(text))
         where = f"--{flag.name} from {told.origin}"
         if told.origin == "command line":
             where = f"--{flag.name}"

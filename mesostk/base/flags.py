@@ -26,7 +26,8 @@ class Flag(msgspec.Struct, frozen=True):
 
     `default` is a value, or text for `type`, or None for "unset". `keyed_dir` allows a directory of
     that name whose files KEY become `KEY:content`, joined by `;`. `file_value=False` keeps a value
-    `file:///path` as it is.
+    `file:///path` as it is. `is_json`: `/path` is read as `file:///path` is, for no JSON begins
+    with a slash (so does the original, stout's flags/parse.hpp).
     """
 
     name: str
@@ -41,6 +42,7 @@ class Flag(msgspec.Struct, frozen=True):
     required: bool = False
     keyed_dir: bool = False
     file_value: bool = True
+    is_json: bool = False
 
 
 class FlagRecord(msgspec.Struct, frozen=True, kw_only=True):

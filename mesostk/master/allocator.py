@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping
+from random import Random
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -58,10 +59,11 @@ class Refusals(msgspec.Struct, eq=False):
 class Allocator:
     """The offer side of the master's state."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, rng: Random) -> None:
         self._config = config
+        self._rng = rng
         self.total: dict[str, int] = {}
-        self.roles = Sorter(excluded=config.fair_sharing_excluded)
+        self.roles = self._sorter(config.role_sorter)
         for role, weight in config.weights.items():
             self.roles.set_weight(role, weight)
         self.by_role: dict[str, Sorter] = {}
@@ -82,6 +84,11 @@ class Allocator:
         self.runs = 0
         #: Another master may lead by now: nothing is offered until that is known.
         self.is_paused = False
+
+    def _sorter(self, kind: str) -> Sorter:
+        """By dominant shares, or `random`: by draw."""
+        rng = self._rng if kind == "random" else None
+        return Sorter(self.total, self._config.fair_sharing_excluded, rng)
 
     # -- what is held ---------------------------------------------------------------------------
 
@@ -167,7 +174,7 @@ class Allocator:
         if role not in self.by_role:
             self.roles.add(role)
             self.roles.activate(role)
-            self.by_role[role] = Sorter(self.total, self._config.fair_sharing_excluded)
+            self.by_role[role] = self._sorter(self._config.framework_sorter)
         self.by_role[role].add(framework_id)
 
     def set_wants(self, framework: Framework) -> None:
@@ -333,7 +340,7 @@ class Allocator:
             self._wanting = frozenset(
                 (framework_id, role)
                 for role, sorter in self.by_role.items()
-                for framework_id in sorter.in_order()
+                for framework_id in sorter.active()
             )
         return self._wanting
 

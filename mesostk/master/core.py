@@ -23,6 +23,7 @@ from mesostk.master import (
     offers,
     operators,
     quota_calls,
+    rate_limits,
     registry,
     weights,
 )
@@ -88,7 +89,8 @@ class Master:
         #: What may come back with an unreachable agent, by agent: (framework, task) ids.
         self.unreachable_on: dict[str, dict[tuple[str, str], link.TaskRef]] = {}
         self.offers: dict[str, OfferRecord] = {}
-        self.allocator = Allocator(config)
+        self.allocator = Allocator(config, rng)
+        self.limiters = rate_limits.Limiters(config.rate_limits)
         #: Weights that operators have set, those included that are being saved.
         self.weights_asked: dict[str, float] = {}
         #: Quotas that operators have set, those included that are being saved.
@@ -323,8 +325,8 @@ HANDLERS: dict[type[Event], Callable[[Master, float, Any], None]] = {
     AgentCalled: agents.called,
     AgentStreamClosed: departure.stream_closed,
     SchedulerSubscribed: frameworks.subscribed,
-    SchedulerCalled: frameworks.called,
-    SchedulerStreamClosed: frameworks.stream_closed,
+    SchedulerCalled: rate_limits.called,
+    SchedulerStreamClosed: rate_limits.stream_closed,
     OperatorSubscribed: operators.subscribed,
     OperatorStreamClosed: operators.stream_closed,
     OperatorCalled: operators.called,

@@ -224,10 +224,11 @@ def _frameworks(master: Master, by_framework: _States) -> dict[str, float]:
     shown: dict[str, float] = {}
     for framework in master.frameworks.values():
         if framework.info.principal is not None:
-            # Nothing waits between the two here.
-            for what in ("received", "processed"):
+            processed = framework.counters.get("calls", 0)
+            received = processed + framework.calls_not_processed
+            for what, calls in (("received", received), ("processed", processed)):
                 key = f"frameworks/{framework.info.principal}/messages_{what}"
-                shown[key] = shown.get(key, 0) + framework.counters.get("calls", 0)
+                shown[key] = shown.get(key, 0) + calls
         prefix = f"master/frameworks/{quote(framework.info.name, safe='')}/{framework.id}"
         shown[f"{prefix}/subscribed"] = float(framework.stream is not None)
         for name, value in framework.counters.items():

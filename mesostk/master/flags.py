@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from mesostk import MESOS_VERSION, __version__
 from mesostk.base.config import Flag, FlagSet, Values, duration, port_number, size_bytes
 from mesostk.base.zk import zk_url
-from mesostk.master import acls, guard, whitelist
+from mesostk.master import acls, guard, rate_limits, whitelist
 from mesostk.master.state import Config
 from mesostk.resources.text import parse_quantities
 from mesostk.wire import json
@@ -28,10 +28,8 @@ _PARTS: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "allocator": ("hierarchical", ("hierarchical", "HierarchicalDRF")),
     "authenticators": ("crammd5", ("crammd5",)),
     "authorizers": ("local", ("local",)),
-    "framework_sorter": ("drf", ("drf",)),
     "http_authenticators": ("basic", ("basic",)),
     "http_framework_authenticators": (None, ("basic",)),
-    "role_sorter": ("drf", ("drf",)),
 }
 
 #: Flags that are refused when set: without what they ask for, a cluster would be less protected, or
@@ -42,7 +40,6 @@ _REFUSED: dict[str, str] = {
     "master_detector": "only ZooKeeper tells who leads here; use --zk",
     "modules": "modules are libraries of the original, which cannot be loaded here",
     "modules_dir": "modules are libraries of the original, which cannot be loaded here",
-    "rate_limits": "the calls of frameworks are not limited here; use a proxy that limits requests",
 }
 
 _ACCEPTED_SWITCHES: dict[str, bool] = {
@@ -151,7 +148,7 @@ def _identity() -> list[Flag]:
         _flag("work_dir", str, None, "Directory of the registry when there is no --zk.",
               file_value=False),
         _flag("domain", _domain, None,
-              'JSON {"fault_domain":{"region":{"name"},"zone":{"name"}}}.'),
+              'JSON {"fault_domain":{"region":{"name"},"zone":{"name"}}}.', is_json=True),
         _flag("require_agent_domain", bool, False, "Refuse agents without a domain."),
         _flag("logging_level", str, "INFO", "Lowest level that is logged.",
               choices=("INFO", "WARNING", "ERROR")),
@@ -202,6 +199,10 @@ def _allocation() -> list[Flag]:
         _flag("whitelist", whitelist.path_of, None, "file:///path with the hostnames of the only "
               "agents that are offered, one a line; read again when it changes.",
               file_value=False),
+        _flag("role_sorter", str, "drf", "Which role is served next: drf, the one with the least "
+              "share; random, by draw, a heavier one rather.", choices=("drf", "random")),
+        _flag("framework_sorter", str, "drf", "And which framework of a role.",
+              choices=("drf", "random")),
         _flag("fair_sharing_excluded_resource_names", _names, None,
               "Resources that do not count for shares, e.g. gpus."),
         _flag("filter_gpu_resources", bool, True,
@@ -213,6 +214,10 @@ def _allocation() -> list[Flag]:
               "A regex of offer constraints may need so much, as RE2 would count it."),
         _flag("offer_constraints_re2_max_program_size", int, 100,
               "… and so many steps, repetitions written out.", minimum=1),
+        _flag("rate_limits", rate_limits.parse, None, 'JSON or file:///path: {"limits":[{'
+              '"principal","qps","capacity"}],"aggregate_default_qps","aggregate_default_capacity"}'
+              ": so many calls a second of a principal's frameworks, and so many may wait.",
+              is_json=True),
         _flag("root_submissions", bool, True, "Frameworks may run as root."),
     ]  # fmt: skip
 
@@ -238,11 +243,14 @@ def _protecting() -> list[Flag]:
         _flag("authenticate_agents", bool, False,
               "Agents only with a --credential that is among --credentials."),
         _flag("acls", acls.parse, None,
-              "JSON or file:///path: which principals may do what; see docs/security.md."),
+              "JSON or file:///path: which principals may do what; see docs/security.md.",
+              is_json=True),
         _flag("firewall_rules", str, None,
-              'JSON or file:///path: {"disabled_endpoints":{"paths":["/…"]}} are answered 403.'),
+              'JSON or file:///path: {"disabled_endpoints":{"paths":["/…"]}} are answered 403.',
+              is_json=True),
         _flag("credentials", str, None,
-              'file:///path of {"credentials":[{"principal":…,"secret":…}]}, for HTTP Basic.'),
+              'file:///path of {"credentials":[{"principal":…,"secret":…}]}, for HTTP Basic.',
+              is_json=True),
         _flag("authenticate_http_readonly", bool, False,
               "Documents, metrics and flags only for principals of --credentials."),
         _flag("authenticate_http_readwrite", bool, False,
@@ -347,6 +355,9 @@ def config_of(values: Values, *, ip: str, port: int, hostname: str) -> Config:
         min_allocatable=values.min_allocatable_resources,
         filter_gpu_resources=values.filter_gpu_resources,
         fair_sharing_excluded=_or_empty(values.fair_sharing_excluded_resource_names),
+        role_sorter=values.role_sorter,
+        framework_sorter=values.framework_sorter,
+        rate_limits=values.rate_limits,
         weights={} if values.weights is None else values.weights,
         roles=values.roles,
         whitelist=None if values.whitelist is None else whitelist.read(values.whitelist),

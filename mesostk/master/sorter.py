@@ -10,14 +10,19 @@ A role that has children and frameworks of its own is represented among its chil
 leaf. Only the node whose allocation changed and its ancestors move, each by one bisection; a
 change of the cluster's total re-sorts everything, once, at the next question.
 
+With `rng` the order is drawn instead (`--role_sorter=random`): a client comes the earlier the more
+weight it has, its own times its part of what its parents weigh among their active siblings.
+
 Quantities are thousandths, by resource name (`Resources.quantities()`).
-Source: Mesos `src/master/allocator/mesos/sorter/drf/sorter.cpp`, rules as in spec/mesos.md §7.3.
+Source: Mesos `src/master/allocator/mesos/sorter/{drf,random}/sorter.cpp`, rules as in spec/mesos.md
+§7.3.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
+from random import Random
 
 import msgspec
 
@@ -47,14 +52,22 @@ class _Node(msgspec.Struct, eq=False):
 class Sorter:
     """Clients (roles, or frameworks of one role) in order of their dominant share."""
 
-    def __init__(self, total: Quantities | None = None, excluded: frozenset[str] = frozenset()):
-        """`excluded` names resources that do not count, e.g. gpus."""
+    def __init__(
+        self,
+        total: Quantities | None = None,
+        excluded: frozenset[str] = frozenset(),
+        rng: Random | None = None,
+    ):
+        """`excluded` names resources that do not count, e.g. gpus; `rng` draws each order."""
         self._total: dict[str, int] = dict(total or {})
         self._excluded = excluded
         self._root = _Node("", None)
         self._leaves: dict[str, _Node] = {}
         self._weights: dict[str, float] = {}
         self._stale = False
+        self._rng = rng
+        #: Active clients and what each weighs in a draw; None if that has changed.
+        self._odds: list[tuple[float, str]] | None = None
 
     def __contains__(self, client: str) -> bool:
         return client in self._leaves
@@ -69,6 +82,7 @@ class Sorter:
 
     def set_weight(self, path: str, weight: float) -> None:
         """`weight` of the role `path` among its siblings."""
+        self._odds = None
         self._weights[path] = weight
         node = self._root
         for part in path.split("/"):
@@ -82,6 +96,7 @@ class Sorter:
         """A new client, inactive, with nothing allocated. Known clients stay as they are."""
         if client in self._leaves:
             return
+        self._odds = None
         node = self._root
         path = ""
         for part in client.split("/"):
@@ -97,6 +112,7 @@ class Sorter:
         node = self._leaves.pop(client, None)
         if node is None:
             return
+        self._odds = None
         self._change(node, {name: -amount for name, amount in node.allocated.items()}, 0)
         node.client, node.active, node.allocations = None, False, 0
         self._prune(node)
@@ -111,10 +127,12 @@ class Sorter:
         self._prune(parent)
 
     def activate(self, client: str) -> None:
+        self._odds = None
         self._leaves[client].active = True
 
     def deactivate(self, client: str) -> None:
         """The client is passed over; what it holds still counts."""
+        self._odds = None
         self._leaves[client].active = False
 
     def allocate(self, client: str, amounts: Quantities) -> None:
@@ -135,10 +153,25 @@ class Sorter:
 
     def in_order(self) -> Iterator[str]:
         """Active clients, poorest first, as of now; allocate only after leaving the iteration."""
+        if self._rng is not None:
+            yield from self._drawn(self._rng)
+            return
         if self._stale:
             self._sort(self._root)
             self._stale = False
         yield from self._walk(self._root)
+
+    def active(self) -> list[str]:
+        """Active clients, in no particular order."""
+        return [client for client, leaf in self._leaves.items() if leaf.active]
+
+    def _drawn(self, rng: Random) -> list[str]:
+        """Active clients in a new order: who would come first in a race at rates of their odds,
+        which is a draw by weight without putting back."""
+        if self._odds is None:
+            self._odds = list(_odds(self._root, 1.0))
+        times = ((rng.expovariate(odds), client) for odds, client in self._odds)
+        return [client for _, client in sorted(times)]
 
     def check(self, held: Mapping[str, Quantities]) -> None:
         """Assert that clients hold exactly `held`, and that every node is in its place."""
@@ -230,3 +263,21 @@ class Sorter:
         node.order = sorted(
             ((child.key, child) for child in node.children.values()), key=lambda item: item[0]
         )
+
+
+def _is_active(node: _Node) -> bool:
+    if node.client is not None:
+        return node.active
+    return any(_is_active(child) for child in node.children.values())
+
+
+def _odds(node: _Node, part: float) -> Iterator[tuple[float, str]]:
+    """What the active clients below `node` weigh, of the `part` that it has itself."""
+    active = [child for child in node.children.values() if _is_active(child)]
+    together = sum(child.weight for child in active)
+    for child in active:
+        own = part * child.weight / together
+        if child.client is not None:
+            yield own, child.client
+        else:
+            yield from _odds(child, own)

@@ -24,6 +24,7 @@ from mesostk.wire.mesos import (
     KillPolicy,
     Offer,
     Operation,
+    RateLimits,
     Task,
 )
 from mesostk.wire.scheduler import OfferConstraints
@@ -67,7 +68,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     max_regex_size: int = 100
     max_regex_bytes: int = 4096
     fair_sharing_excluded: frozenset[str] = frozenset()
+    #: `drf` or `random`: who is served next.
+    role_sorter: str = "drf"
+    framework_sorter: str = "drf"
     weights: Mapping[str, float] = msgspec.field(default_factory=dict)
+    rate_limits: RateLimits | None = None
     #: The only roles that may subscribe; None = any.
     roles: frozenset[str] | None = None
     #: The only hostnames that get offered; None = any.
@@ -224,6 +229,8 @@ class Framework(msgspec.Struct, kw_only=True, eq=False):
     operations: dict[str, OperationRecord] = msgspec.field(default_factory=dict)
     offers: set[str] = msgspec.field(default_factory=set)
     counters: dict[str, int] = msgspec.field(default_factory=dict)
+    #: Calls that wait for their turn under --rate_limits, or were dropped.
+    calls_not_processed: int = 0
 
     @property
     def is_partition_aware(self) -> bool:

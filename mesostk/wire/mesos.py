@@ -1013,6 +1013,20 @@ class Filters(Message, frozen=True, kw_only=True, gc=False):
     refuse_seconds: float = shown(5.0)
 
 
+class RateLimit(Message, frozen=True, kw_only=True, gc=False):
+    qps: float | None = None
+    principal: str
+    capacity: int | None = None
+
+
+class RateLimits(Message, frozen=True, kw_only=True):
+    """Value of the master's `--rate_limits`."""
+
+    limits: tuple[RateLimit, ...] = ()
+    aggregate_default_qps: float | None = None
+    aggregate_default_capacity: int | None = None
+
+
 class Request(Message, frozen=True, kw_only=True):
     agent_id: AgentID | None = None
     resources: tuple[Resource, ...] = ()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mesostk.errors import ConfigError
 from mesostk.master import flags
+from mesostk.wire.mesos import RateLimit, RateLimits
 
 #: Name: default as text, typed from spec/mesos.md §9.2; None = unset.
 SPEC: dict[str, str | None] = {
@@ -113,7 +116,6 @@ def test_a_master_alone_needs_a_place_for_its_registry() -> None:
         ("--modules={}", "--modules: modules are libraries"),
         ("--modules_dir=/m", "--modules_dir"),
         ("--hooks=h", "--hooks"),
-        ("--rate_limits={}", "--rate_limits: the calls of frameworks are not limited"),
         ("--master_contender=x", "--zk"),
         ("--master_detector=x", "--zk"),
         ("--registry_strict", "--registry_strict"),
@@ -129,12 +131,56 @@ def test_flags_that_would_promise_something_are_refused_with_the_reason(
 
 @pytest.mark.parametrize(
     "name",
-    ["allocator", "authenticators", "authorizers", "framework_sorter", "http_authenticators",
-     "http_framework_authenticators", "role_sorter"],
+    ["allocator", "authenticators", "authorizers", "http_authenticators",
+     "http_framework_authenticators"],
 )  # fmt: skip
 def test_another_part_than_there_is_cannot_be_chosen(name: str) -> None:
     with pytest.raises(ConfigError, match=f"--{name}.*is not one of"):
-        flags.master_flags().load(["--work_dir=/w", f"--{name}=random"], {})
+        flags.master_flags().load(["--work_dir=/w", f"--{name}=other"], {})
+
+
+@pytest.mark.parametrize("name", ["role_sorter", "framework_sorter", "user_sorter"])
+def test_sorters_are_drf_or_random(name: str) -> None:
+    values = flags.master_flags().load(["--work_dir=/w", f"--{name}=random"], {})
+    config = flags.config_of(values, ip="127.0.0.1", port=1, hostname="h")
+    wanted = ("drf", "random") if name == "framework_sorter" else ("random", "drf")
+    assert (config.role_sorter, config.framework_sorter) == wanted
+    with pytest.raises(ConfigError, match=r"_sorter.*is not one of drf, random"):
+        flags.master_flags().load(["--work_dir=/w", f"--{name}=fair"], {})
+
+
+LIMITS = (
+    '{"limits":[{"principal":"foo","qps":55.5,"capacity":100000},{"principal":"baz"}],'
+    '"aggregate_default_qps":333,"aggregate_default_capacity":1000000}'
+)
+
+
+def test_rate_limits_are_json_or_the_path_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "limits"
+    file.write_text(LIMITS)
+    for text in (LIMITS, f"file://{file}", str(file)):
+        values = flags.master_flags().load(["--work_dir=/w", f"--rate_limits={text}"], {})
+        assert values.rate_limits == RateLimits(
+            limits=(RateLimit(principal="foo", qps=55.5, capacity=100000),
+                    RateLimit(principal="baz")),
+            aggregate_default_qps=333.0,
+            aggregate_default_capacity=1000000,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"limits":[{"principal":"a"},{"principal":"a","qps":1}]}', "Duplicate principal 'a'"),
+        ('{"limits":[{"principal":"a","qps":0}]}', "Invalid qps of 'a': 0.* positive number"),
+        ('{"aggregate_default_qps":-1}', "Invalid aggregate_default_qps"),
+        ('{"limits":[{"qps":1}]}', "principal"),
+        ("[]", "object"),
+    ],
+)
+def test_rate_limits_that_mean_nothing_are_refused(text: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=f"--rate_limits: .*{why}"):
+        flags.master_flags().load(["--work_dir=/w", f"--rate_limits={text}"], {})
 
 
 def test_flags_without_effect_are_told_when_somebody_sets_them() -> None:
@@ -143,3 +189,17 @@ def test_flags_without_effect_are_told_when_somebody_sets_them() -> None:
     )
     assert flags.refusal(values) is None
     assert flags.without_effect(values) == ["log_dir", "quiet", "registry_store_timeout"]
+
+
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_the_value_of_a_json_flag_may_be_in_a_file(tmp_path: Path, prefix: str) -> None:
+    rules = '{"disabled_endpoints":{"paths":["/state"]}}'
+    texts = {"firewall_rules": rules, "credentials": '{"credentials":[]}', "acls": "{}",
+             "domain": '{"fault_domain":{"region":{"name":"r"},"zone":{"name":"z"}}}'}  # fmt: skip
+    for name, text in texts.items():
+        file = tmp_path / name
+        file.write_text(text)
+        values = flags.master_flags().load(["--work_dir=/w", f"--{name}={prefix}{file}"], {})
+        assert values.as_strings()[name] == text
+    with pytest.raises(ConfigError, match="cannot read"):
+        flags.master_flags().load(["--work_dir=/w", f"--acls={prefix}{tmp_path}/none"], {})

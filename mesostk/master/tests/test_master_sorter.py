@@ -104,3 +104,55 @@ def test_random_changes_keep_every_node_in_its_place(seed: int) -> None:
             made.allocate(name, amount)
             held[name] = {"cpus": held[name].get("cpus", 0) + amount["cpus"]}
         made.check(held)
+
+
+def drawn(seed: int = 1) -> Sorter:
+    return Sorter(TOTAL, rng=Random(seed))
+
+
+def firsts(made: Sorter, draws: int = 4000) -> dict[str, float]:
+    """How often each client comes first, as a part of all draws."""
+    heads = [order(made)[0] for _ in range(draws)]
+    return {client: heads.count(client) / draws for client in made.active()}
+
+
+def test_a_random_order_is_drawn_anew_from_active_clients_by_weight() -> None:
+    made = drawn()
+    for client in ("heavy", "light", "idle"):
+        made.add(client)
+    made.activate("heavy")
+    made.activate("light")
+    made.set_weight("heavy", 3.0)
+    made.allocate("heavy", {"cpus": 90_000})  # what one has does not matter
+    shares = firsts(made)
+    assert abs(shares["heavy"] - 0.75) < 0.05
+    assert sorted(order(made)) == ["heavy", "light"]
+    made.deactivate("heavy")
+    assert order(made) == ["light"]
+    made.remove("light")
+    made.activate("idle")
+    assert order(made) == ["idle"]
+
+
+def test_children_draw_for_the_part_of_their_parent() -> None:
+    made = drawn(2)
+    for client in ("eng", "eng/web", "eng/db", "ops", "gone/idle"):
+        made.add(client)
+        made.activate(client)
+    made.deactivate("gone/idle")  # a parent without active children takes no part
+    made.set_weight("eng", 2.0)
+    made.set_weight("eng/web", 2.0)
+    shares = firsts(made)
+    wanted = {"ops": 1 / 3, "eng": 2 / 3 / 4, "eng/web": 2 / 3 / 2, "eng/db": 2 / 3 / 4}
+    assert {
+        name: abs(shares[name] - part) < 0.05 for name, part in wanted.items()
+    } == dict.fromkeys(wanted, True)
+
+
+def test_the_same_seed_draws_the_same_orders() -> None:
+    both = [drawn(5), drawn(5)]
+    for made in both:
+        for client in "abcdef":
+            made.add(client)
+            made.activate(client)
+    assert [order(both[0]) for _ in range(9)] == [order(both[1]) for _ in range(9)]
