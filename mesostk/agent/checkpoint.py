@@ -146,8 +146,8 @@ class Disk:
         before it stay done, and a torn append is cut off again.
         """
         for op in ops:
-            volume = isinstance(op, MakeVolume | RemoveVolume)
-            path = self.root / op.path if volume else self._path(op.path)
+            volume = isinstance(op, (MakeVolume, RemoveVolume))
+            path = str(self.root / op.path) if volume else self._path(op.path)
             try:
                 if isinstance(op, Put):
                     replace(path, op.data, sync=sync)
@@ -156,15 +156,15 @@ class Disk:
                 elif isinstance(op, Delete):
                     remove(path)
                 elif isinstance(op, MakeVolume):
-                    path.mkdir(parents=True, exist_ok=True)
+                    Path(path).mkdir(parents=True, exist_ok=True)
                 elif isinstance(op, RemoveVolume):
-                    remove_volume(path, is_mount=op.is_mount)
+                    remove_volume(Path(path), is_mount=op.is_mount)
                 else:
-                    link(path, op.target)
+                    link(Path(path), op.target)
                 if sync:
-                    self._sync_names(path)
+                    self._sync_names(Path(path))
             except OSError as error:
-                raise CheckpointError(str(path), error) from error
+                raise CheckpointError(path, error) from error
 
     def _sync_names(self, path: Path) -> None:
         """Make `path` and the directories that lead to it durable; any of them may be new."""
@@ -173,13 +173,13 @@ class Disk:
             if directory == self.root:
                 return
 
-    def _path(self, relative: str) -> Path:
+    def _path(self, relative: str) -> str:
         if relative.startswith("/") or ".." in relative.split("/"):
             raise ValueError(f"checkpoint path {relative!r} is not below work_dir")
-        return self.root / relative
+        return f"{self.root}/{relative}"
 
 
-def replace(path: Path, data: bytes, *, sync: bool = False) -> None:
+def replace(path: str | Path, data: bytes, *, sync: bool = False) -> None:
     """Put `data` in place of `path`, making its directories; raises OSError and leaves the old."""
     staged = f"{path}.new"
     try:
@@ -197,17 +197,19 @@ def replace(path: Path, data: bytes, *, sync: bool = False) -> None:
         raise
 
 
-def append(path: Path, data: bytes, *, sync: bool = False) -> None:
+def append(path: str | Path, data: bytes, *, sync: bool = False) -> None:
     """Add `data` at the end of `path`, making it; raises OSError after cutting off what got in."""
     fd = _open(str(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
+    left = memoryview(data)
     try:
-        size = os.fstat(fd).st_size
         try:
-            _write_all(fd, data)
+            while left:
+                left = left[os.write(fd, left) :]
             if sync:
                 os.fsync(fd)
         except OSError:
-            os.ftruncate(fd, size)
+            # Nobody else appends: what is beyond the former end is of `data`.
+            os.ftruncate(fd, os.fstat(fd).st_size - (len(data) - len(left)))
             raise
     finally:
         os.close(fd)
@@ -276,12 +278,27 @@ def link(path: Path, target: str) -> None:
     staged.replace(path)
 
 
-def remove(path: Path) -> None:
+def remove(path: str | Path) -> None:
     """Remove a file, link or directory tree; nothing happens where there is none."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    try:
+        os.unlink(path)  # noqa: PTH108
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        _remove_directory(path)
+
+
+def _remove_directory(path: str | Path) -> None:
+    """A directory of files goes by few calls, as the records of each task do; any other by many."""
+    for name in os.listdir(path):  # noqa: PTH208
+        try:
+            os.unlink(f"{path}/{name}")  # noqa: PTH108
+        except FileNotFoundError:
+            continue
+        except IsADirectoryError:
+            shutil.rmtree(path)
+            return
+    os.rmdir(path)  # noqa: PTH106
 
 
 def remove_volume(path: Path, *, is_mount: bool) -> None:

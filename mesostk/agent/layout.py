@@ -44,8 +44,14 @@ _RUN_FILE = re.compile(
 )
 
 
+#: Identifiers that are segments as they are: nearly all, and several to each record of a task.
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+
+
 def segment(identifier: str) -> str:
     """`identifier` as one path segment; only `/`, `%`, control characters and `.`/`..` change."""
+    if _PLAIN.fullmatch(identifier) is not None:
+        return identifier
     text = quote(identifier, safe=" !\"#$&'()*+,-.:;<=>?@[\\]^_`{|}~")
     return text.replace(".", "%2E") if text in {".", ".."} else text
 

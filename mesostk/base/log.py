@@ -69,6 +69,8 @@ class Log:
         self._stream = stream
         self._clock: Clock = clock if clock is not None else RealClock()
         self._level = LEVELS["INFO"]
+        #: The second of the last entry, and how it is written.
+        self._second, self._stamp = -1, ""
         self.set_level(level)
 
     @property
@@ -116,9 +118,11 @@ class Log:
         """Write one entry if `level` is at or above the level of this log."""
         if LEVELS.get(level, LEVELS["ERROR"]) < self._level:
             return
-        now = datetime.fromtimestamp(self._clock.wall(), UTC)
-        stamp = f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03d}Z"
-        self._put(f"{stamp} {level} {line(verb, fields)}")
+        second, thousandths = divmod(int(self._clock.wall() * 1000), 1000)
+        if second != self._second:
+            self._second = second
+            self._stamp = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+        self._put(f"{self._stamp}.{thousandths:03d}Z {level} {line(verb, fields)}")
 
     def _put(self, text: str) -> None:
         stream = self._stream if self._stream is not None else sys.stderr

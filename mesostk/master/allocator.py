@@ -7,8 +7,9 @@
                                                                   └─▶ one OFFERS per framework
 
 Nothing is scanned on a timer: an agent is looked at when something about it, or about somebody who
-might want it, has changed. A refusal keeps the refuser away for at least one allocation interval;
-others are asked at once. Source for the rules: spec/mesos.md §2.6 and §7.3.
+might want it, has changed; what is given back within `gathering_s` of a pass in one go. A refusal
+keeps the refuser away for at least one allocation interval; others are asked at once. Source for
+the rules: spec/mesos.md §2.6 and §7.3.
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ class Allocator:
         self.dirty: dict[str, None] = {}
         #: When the next slice is to be served; None if nothing changed.
         self.due_at: float | None = None
+        #: Until then what changes of one agent waits for more.
+        self._gathers_until = 0.0
         self.runs = 0
         #: Another master may lead by now: nothing is offered until that is known.
         self.is_paused = False
@@ -271,7 +274,9 @@ class Allocator:
 
     def mark(self, agent_id: str, now: float) -> None:
         self.dirty[agent_id] = None
-        self.due_at = now
+        when = max(now, self._gathers_until)
+        if self.due_at is None or when < self.due_at:
+            self.due_at = when
 
     def mark_all(self, master: Master, now: float) -> None:
         self.dirty.update(dict.fromkeys(master.agents))
@@ -295,7 +300,10 @@ class Allocator:
             agent = master.agents.get(agent_id)
             if agent is not None and agent.is_active:
                 self._serve(master, now, agent, granted)
-        self.due_at = now if self.dirty else None
+        if self.dirty:
+            self.due_at = now
+        else:
+            self.due_at, self._gathers_until = None, now + self._config.gathering_s
         for framework_id, grants in granted.items():
             offers.make(master, now, master.frameworks[framework_id], grants)
 

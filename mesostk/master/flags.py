@@ -68,6 +68,10 @@ _OLD_NAMES = {
     "role_sorter": ("user_sorter",),
 }
 
+#: Hundreds of short tasks a second that end one by one would make as many offers. At most one
+#: allocation interval.
+_GATHERING_S = 0.02
+
 _RATE = re.compile(r"\s*(?P<count>\d+)\s*/\s*(?P<time>[^/]+?)\s*")
 
 
@@ -347,6 +351,7 @@ def config_of(values: Values, *, ip: str, port: int, hostname: str) -> Config:
         registry_max_agent_age_s=values.registry_max_agent_age,
         registry_max_agent_count=values.registry_max_agent_count,
         allocation_interval_s=values.allocation_interval,
+        gathering_s=min(values.allocation_interval, _GATHERING_S),
         allocator_agent_recovery_factor=values.allocator_agent_recovery_factor,
         allocator_recovery_timeout_s=values.allocator_recovery_timeout,
         offer_timeout_s=values.offer_timeout,

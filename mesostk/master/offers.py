@@ -183,10 +183,11 @@ def end_all(master: Master, now: float, offer_ids: Iterable[str], *, rescind: bo
 
 def end_destroyed(master: Master, now: float, agent: Agent) -> None:
     """Rescind what still offers a shared volume that was destroyed."""
+    offered = ((offer_id, master.offers[offer_id].resources) for offer_id in agent.offers)
     ending = [
         offer_id
-        for offer_id in agent.offers
-        if not agent.total.contains(master.offers[offer_id].resources.unallocate().shared())
+        for offer_id, resources in offered
+        if resources.has_shared and not agent.total.contains(resources.unallocate().shared())
     ]
     end_all(master, now, ending, rescind=True)
 

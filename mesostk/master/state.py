@@ -57,6 +57,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     heartbeat_s: float = 15.0
     allocation_interval_s: float = 1.0
+    #: After a pass over changed agents the next waits so long, so that what many tasks give back
+    #: is offered together; a change after that time is offered at once, and so is a new wish.
+    gathering_s: float = 0.0
     #: With quotas set: offers are made again when so many agents are back, or after that time.
     allocator_agent_recovery_factor: float = 0.8
     allocator_recovery_timeout_s: float = 600.0

@@ -7,6 +7,7 @@ Each function returns the reason, or None if there is nothing to object. Rules: 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 
 from mesostk.errors import WireError
@@ -38,6 +39,8 @@ _WITHOUT_MESSAGE = frozenset({"UNKNOWN", "TEARDOWN", "REVIVE", "SUPPRESS"})
 
 #: Largest number of seconds that fits 64-bit nanoseconds.
 _LONGEST_S = (2**63 - 1) / 1e9
+
+_NOT_IN_IDS = re.compile(r"[\x00-\x1f\x7f/\\]")
 
 
 # -- scheduler calls ----------------------------------------------------------------------------
@@ -184,7 +187,7 @@ def id_error(text: str) -> str | None:
         return "ID must not be greater than 255 characters"
     if text in {".", ".."}:
         return f"'{text}' is disallowed"
-    if any(ord(char) < 32 or ord(char) == 127 or char in "/\\" for char in text):
+    if _NOT_IN_IDS.search(text) is not None:
         return f"'{text}' contains invalid characters"
     return None
 

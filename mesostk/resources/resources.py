@@ -21,7 +21,7 @@ from mesostk.wire.mesos import ReservationInfo, Resource, Scalar
 class Resources:
     """Quantities by kind; never holds an empty one. Equal bags are equal and hash alike."""
 
-    __slots__ = ("_hash", "_items", "_quantities", "_revocable", "_wire")
+    __slots__ = ("_hash", "_items", "_quantities", "_revocable", "_shared", "_wire")
 
     def __init__(self, items: Mapping[Kind, Quantity] | None = None) -> None:
         """A bag of `items`, which must be non-empty quantities; most callers want `of`."""
@@ -30,6 +30,7 @@ class Resources:
         self._wire: tuple[Resource, ...] | None = None
         self._quantities: Mapping[str, int] | None = None
         self._revocable: bool | None = None
+        self._shared: bool | None = None
 
     # -- from and to the wire -----------------------------------------------------------------
 
@@ -273,17 +274,24 @@ class Resources:
             self._revocable = any(kind.revocable for kind in self._items)
         return self._revocable
 
+    @property
+    def has_shared(self) -> bool:
+        """Whether any of it is a shared volume; found out once."""
+        if self._shared is None:
+            self._shared = any(kind.shared for kind in self._items)
+        return self._shared
+
     def revocable(self) -> Resources:
         return self.filter(lambda kind: kind.revocable)
 
     def non_revocable(self) -> Resources:
-        return self.filter(lambda kind: not kind.revocable)
+        return self.filter(lambda kind: not kind.revocable) if self.has_revocable else self
 
     def shared(self) -> Resources:
         return self.filter(lambda kind: kind.shared)
 
     def non_shared(self) -> Resources:
-        return self.filter(lambda kind: not kind.shared)
+        return self.filter(lambda kind: not kind.shared) if self.has_shared else self
 
     def persistent_volumes(self) -> Resources:
         return self.filter(lambda kind: kind.is_persistent_volume)
@@ -357,6 +365,7 @@ def _adopt(items: dict[Kind, Quantity]) -> Resources:
     made._wire = None
     made._quantities = None
     made._revocable = None
+    made._shared = None
     return made
 
 

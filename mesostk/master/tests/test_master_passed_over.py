@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mesostk.resources.resources import Resources
 from mesostk.wire import scheduler
 
 
@@ -54,3 +55,23 @@ def test_a_changed_framework_ends_it(bench: Any) -> None:
     changed = scheduler.UpdateFramework(framework_info=bench.info("renamed", id=info.id))
     bench.call(framework_id, "UPDATE_FRAMEWORK", changed)
     assert not passed(bench, agent_id)
+
+
+def test_what_comes_free_soon_after_a_pass_is_offered_together(make_bench: Any) -> None:
+    bench = make_bench(gathering_s=0.5)
+    wire, agent_id = bench.agent()
+    stream, framework_id = bench.framework()
+    tasks = [bench.task(f"t{number}", agent_id) for number in range(3)]
+    bench.accept(framework_id, bench.offers(stream), *tasks, refuse_s=600.0)
+    bench.run(10.0)
+    bench.update(wire, framework_id, "t0", "TASK_FINISHED")
+    assert len(bench.offers(stream)) == 1  # long after the last pass: at once
+    bench.update(wire, framework_id, "t1", "TASK_FINISHED")
+    assert not bench.offers(stream, 0.25)
+    bench.update(wire, framework_id, "t2", "TASK_FINISHED")
+    assert not bench.offers(stream, 0.2)
+    (offer,) = bench.offers(stream, 0.1)
+    assert Resources.of(offer.resources).scalar("cpus") == 2000
+    other, _ = bench.framework("other", roles=("other",), capabilities=("MULTI_ROLE",))
+    bench.agent("a2")
+    assert bench.offers(other), "a new wish waits for nothing"
