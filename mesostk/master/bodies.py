@@ -18,7 +18,6 @@ from aiohttp import web
 
 from mesostk.base.http import JSON_TYPE, accepts_gzip, json_answer
 from mesostk.base.metrics import Counter
-from mesostk.master.pieces import PAUSE
 
 #: Seconds of making after which everybody else on the loop has a turn.
 TURN_S: Final = 0.004
@@ -42,7 +41,7 @@ class Body:
         self._more: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def make(self, pieces: Iterator[bytes]) -> None:
-        """Take the pieces, with a pause for others each `TURN_S` and at `PAUSE`."""
+        """Take the pieces, with a pause for others each `TURN_S`."""
         waiting: list[bytes] = []
         size, until = 0, time.monotonic() + TURN_S
         for piece in pieces:
@@ -51,7 +50,7 @@ class Body:
             if size >= CHUNK_BYTES:
                 self._add(b"".join(waiting))
                 waiting, size = [], 0
-            if piece is PAUSE or time.monotonic() >= until:
+            if time.monotonic() >= until:
                 await asyncio.sleep(0)
                 until = time.monotonic() + TURN_S
         self.chunks.append(b"".join(waiting))

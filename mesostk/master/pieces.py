@@ -17,15 +17,7 @@ from typing import NamedTuple
 from mesostk.wire import json, protobuf
 from mesostk.wire.mesos import Message
 
-
-class _Pause(bytes):
-    """No bytes, but another object than all others without any."""
-
-
-#: An empty piece lets others have their turn if it is time; this one in any case, before a step
-#: that takes as long as a turn.
-PAUSE = _Pause()
-
+#: An empty piece lets others have their turn if it is time.
 Pieces = Iterator[bytes]
 
 #: Elements of a list, some at a time; none only gives others a turn.

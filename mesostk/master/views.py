@@ -6,7 +6,6 @@ Pure: nothing here changes anything. Resources are in the ENDPOINT format (spec/
 from __future__ import annotations
 
 from collections.abc import Iterable
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -145,14 +144,6 @@ def framework_record(
 
 
 # -- answers ------------------------------------------------------------------------------------
-
-
-_WIRE = attrgetter("wire")
-
-
-def live_tasks(item: Framework) -> list[Task]:
-    """The tasks that it knows of an agent; of tens of thousands in few milliseconds."""
-    return list(map(_WIRE, item.tasks.values()))
 
 
 def every_framework(master: Master) -> Iterable[Framework]:

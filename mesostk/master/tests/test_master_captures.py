@@ -114,8 +114,9 @@ def _id(info: Any) -> str:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_greeting_and_events_are_the_cluster_whatever_happens_while_it_is_made(
-    make_bench: Any, seed: int
+    make_bench: Any, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(v1_documents, "_TASKS_AT_ONCE", 1)
     bench, chaos = busy(make_bench, seed, 80)
     rng, waiting = Random(seed), list[operator.Event]()
     form, decode = FORMS[seed % 2]
