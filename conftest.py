@@ -6,10 +6,15 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+
+from mesostk.testing.requirements import is_ci
 
 # A machine that is busy with something else must not fail a property; `timeout` bounds each test.
-settings.register_profile("suite", deadline=None)
+# In CI the examples are the same each time: what others find is for those who run the suite.
+settings.register_profile(
+    "suite", deadline=None, derandomize=is_ci(), suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("suite")
 
 

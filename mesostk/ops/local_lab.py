@@ -26,7 +26,7 @@ DNS_HTTP_PORT = 8123
 #: Port 53 is for the superuser; the other one is usual where something else has that.
 DNS_PORT = 53 if os.geteuid() == 0 else 8053
 #: A loaded machine of 2 cores; 2-4 s on an idle one.
-_START_LIMIT_S = 60.0
+_START_LIMIT_S = 180.0
 #: A supervisor gives a task 3 s after SIGTERM, then kills it.
 _TASK_GRACE_S = 5.0
 _DAEMON_GRACE_S = 5.0

@@ -10,6 +10,7 @@ A member is ready when its quorum serves, which an open port does not tell.
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
 import socket
@@ -28,8 +29,11 @@ ZOOKEEPER_JAR: Final = Path("/usr/share/java/zookeeper.jar")
 LOGGING_JAR: Final = ZOOKEEPER_JAR.with_name("slf4j-simple.jar")
 
 #: A JVM on a busy 2-core machine, three of them at once.
-START_TIMEOUT_S: Final = 60.0
+START_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 10.0
+
+#: Where `free_ports` looks: below the agents' (31000-32000) and the kernel's own (from 32768).
+_FREE_PORTS: Final = range(21_000, 31_000)
 
 #: Milliseconds; sessions may be as short as 2 ticks, so tests of expiry need not wait for long.
 TICK_MS: Final = 500
@@ -224,18 +228,21 @@ class Ensemble:
             member.stop()
 
     def leader(self) -> Member:
-        """The member that leads; Unavailable if there is none at the moment."""
-        for member in self.members:
-            if member.mode() in ("leader", "standalone"):
-                return member
-        raise Unavailable("no member of the ensemble leads")
+        """The member that leads, once one does; Unavailable if none comes to."""
+        return self._member_that("leads", ("leader", "standalone"))
 
     def follower(self) -> Member:
-        """Some member that follows; Unavailable if there is none at the moment."""
-        for member in self.members:
-            if member.mode() == "follower":
-                return member
-        raise Unavailable("no member of the ensemble follows")
+        """Some member that follows, once one does; Unavailable if none comes to."""
+        return self._member_that("follows", ("follower",))
+
+    def _member_that(self, does: str, modes: Sequence[str]) -> Member:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            for member in self.members:
+                if member.mode() in modes:
+                    return member
+            time.sleep(0.05)
+        raise Unavailable(f"no member of the ensemble {does}")
 
 
 def write_config(member: Member, number: int, peers: Sequence[tuple[str, int, int]]) -> None:
@@ -262,12 +269,19 @@ def write_config(member: Member, number: int, peers: Sequence[tuple[str, int, in
 
 
 def free_ports(ip: str, count: int) -> list[int]:
-    """`count` different ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for sock in sockets:
-            sock.bind((ip, 0))
-        return [int(sock.getsockname()[1]) for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
+    """`count` different ports that nobody listens on now.
+
+    Below those that the kernel gives to outgoing connections, lest one takes the port before the
+    server that it is for has started.
+    """
+    found: list[int] = []
+    for port in random.sample(_FREE_PORTS, len(_FREE_PORTS)):
+        if len(found) == count:
+            return found
+        with socket.socket() as sock:
+            try:
+                sock.bind((ip, port))
+            except OSError:
+                continue
+        found.append(port)
+    raise Unavailable(f"no free ports at {ip} from {_FREE_PORTS.start} to {_FREE_PORTS.stop - 1}")

@@ -36,7 +36,7 @@ PROGRAMS = (
     "dd",
 )
 
-_READY_S = 30.0
+_READY_S = 120.0
 
 
 def busybox_root() -> bytes:

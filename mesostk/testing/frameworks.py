@@ -12,7 +12,7 @@ import requests
 from mesostk.wire.recordio import Decoder
 
 #: Most seconds between two records: above the heartbeat of 15 s.
-SILENCE_S = 30.0
+SILENCE_S = 120.0
 
 Body = dict[str, Any]
 
@@ -92,7 +92,7 @@ class HandFramework:
         if body:
             call[kind.lower()] = body
         headers = {"Mesos-Stream-Id": self._stream.headers["Mesos-Stream-Id"]}
-        return requests.post(self._url, json=call, headers=headers, timeout=10, auth=self._auth)
+        return requests.post(self._url, json=call, headers=headers, timeout=60, auth=self._auth)
 
     def accept(self, offer: Body, *operations: Body, refuse_s: float = 0.0) -> None:
         answer = self.call(

@@ -100,7 +100,7 @@ class Scheduler:
         call: dict[str, Any] = {"type": kind, "framework_id": self.framework_id}
         if body is not None:
             call[kind.lower()] = body
-        answer = requests.post(self._url, json=call, headers=self._headers, timeout=10)
+        answer = requests.post(self._url, json=call, headers=self._headers, timeout=60)
         assert answer.status_code in {200, 202}, answer.text
 
     def offer(self) -> dict[str, Any]:

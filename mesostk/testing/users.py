@@ -19,7 +19,7 @@ from mesostk.ops import paths
 USER: Final = "mesostk-e2e"
 
 #: A command of the toolkit, up to the deployment that it waits for.
-LIMIT_S: Final = 120.0
+LIMIT_S: Final = 300.0
 
 
 class Installed:

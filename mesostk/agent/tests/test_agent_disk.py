@@ -35,7 +35,7 @@ async def apply_all(work_dir: Path, *checkpoints: Checkpoint) -> list[Event]:
     running = asyncio.create_task(queue.run())
     for checkpoint in checkpoints:
         queue.save(checkpoint)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(90):
         await done.wait()
     running.cancel()
     daemon.disk_pool.shutdown()

@@ -32,7 +32,7 @@ def fetch(
     uri: CommandURI, sandbox: Path, home: str | None = None, cache: FetchCache | None = None
 ) -> Path:
     sandbox.mkdir(exist_ok=True)
-    job = Job(sandbox, None, home, 5.0, threading.Event())
+    job = Job(sandbox, None, home, 60.0, threading.Event())
     return fetch_one(uri, job, cache if cache is not None else FetchCache(sandbox / "c", 0))
 
 
@@ -150,7 +150,7 @@ def test_every_kind_of_tar_is_unpacked_unless_it_is_not_to_be(
 
 def fetch_all_of(uri: CommandURI, sandbox: Path) -> None:
     sandbox.mkdir()
-    job = Job(sandbox, None, None, 5.0, threading.Event())
+    job = Job(sandbox, None, None, 60.0, threading.Event())
     fetch_all((uri,), job, FetchCache(sandbox / "c", 0))
 
 

@@ -102,7 +102,7 @@ async def test_commands_and_ports_are_checked_for_real(
     quick = {"delay_seconds": 0.0, "interval_seconds": 0.1}
     check = CheckInfo(type="COMMAND", command=COMMAND.command, **quick)  # type: ignore[arg-type]
     await master.launch(
-        task("t", "until [ -e go ]; do sleep 0.05; done; : > ready; sleep 60", check=check)
+        task("t", "until [ -e go ]; do sleep 0.05; done; : > ready; sleep 1000", check=check)
     )
     await master.until_state("t", "TASK_RUNNING")
     await until_shown(master, "t", 1)
@@ -110,10 +110,10 @@ async def test_commands_and_ports_are_checked_for_real(
     (sandbox / "go").touch()
     await until_shown(master, "t", 0)
     closed = CheckInfo(type="TCP", tcp=CheckTcp(port=1), **quick)  # type: ignore[arg-type]
-    await master.launch(task("closed", "sleep 60", check=closed))
+    await master.launch(task("closed", "sleep 1000", check=closed))
     await until_shown(master, "closed", False)
     own = CheckInfo(type="HTTP", http=CheckHttp(port=agent.port, path="/health"), **quick)  # type: ignore[arg-type]
-    await master.launch(task("web", "sleep 60", check=own))
+    await master.launch(task("web", "sleep 1000", check=own))
     await until_shown(master, "web", 200)
 
 
@@ -153,5 +153,5 @@ async def test_https_is_healthy_whoever_signed_the_certificate(
     check = HealthCheck(
         type="HTTP", http=HTTPCheckInfo(port=https, scheme="https"), delay_seconds=0.0
     )
-    await master.launch(task("t", "sleep 60", health_check=check))
+    await master.launch(task("t", "sleep 1000", health_check=check))
     await master.until(lambda: any(update.status.healthy for update in master.of("t")))

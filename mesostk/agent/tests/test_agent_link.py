@@ -61,7 +61,7 @@ class Peer:
         return web.Response(status=202)
 
     async def next(self) -> Event:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(90):
             return await self.told.get()
 
 

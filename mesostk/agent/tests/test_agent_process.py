@@ -48,7 +48,8 @@ from mesostk.wire.mesos import (
 )
 from mesostk.wire.recordio import Decoder, encode_record
 
-TIMEOUT_S = 20.0
+#: For what a busy machine does in seconds: only what hangs takes longer.
+TIMEOUT_S = 90.0
 
 
 class ScriptedMaster:
@@ -128,7 +129,9 @@ class ScriptedMaster:
         await _until(condition)
 
     def of(self, task_id: str) -> list[StatusUpdate]:
-        return [u for _, u in self.heard if u.status.task_id.value == task_id]
+        """The task's updates, each once: one whose acknowledgement was lost is told again."""
+        told = (u for _, u in self.heard if u.status.task_id.value == task_id)
+        return list({u.status.uuid: u for u in told}.values())
 
     def states(self, task_id: str) -> list[str]:
         return [u.status.state for u in self.of(task_id)]
@@ -296,12 +299,13 @@ async def test_tasks_keep_their_pid_over_a_killed_agent_and_report_true_exit_cod
     await agent.kill()
     go.touch()
     await _until(lambda: any(agent.work_dir.glob("run/containers/*/status")))
-    heard = len(master.heard)
+    before_kill = {u.status.uuid for _, u in master.heard}
     await agent.start()
-    await master.until(lambda: len(master.subscriptions) == 2)
+    await master.until(lambda: len(master.subscriptions) >= 2)
     end = await master.until_ended("ends")
     assert end.status.message == "Command exited with status 7"
-    assert [u.status.task_id.value for _, u in master.heard[heard:]] == ["ends"]
+    new = {u.status.uuid: u for _, u in master.heard if u.status.uuid not in before_kill}
+    assert [u.status.task_id.value for u in new.values()] == ["ends"]
     os.kill(pid.executor_pid, 0)
     brought = {t.task_id.value: t.state for t in master.subscriptions[1].tasks}
     assert brought == {"stays": "TASK_RUNNING", "ends": "TASK_FAILED"}
@@ -378,6 +382,8 @@ async def test_the_operator_api_tells_what_runs(
     assert about["id"]["value"] == AGENT.value
     assert (await agent.call({"type": "GET_HEALTH"}))["get_health"] == {"healthy": True}
     path = "/frameworks/F/executors/t1/runs/latest/stdout"
+    [stdout] = agent.work_dir.glob(f"slaves/*{path}")
+    await master.until_true(lambda: stdout.read_text() == "hello\n")
     read = {"type": "READ_FILE", "read_file": {"path": path, "offset": 0}}
     assert (await agent.call(read))["read_file"] == {"size": 6, "data": "aGVsbG8K"}
     for body, status, words in (
@@ -415,15 +421,18 @@ async def test_an_unhealthy_task_is_killed_and_told_as_unhealthy(
 ) -> None:
     check = HealthCheck(
         type="COMMAND",
-        command=CommandInfo(value="test -e healthy"),
+        command=CommandInfo(value="test ! -e sick"),
         delay_seconds=0.0,
         interval_seconds=0.05,
-        timeout_seconds=5.0,
+        timeout_seconds=60.0,
         consecutive_failures=2,
         grace_period_seconds=0.0,
     )
-    command = CommandInfo(value="touch healthy; sleep 0.5; rm healthy; exec sleep 1000")
+    command = CommandInfo(value="exec sleep 1000")
     await master.launch(replace(task("t1"), command=command, health_check=check))
+    await master.until(lambda: any(u.status.healthy for u in master.of("t1")))
+    [sandbox] = agent.work_dir.glob("slaves/*/frameworks/F/executors/t1/runs/latest")
+    (sandbox / "sick").touch()
     end = (await master.until_ended("t1")).status
     assert (end.state, end.healthy) == ("TASK_KILLED", False)
     told = [u.status.healthy for u in master.of("t1") if u.status.reason is not None]
@@ -467,7 +476,7 @@ async def test_usr1_ends_all_tasks_and_the_next_start_is_a_new_agent(
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     await agent.start()
-    await master.until(lambda: len(master.subscriptions) == 2)
+    await master.until(lambda: len(master.subscriptions) >= 2)
     assert master.subscriptions[1].agent_info.id is None
     assert master.subscriptions[1].tasks == ()
     master.heard.clear()

@@ -59,7 +59,7 @@ async def test_cleanup_ends_all_tasks_and_forgets_the_agents_id(
     assert len(master.subscriptions) == 1  # it never came back as a member
     assert not (agent.work_dir / "meta/slaves/latest").is_symlink()
     await agent.start()
-    await master.until(lambda: len(master.subscriptions) == 2)
+    await master.until(lambda: len(master.subscriptions) >= 2)
     assert master.subscriptions[1].agent_info.id is None
 
 
@@ -69,7 +69,7 @@ async def test_an_agent_whose_link_was_removed_is_a_new_one_without_the_tasks(
     agent, pid = left
     (agent.work_dir / "meta/slaves/latest").unlink()
     await agent.start()
-    await master.until(lambda: len(master.subscriptions) == 2)
+    await master.until(lambda: len(master.subscriptions) >= 2)
     assert master.subscriptions[1].agent_info.id is None
     await master.until_true(lambda: not is_alive(pid))
     assert "Ending unknown run" in log(agent)
@@ -89,7 +89,7 @@ async def test_other_resources_are_refused_but_more_of_them_if_the_policy_allows
     assert is_alive(pid)
     agent.arguments += [more, "--reconfiguration_policy=additive"]
     await agent.start()
-    await master.until(lambda: len(master.subscriptions) == 2)
+    await master.until(lambda: len(master.subscriptions) >= 2)
     assert master.subscriptions[1].agent_info.id == AGENT
     assert is_alive(pid)
 
@@ -105,5 +105,5 @@ async def test_strict_says_of_unreadable_records_what_to_do_and_ends_no_task(
     assert "start with --no-strict" in log(agent)
     assert is_alive(pid)
     await agent.start()
-    await master.until(lambda: len(master.subscriptions) == 2)
+    await master.until(lambda: len(master.subscriptions) >= 2)
     assert is_alive(pid)

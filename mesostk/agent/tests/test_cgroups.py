@@ -29,6 +29,7 @@ from mesostk.agent.checkpoint import ExitRecord
 from mesostk.agent.launch import LauncherClient
 from mesostk.agent.launch_spec import LaunchSpec
 from mesostk.agent.processes import kill_cgroup
+from mesostk.testing.processes import LIMIT_S
 from mesostk.testing.requirements import absent, require_root
 
 MIB = 1024 * 1024
@@ -341,7 +342,7 @@ class Runner:
         return names
 
     async def end_of(self, name: str) -> ExitRecord:
-        deadline = time.monotonic() + 20.0
+        deadline = time.monotonic() + LIMIT_S
         while name not in self.ended:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.01)
@@ -369,7 +370,7 @@ async def test_task_is_in_its_cgroups_and_its_supervisor_is_not(runner: Runner) 
         "r", "cat /proc/self/cgroup; sleep 600", Limits(cpus=1, memory_bytes=0)
     )
     out = runner.directory / "stdout"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + LIMIT_S
     while "/r\n" not in (out.read_text() if out.exists() else ""):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
@@ -405,7 +406,7 @@ async def test_quota_throttles_and_usage_counts_it(runner: Runner) -> None:
     needs(runner.cgroups, "cpu")
     limits = Limits(cpus=0.1, memory_bytes=64 * MIB, cpus_limit=0.1)
     pid = await runner.start("r", "while :; do :; done", limits)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LIMIT_S
     while True:
         seen = usage.of_run(1.5, pid, "r", runner.cgroups, {"cpus_limit": 0.1})
         if seen.cpus_nr_throttled is not None and seen.cpus_nr_throttled >= 2:
@@ -428,7 +429,7 @@ async def test_what_a_killed_supervisor_leaves_is_found_by_its_cgroup(runner: Ru
     hidden = "(env -i setsid sleep 600 &); sleep 600"
     pid = await runner.start("r", hidden, Limits(cpus=1, memory_bytes=64 * MIB))
     procs = runner.cgroups.of("r").cgroups[0] + "/cgroup.procs"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + LIMIT_S
     while runner.names_in(procs).count("sleep") != 2:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
@@ -478,12 +479,12 @@ def test_v2_kill_takes_everything_at_once(tmp_path: Path) -> None:
     try:
         join = f"echo 0 > {made.cgroups[0]}/cgroup.procs; trap '' TERM; sleep 600 & sleep 600"
         with subprocess.Popen(["sh", "-c", join]) as process:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + LIMIT_S
             procs = Path(made.cgroups[0], "cgroup.procs")
             while len(procs.read_text().split()) < 3:
                 assert time.monotonic() < deadline
             assert kill_cgroup(made.cgroups[0]) == 3
-            assert process.wait(10) == -9
+            assert process.wait(LIMIT_S) == -9
     finally:
         cgroups.destroy("r")
         for top in made.supervisor_cgroups:

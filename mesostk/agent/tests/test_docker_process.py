@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from mesostk.agent.docker_engine import EngineError, credentials
 from mesostk.agent.tests.agent_bench import AGENT, cpus, framework, task
-from mesostk.agent.tests.test_agent_process import AgentProcess, ScriptedMaster
+from mesostk.agent.tests.test_agent_process import TIMEOUT_S, AgentProcess, ScriptedMaster
 from mesostk.testing.disks import small_disk
 from mesostk.testing.dockerd import IMAGE, Dockerd, load_image
 from mesostk.testing.requirements import DOCKER_SOCKET, require_docker, require_root
@@ -138,7 +138,7 @@ def read(agent: AgentProcess, task_id: str, name: str = "stdout") -> str:
     return (runs / name).read_text()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = TIMEOUT_S) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - files and the engine tell nobody
             await asyncio.sleep(0.02)
@@ -170,7 +170,10 @@ async def test_a_container_runs_writes_its_sandbox_and_its_exit_code_is_told(
 
 
 def has_said(agent: AgentProcess, task_id: str, text: str) -> bool:
-    return read(agent, task_id) == text
+    try:
+        return read(agent, task_id) == text
+    except FileNotFoundError:  # the engine has said nothing yet
+        return False
 
 
 async def test_a_killed_container_gets_its_grace_and_no_more(
@@ -287,7 +290,7 @@ async def test_every_line_is_kept_once_over_restarts_of_agent_engine_and_both(
     await agent.start()
     await asyncio.to_thread(engine.start)
     await has_grown()
-    await master.until(lambda: len(master.subscriptions) == 3)
+    await master.until(lambda: len(master.subscriptions) >= 3)
     sandbox = agent.work_dir / f"slaves/{AGENT.value}/frameworks/F/executors/lines/runs/latest"
     (sandbox / "stop").touch()
     end = await master.until_ended("lines")
@@ -340,7 +343,7 @@ async def test_containers_of_nobody_are_ended_and_those_of_others_left_alone(
             )
             client.start(name)
         await agent.start()
-        await master.until(lambda: len(master.subscriptions) == 2)
+        await master.until(lambda: len(master.subscriptions) >= 2)
 
         def names() -> set[str]:
             return {c["Names"][0].lstrip("/") for c in client.containers()}
@@ -398,7 +401,7 @@ async def test_bridged_containers_have_ports_and_an_address(
         writer.write(b"GET / HTTP/1.0\r\n\r\n")
         assert (await reader.read()).endswith(b"hi\n")
         writer.close()
-        twice = contained("twice", "sleep 9", network="BRIDGE", port_mappings=())
+        twice = contained("twice", "sleep 1000", network="BRIDGE", port_mappings=())
         publish = Parameter(key="publish", value="31240:80")
         assert twice.container is not None
         assert twice.container.docker is not None
@@ -532,7 +535,7 @@ async def silent_registry() -> AsyncIterator[tuple[str, asyncio.Event]]:
     registry = await asyncio.start_server(silent, "127.0.0.70", 0)
     async with registry:
         yield f"127.0.0.70:{registry.sockets[0].getsockname()[1]}/slow:1", asked
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(TIMEOUT_S):
             await asyncio.gather(*(pull for pull in pulls if pull is not None))
 
 
@@ -548,7 +551,7 @@ async def test_a_task_whose_image_is_still_on_the_way_is_killed_at_once(
     agent = agent_of(tmp_path, master, DOCKER_SOCKET)
     async with silent_registry() as (image, asked), running(agent, master):
         await master.launch(of_image(image))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(TIMEOUT_S):
             await asked.wait()
         await kill(master, "t1")
         end = await master.until_ended("t1")
@@ -628,7 +631,7 @@ async def test_two_agents_on_one_engine_leave_each_other_alone(
         master, agent = pairs[0]
         await agent.kill()
         await agent.start()
-        await master.until(lambda: len(master.subscriptions) == 2)
+        await master.until(lambda: len(master.subscriptions) >= 2)
         owners = [(a.work_dir / "meta/docker_owner").read_text() for _, a in pairs]
         client = docker.APIClient(base_url=f"unix://{engine.socket}", version="auto")
         with contextlib.closing(client):
@@ -650,7 +653,7 @@ async def test_a_pull_is_told_of_in_the_sandbox_and_ends_with_its_time(
     tmp_path: Path, master: ScriptedMaster
 ) -> None:
     require_docker()
-    agent = agent_of(tmp_path, master, DOCKER_SOCKET, "--executor_registration_timeout=2secs")
+    agent = agent_of(tmp_path, master, DOCKER_SOCKET, "--executor_registration_timeout=4secs")
     async with silent_registry() as (image, _), running(agent, master):
         await master.launch(of_image(image))
         end = await master.until_ended("t1")
@@ -660,7 +663,7 @@ async def test_a_pull_is_told_of_in_the_sandbox_and_ends_with_its_time(
         "REASON_CONTAINER_LAUNCH_FAILED",
     )
     assert end.status.message is not None
-    assert "longer than --executor_registration_timeout, which is 2 s" in end.status.message
+    assert "longer than --executor_registration_timeout, which is 4 s" in end.status.message
 
 
 def fill_up(path: Path) -> None:

@@ -144,7 +144,7 @@ async def test_an_executor_in_a_container_knows_where_its_agent_is(
 
     def is_known_to_run() -> bool:
         # The program is at work before the engine has answered that it is.
-        metrics = requests.get(f"http://127.0.0.1:{agent.port}/metrics/snapshot", timeout=10).json()
+        metrics = requests.get(f"http://127.0.0.1:{agent.port}/metrics/snapshot", timeout=60).json()
         return bool(metrics["slave/executors_running"])
 
     await until(is_known_to_run)

@@ -80,7 +80,7 @@ def test_those_who_want_it_at_once_wait_for_one_download(cache: FetchCache) -> N
 
     def slow(path: Path) -> None:
         started.set()
-        go.wait(10)
+        go.wait(90)
         source(path)
 
     read: list[bytes] = []
@@ -92,12 +92,12 @@ def test_those_who_want_it_at_once_wait_for_one_download(cache: FetchCache) -> N
 
     threads = [threading.Thread(target=want) for _ in range(3)]
     threads[0].start()
-    assert started.wait(10)
+    assert started.wait(90)
     for thread in threads[1:]:
         thread.start()
     go.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(90)
     assert (read, source.brought) == ([source.data] * 3, 1)
 
 
@@ -111,7 +111,7 @@ def test_a_start_finds_nothing_of_a_former_life(cache: FetchCache) -> None:
 
 def job(sandbox: Path, user: str | None = None) -> Job:
     sandbox.mkdir(exist_ok=True)
-    return Job(sandbox, user, None, 5.0, threading.Event())
+    return Job(sandbox, user, None, 60.0, threading.Event())
 
 
 def test_a_cached_uri_is_copied_from_the_cache(tmp_path: Path, cache: FetchCache) -> None:

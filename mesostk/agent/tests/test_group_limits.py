@@ -118,6 +118,7 @@ async def test_tasks_of_a_group_share_their_memory_and_the_one_that_took_too_muc
     greedy = member("greedy", "until [ -e go ]; do sleep 0.05; done; exec tail /dev/zero", 64)
     await launch(master, lends, greedy)
     await said(agent, master, "lends")
+    await master.until_state("greedy", "TASK_RUNNING")
     assert master.states("lends")[-1] == "TASK_RUNNING"
     runs = agent.work_dir / f"slaves/{AGENT.value}/frameworks/F/executors/pod/runs/latest"
     for sandbox in (runs / "containers").iterdir():

@@ -73,7 +73,7 @@ class Agent:
         await until(lambda: (self.sandbox / "stdout").exists() and text in self.out())
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 90.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -357,7 +357,11 @@ async def test_kill_of_a_run_that_has_ended_does_nothing(agent: Agent) -> None:
 
 async def test_exit_takes_daemonised_children_along(agent: Agent) -> None:
     # setsid + double fork: neither the session nor the parent leads from the task to it.
-    await agent.run("r", "(setsid sh -c 'echo $$; exec sleep 600' &) ; sleep 0.2; exit 4")
+    await agent.run(
+        "r",
+        "(setsid sh -c 'echo $$; exec sleep 600' &) ; "
+        "until [ -s stdout ]; do sleep 0.02; done; exit 4",
+    )
     assert code(agent.ended["r"]) == 4
     assert not is_alive(int(agent.out()))
 
@@ -686,7 +690,7 @@ def bare(tmp_path: Path):  # type: ignore[no-untyped-def] # (socket, Popen)
             pass_fds=[theirs.fileno()],
             stdout=subprocess.PIPE,
         )
-    ours.settimeout(20.0)
+    ours.settimeout(90.0)
     assert launcher.decode(ours.recv(100)) == ("ready", 0, process.pid)
     assert process.stdout is not None
     with ours, process.stdout:
@@ -709,7 +713,7 @@ def test_launcher_survives_garbage(bare) -> None:  # type: ignore[no-untyped-def
     assert [answer[:2] for answer in answers] == [("failed", 1), ("gone", 1)]  # type: ignore[index]
     assert process.poll() is None
     sock.close()
-    assert process.wait(20) == 0
+    assert process.wait(90) == 0
 
 
 def test_launcher_imports_only_small_modules(bare) -> None:  # type: ignore[no-untyped-def]

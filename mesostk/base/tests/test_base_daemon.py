@@ -225,7 +225,7 @@ async def test_signals_end_it_gracefully(number: signal.Signals) -> None:
             await asyncio.sleep(0.01)
         os.kill(os.getpid(), number)
 
-    assert await asyncio.wait_for(daemon.serve(main), 5) == 0
+    assert await asyncio.wait_for(daemon.serve(main), 60) == 0
     assert hangups == ["hup"]
 
 
@@ -276,7 +276,7 @@ async def test_systemd_gets_ready_signs_of_life_and_stopping(tmp_path: Path) -> 
                 heard.append(await asyncio.get_running_loop().sock_recv(sock, 100))
             daemon.exit("done", 0)
 
-        assert await asyncio.wait_for(daemon.serve(main), 5) == 0
+        assert await asyncio.wait_for(daemon.serve(main), 60) == 0
         assert heard[0] == b"READY=1"
         rest = b""
         while b"STOPPING=1" not in rest:
@@ -315,7 +315,7 @@ async def test_timers_of_the_core_are_kept() -> None:
         assert sum(isinstance(event, Tick) for event in core.events) == 1
         daemon.exit("done", 0)
 
-    assert await asyncio.wait_for(daemon.serve(main), 5) == 0
+    assert await asyncio.wait_for(daemon.serve(main), 60) == 0
 
 
 async def test_notes_are_logged_and_exit_ends_with_its_code() -> None:
@@ -360,7 +360,7 @@ async def test_saves_are_durable_before_saved(tmp_path: Path) -> None:
             await asyncio.sleep(0.005)
         daemon.exit("done", 0)
 
-    assert await asyncio.wait_for(daemon.serve(main), 5) == 0
+    assert await asyncio.wait_for(daemon.serve(main), 60) == 0
     assert [e.token for e in core.events if isinstance(e, Saved)] == [1, 2, 3]
     assert daemon.metrics.snapshot()["store/ops"] == 2.0
 
@@ -376,7 +376,7 @@ async def test_a_save_that_fails_ends_the_process(tmp_path: Path) -> None:
         driver = daemon.drive(core, {}, store)
         driver.feed(Go((Save(1, (Put("../a", b"1"),)),)))
 
-    assert await asyncio.wait_for(daemon.serve(main), 5) == 1
+    assert await asyncio.wait_for(daemon.serve(main), 60) == 1
     assert not any(isinstance(event, Saved) for event in core.events)
     assert "not a path" in logged(daemon)
 
@@ -393,7 +393,7 @@ async def test_a_graceful_end_writes_what_waits_first(tmp_path: Path) -> None:
             driver.feed(Go((Save(token, (Put(f"n{token}", b"1"),)),)))
         daemon.exit("SIGTERM", 0)
 
-    assert await asyncio.wait_for(daemon.serve(main), 5) == 0
+    assert await asyncio.wait_for(daemon.serve(main), 60) == 0
     assert "Failed" not in logged(daemon)
     again = FileStore(tmp_path / "s.db")
     await again.open("y")

@@ -32,7 +32,7 @@ from mesostk.testing.zookeeper import Ensemble, Member, free_ports
 QUIET = Log(stream=io.StringIO())
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 90.0) -> None:
     """Return once `condition` holds."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 - any condition, also of other processes
@@ -48,7 +48,7 @@ class Party:
         self.sessions: list[Zk] = []
         self.tasks: list[asyncio.Task[None]] = []
 
-    def session(self, timeout_s: float = 4.0) -> Zk:
+    def session(self, timeout_s: float = 30.0) -> Zk:
         zk = Zk(self.url, timeout_s)
         zk.start()
         self.sessions.append(zk)
@@ -116,7 +116,7 @@ async def test_the_first_candidate_leads_and_the_next_takes_over(party: Party) -
 @pytest.mark.zookeeper
 async def test_candidates_are_named_as_the_originals_name_them(party: Party) -> None:
     zk = party.session()
-    await zk.connected(5.0)
+    await zk.connected(60.0)
     await zk.ensure_path(party.path)
     # What the original keeps beside its candidates, and our own records.
     for name in ("log_replicas", "mesostk"):
@@ -144,7 +144,7 @@ async def test_a_leader_whose_node_is_removed_is_told_so_and_a_follower_stands_a
     third = party.runner(b"three")
     await until(lambda: None not in (second.candidate._node, third.candidate._node))
     zk = party.session()
-    await zk.connected(5.0)
+    await zk.connected(60.0)
     old = third.candidate._node
     await zk.delete(f"{party.path}/{old}")
     await until(lambda: third.candidate._node not in (None, old))
@@ -158,7 +158,7 @@ async def test_a_leader_whose_node_is_removed_is_told_so_and_a_follower_stands_a
 @pytest.mark.zookeeper
 async def test_a_candidate_finds_the_node_that_an_answer_was_lost_for(party: Party) -> None:
     zk = party.session()
-    await zk.connected(5.0)
+    await zk.connected(60.0)
     await zk.ensure_path(party.path)
     made = await zk.create(f"{party.path}/json.info_", b"me", ephemeral=True, sequence=True)
     await zk.create(f"{party.path}/json.info_", b"other", ephemeral=True, sequence=True)
@@ -200,25 +200,27 @@ async def test_quorum_lost_ends_the_leader_by_its_own_clock_and_detectors_recove
     ensemble: Ensemble,
 ) -> None:
     party = Party(ensemble.hosts, "/mesos")
-    leader = party.runner(b"one", zk=party.session(2.0))
+    leader = party.runner(b"one", zk=party.session(4.0))
+    states: list[SessionState] = []
+    leader.zk.listen(states.append)
     await until(lambda: leader.story == ["elected"])
-    seen = party.watcher(party.session(2.0))
+    seen = party.watcher(party.session(4.0))
     await until(lambda: seen == [b"one"])
     down = [ensemble.leader(), ensemble.follower()]
     began = time.monotonic()
     for member in down:
         member.kill()
-    await until(lambda: leader.zk.state is SessionState.SUSPENDED)
-    assert leader.story == ["elected"]
     await until(lambda: len(leader.story) == 2)
+    # Being suspended did not end it: that comes at once.
     assert time.monotonic() - began >= 2.0
+    assert states[-2:] == [SessionState.SUSPENDED, SessionState.LOST]
     await until(lambda: seen[-1] is None)
     # The process would end here.
     await leader.zk.close()
     for member in down:
         member.launch()
     next_leader = party.runner(b"two")
-    await until(lambda: next_leader.story == ["elected"], 40.0)
+    await until(lambda: next_leader.story == ["elected"])
     await until(lambda: seen[-1] == b"two")
     await party.close()
 
@@ -228,15 +230,15 @@ async def test_a_follower_of_the_ensemble_dies_and_nobody_loses_anything(
     ensemble: Ensemble,
 ) -> None:
     party = Party(ensemble.hosts, "/mesos")
-    leader = party.runner(b"one", zk=party.session(10.0))
+    leader = party.runner(b"one", zk=party.session())
     await until(lambda: leader.story == ["elected"])
-    seen = party.watcher(party.session(10.0))
+    seen = party.watcher(party.session())
     await until(lambda: seen == [b"one"])
     ensemble.follower().kill()
-    other = party.session(10.0)
-    await other.connected(10.0)
+    other = party.session()
+    await other.connected(60.0)
     for zk in party.sessions:
-        await zk.connected(10.0)
+        await zk.connected(60.0)
         await zk.get(party.path)
     assert (leader.story, seen) == (["elected"], [b"one"])
     await party.close()
@@ -256,7 +258,7 @@ async def test_a_silent_server_is_unavailable_not_endless(zookeeper: Ensemble) -
 @pytest.mark.zookeeper
 async def test_verdicts_of_zookeeper_reach_the_caller(party: Party) -> None:
     zk = party.session()
-    await zk.connected(5.0)
+    await zk.connected(60.0)
     await zk.ensure_path(party.path)
     with pytest.raises(NoNodeError):
         await zk.get(party.path + "/none")
@@ -325,7 +327,7 @@ def test_a_member_that_cannot_start_says_why(tmp_path: Path, zookeeper: Ensemble
     member: Member = second.members[0]
     member.launch()
     assert member._process is not None
-    member._process.wait(30)
+    member._process.wait(90)
     with pytest.raises(Unavailable, match="ended"):
-        member.wait_serving(1.0)
+        member.wait_serving(60.0)
     second.stop()

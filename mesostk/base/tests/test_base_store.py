@@ -94,7 +94,7 @@ class ZkBench:
         self.by_store: dict[int, Zk] = {}
 
     async def session(self) -> Zk:
-        zk = Zk(self.url, session_timeout_s=5.0)
+        zk = Zk(self.url, session_timeout_s=30.0)
         zk.start()
         self.sessions.append(zk)
         return zk
@@ -115,13 +115,13 @@ class ZkBench:
 
     async def spoil_epoch(self, data: bytes) -> str:
         zk = await self.session()
-        await zk.connected(5.0)
+        await zk.connected(60.0)
         await zk.set(self.root + "/epoch", data, -1)
         return self.root + "/epoch"
 
     async def remove_epoch(self) -> None:
         zk = await self.session()
-        await zk.connected(5.0)
+        await zk.connected(60.0)
         await zk.delete(self.root + "/epoch")
 
     async def close(self) -> None:
@@ -372,7 +372,7 @@ async def test_a_store_needs_the_password_that_made_it(zookeeper: Ensemble, zk_p
     hosts = zookeeper.hosts
     outcomes: list[object] = []
     for user in ("mesos:secret@", "mesos:wrong@"):
-        zk = Zk(ZkUrl.parse(f"zk://{user}{hosts}{zk_path}"), 5.0)
+        zk = Zk(ZkUrl.parse(f"zk://{user}{hosts}{zk_path}"), 30.0)
         zk.start()
         store = ZkStore(zk, zk_path + "/mesostk")
         try:
@@ -382,9 +382,9 @@ async def test_a_store_needs_the_password_that_made_it(zookeeper: Ensemble, zk_p
         await zk.close()
     assert outcomes[0] == 1
     assert "user:password" in str(outcomes[1])
-    reader = Zk(ZkUrl.parse(zookeeper.url(zk_path)), 5.0)
+    reader = Zk(ZkUrl.parse(zookeeper.url(zk_path)), 30.0)
     reader.start()
-    await reader.connected(5.0)
+    await reader.connected(60.0)
     assert b"cluster_id" in (await reader.get(zk_path + "/mesostk/epoch"))[0]
     await reader.close()
 
@@ -405,7 +405,7 @@ async def test_a_multi_whose_answer_is_lost_is_read_back_or_sent_again(
             if loss:
                 raise UnknownOutcome("lost")
 
-    zk = Lossy(ZkUrl.parse(zookeeper.url(zk_path)), 5.0)
+    zk = Lossy(ZkUrl.parse(zookeeper.url(zk_path)), 30.0)
     zk.start()
     store = ZkStore(zk, zk_path + "/mesostk")
     await store.open("x")
@@ -431,7 +431,7 @@ async def test_a_multi_whose_answer_is_lost_is_read_back_or_sent_again(
 
 @pytest.mark.zookeeper
 async def test_a_store_survives_the_death_of_the_server_it_talks_to(ensemble: Ensemble) -> None:
-    zk = Zk(ZkUrl.parse(ensemble.url("/failover")), 10.0)
+    zk = Zk(ZkUrl.parse(ensemble.url("/failover")), 30.0)
     zk.start()
     store = ZkStore(zk, "/failover/mesostk")
     await store.open("x")

@@ -29,7 +29,7 @@ async def test_client_that_has_seen_more_than_its_servers_connects_again(tmp_pat
     zk = Zk(ZkUrl(servers.hosts, "/"), session_timeout_s=4.0)
     try:
         zk.start()
-        await zk.connected(20.0)
+        await zk.connected(60.0)
         for number in range(50):
             await zk.create(f"/n{number}", b"")
         states: list[SessionState] = []
@@ -44,8 +44,8 @@ async def test_client_that_has_seen_more_than_its_servers_connects_again(tmp_pat
 
         zk.listen(listen)
         await asyncio.to_thread(lose_data, servers, tmp_path)
-        await asyncio.wait_for(lost.wait(), 20.0)
-        await asyncio.wait_for(back.wait(), 20.0)
+        await asyncio.wait_for(lost.wait(), 60)
+        await asyncio.wait_for(back.wait(), 60)
         assert states[:2] == [SessionState.SUSPENDED, SessionState.LOST]
         assert not [name for name in await zk.children("/") if name.startswith("n")]
     finally:

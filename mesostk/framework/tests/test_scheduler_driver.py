@@ -55,7 +55,7 @@ class Recorder:
             self.changed.notify_all()
 
     async def until(self, wanted: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10), self.changed:
+        async with asyncio.timeout(60), self.changed:
             await self.changed.wait_for(wanted)
 
 
@@ -71,6 +71,7 @@ class Master:
         self.call_status = list(call_status)
         self.hold_calls: asyncio.Event | None = None
         self.called = asyncio.Event()
+        self.cut = asyncio.Event()
         self.address = ""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -129,7 +130,7 @@ def streams(*pieces: bytes, hold: bool = True, stream_id: str | None = "s-1") ->
 
 
 def cuts(*pieces: bytes) -> Script:
-    """A stream whose connection is reset after `pieces`."""
+    """A stream whose connection is reset after `pieces`, once the test says so."""
 
     async def script(master: Master, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Mesos-Stream-Id": "s-1"})
@@ -137,6 +138,7 @@ def cuts(*pieces: bytes) -> Script:
         await response.prepare(request)
         for piece in pieces:
             await response.write(piece)
+        await master.cut.wait()
         assert request.transport is not None
         request.transport.abort()
         return response
@@ -183,7 +185,7 @@ async def driving(
         yield driver
     finally:
         driver.stop()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await task
         await client.close()
 
@@ -232,6 +234,8 @@ async def test_a_broken_stream_is_opened_again_with_the_same_framework_id(
     framework = Recorder()
     async with serving(master), driving(framework, master.address) as driver:
         driver.subscribe(INFO)
+        await framework.until(lambda: bool(framework.told))
+        master.cut.set()
         await framework.until(lambda: len(framework.told) == 3)
         assert framework.told[0] == framework.told[2] == "connected F-0000"
         assert framework.told[1].startswith("disconnected ")
@@ -295,7 +299,7 @@ async def test_calls_keep_their_order_on_one_connection() -> None:
         for number in range(50):
             kill = scheduler.Kill(task_id=TaskID(str(number)))
             driver.send(scheduler.Call(type="KILL", kill=kill))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(master.calls) < 50:
                 master.called.clear()
                 await master.called.wait()
@@ -320,7 +324,7 @@ async def test_declines_that_wait_behind_a_slow_call_go_as_one() -> None:
             )
             driver.send(scheduler.Call(type="DECLINE", decline=body))
         master.hold_calls.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(master.calls) < 3:
                 master.called.clear()
                 await master.called.wait()
@@ -356,7 +360,7 @@ async def test_a_call_that_is_the_frameworks_own_fault_is_only_noted() -> None:
         await framework.until(lambda: driver.is_connected)
         driver.send(scheduler.Call(type="KILL"))
         driver.send(scheduler.Call(type="REVIVE"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(master.calls) < 2:
                 master.called.clear()
                 await master.called.wait()
@@ -394,5 +398,5 @@ async def test_an_error_in_the_framework_is_not_swallowed() -> None:
         driver.subscribe(INFO)
         driver.set_leader(master.address.encode())
         with pytest.RaisesGroup(ZeroDivisionError):
-            await asyncio.wait_for(driver.run(), 10)
+            await asyncio.wait_for(driver.run(), 60)
     await client.close()

@@ -18,7 +18,7 @@ from mesostk.marathon import posting
 from mesostk.marathon.events import SetCallbacks
 from mesostk.marathon.posting import Poster
 
-LIMIT_S = 10.0
+LIMIT_S = 90.0
 
 
 class Consumer:

@@ -47,7 +47,7 @@ class Rig:
         return task
 
     async def next(self) -> ProbeResult:
-        return await asyncio.wait_for(self.results.get(), 5.0)
+        return await asyncio.wait_for(self.results.get(), 60)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ async def rig() -> AsyncIterator[Rig]:
 
 
 def probe(port: int, kind: str = "HTTP", **fields: object) -> Probe:
-    defaults: dict[str, object] = {"first_s": 0.0, "interval_s": 0.02, "timeout_s": 0.3}
+    defaults: dict[str, object] = {"first_s": 0.0, "interval_s": 0.02, "timeout_s": 30.0}
     return Probe(index=0, kind=kind, host="127.0.0.1", port=port, **{**defaults, **fields})  # type: ignore[arg-type] # terse
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -17,7 +16,7 @@ from typing import Any, Final, TypeVar
 import pytest
 import requests
 
-from mesostk.ops.zookeeper import Ensemble
+from mesostk.ops.zookeeper import Ensemble, free_ports
 
 T = TypeVar("T")
 
@@ -44,7 +43,7 @@ KEYS_OF_1_1: Final = (
 )
 
 
-def until(what: str, probe: Callable[[], T | None], timeout_s: float = 20.0) -> T:
+def until(what: str, probe: Callable[[], T | None], timeout_s: float = 90.0) -> T:
     """What `probe` returns once it is neither None nor False."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -56,9 +55,7 @@ def until(what: str, probe: Callable[[], T | None], timeout_s: float = 20.0) -> 
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        return int(sock.getsockname()[1])
+    return free_ports(HOST, 1)[0]
 
 
 class Cluster:
@@ -122,10 +119,10 @@ class Cluster:
             process.send_signal(signal.SIGTERM)
         for process in self.processes.values():
             try:
-                process.wait(15)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(5)
+                process.wait(60)
         self.end_tasks()
 
     def end_tasks(self) -> None:
@@ -151,12 +148,12 @@ class Marathon:
 
     def call(self, method: str, path: str, **body: Any) -> requests.Response:
         json = body or None
-        return requests.request(method, self.url + path, json=json, timeout=10)
+        return requests.request(method, self.url + path, json=json, timeout=60)
 
     def get(self, path: str) -> Any:
         """The answer's JSON; None while nobody answers."""
         try:
-            answer = requests.get(self.url + path, timeout=5)
+            answer = requests.get(self.url + path, timeout=60)
         except requests.ConnectionError:
             return None
         return answer.json() if answer.status_code == 200 else None
@@ -166,7 +163,7 @@ class Marathon:
             info = self.get("/v2/info")
             return None if info is None else info["frameworkId"]
 
-        until("a registered framework", registered, 60.0)
+        until("a registered framework", registered)
 
     def running(self, app: str) -> list[str] | None:
         tasks = self.get(f"/v2/apps/{app}/tasks")
@@ -182,7 +179,7 @@ class Marathon:
                 return None
             return set(running)
 
-        return until(f"{count} tasks of {app}", enough, 40.0)
+        return until(f"{count} tasks of {app}", enough)
 
 
 @pytest.fixture
@@ -236,7 +233,9 @@ def test_an_unhealthy_task_is_killed_and_replaced_and_a_healthy_one_is_not(
     serve = f"exec {sys.executable} -m http.server $PORT0 --bind $HOST"
     good = {"id": "good", "cmd": serve, "cpus": 0.1, "mem": 32, "healthChecks": [check]}
     lazy = {**good, "id": "lazy", "cmd": "sleep 1000"}
-    good["healthChecks"] = [{**check, "gracePeriodSeconds": 20}]
+    # However slow the machine is, a server that answers is not sick.
+    patient = {"gracePeriodSeconds": 300, "timeoutSeconds": 60, "intervalSeconds": 60}
+    good["healthChecks"] = [{**check, **patient}]
     assert marathon.call("POST", "/v2/apps", **good).status_code == 201
     assert marathon.call("POST", "/v2/apps", **lazy).status_code == 201
     healthy = marathon.call("GET", "/v2/apps/good").json()["app"]
@@ -255,7 +254,7 @@ def test_an_unhealthy_task_is_killed_and_replaced_and_a_healthy_one_is_not(
         return bool(running) and running != first
 
     until("a replacement", replaced)
-    assert len(marathon.get("/v2/deployments")) == 1
+    until("the deployment of the lazy one alone", lambda: len(marathon.get("/v2/deployments")) == 1)
     assert marathon.running("good") == [healthy["tasks"][0]["id"]]
 
 
@@ -292,7 +291,7 @@ def test_the_next_leader_writes_a_backup_and_another_one_restores_it(
     def hand_over(marathon: Marathon, wish: str) -> Marathon:
         answer = marathon.call("DELETE", f"/v2/leader?{wish}={file.as_uri()}")
         assert (answer.status_code, answer.json()) == (200, {"message": "Leadership abdicated"})
-        assert marathon.process.wait(15) == 105
+        assert marathon.process.wait(90) == 105
         following = cluster.marathon(port=port)
         following.wait_ready()
         return following

@@ -59,7 +59,7 @@ class Reader:
     async def next(self) -> tuple[str, str, dict[str, object]]:
         fields: dict[str, str] = {}
         while True:
-            line = (await asyncio.wait_for(self._answer.content.readline(), 5.0)).decode()
+            line = (await asyncio.wait_for(self._answer.content.readline(), 60)).decode()
             assert line, "the stream ended"
             if line.strip():
                 name, _, value = line.strip().partition(": ")

@@ -219,7 +219,7 @@ async def _follow(answer: Any, decode: Any, last: str) -> Follower:
     """Read until the framework `last` is told of."""
     decoder, follower = Decoder(), None
     while follower is None or last not in follower.frameworks:
-        chunk = await asyncio.wait_for(answer.content.readany(), 10)
+        chunk = await asyncio.wait_for(answer.content.readany(), 60)
         for record in decoder.feed(chunk):
             event = decode(record, operator.Event)
             if follower is None:
