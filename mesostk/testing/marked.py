@@ -27,3 +27,19 @@ def marked(directory: Path) -> Iterator[tuple[int, int, Mapping[str, str]]]:
             pairs = (text.decode(errors="replace").partition("=") for text in variables if text)
             parent = int(status[1])
             yield int(entry.name), parent, {name: value for name, _, value in pairs}
+
+
+def tasks_of(directory: Path, app: str) -> tuple[dict[str, int]] | None:
+    """Task id → pid of the first process of each task of an app; None if one has two of them."""
+    parents: dict[str, dict[int, int]] = {}
+    for pid, parent, environ in marked(directory):
+        task = environ.get("MESOS_TASK_ID")
+        if task is not None and environ.get("MARATHON_APP_ID") == app:
+            parents.setdefault(task, {})[pid] = parent
+    found: dict[str, int] = {}
+    for task, family in parents.items():
+        first = [pid for pid, parent in family.items() if parent not in family]
+        if len(first) != 1:
+            return None
+        found[task] = first[0]
+    return (found,)

@@ -31,7 +31,7 @@ import requests
 from mesostk.ops.processes import MARK, ProcessTable, end_all
 from mesostk.ops.zookeeper import Ensemble
 from mesostk.testing.addresses import AddressBlock, Addresses
-from mesostk.testing.marked import marked
+from mesostk.testing.marked import tasks_of
 
 T = TypeVar("T")
 
@@ -464,22 +464,7 @@ class Cluster:
 
         Two at one look may be a moment's: processes begin and end while they are read.
         """
-        return until(f"one process of each task of {app}", lambda: self._looked_at(app))[0]
-
-    def _looked_at(self, app: str) -> tuple[dict[str, int]] | None:
-        """What `live_tasks` tells; None if a task seems to run twice."""
-        parents: dict[str, dict[int, int]] = {}
-        for pid, parent, environ in marked(self.directory):
-            task = environ.get("MESOS_TASK_ID")
-            if task is not None and environ.get("MARATHON_APP_ID") == app:
-                parents.setdefault(task, {})[pid] = parent
-        found: dict[str, int] = {}
-        for task, family in parents.items():
-            first = [pid for pid, parent in family.items() if parent not in family]
-            if len(first) != 1:
-                return None
-            found[task] = first[0]
-        return (found,)
+        return until(f"one process of each task of {app}", lambda: tasks_of(self.directory, app))[0]
 
     def apps(self) -> list[str]:
         """Ids of Marathon's apps."""

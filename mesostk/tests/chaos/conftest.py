@@ -20,7 +20,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """3 ZooKeeper members, 3 masters, 2 agents, 2 Marathons."""
     require_zookeeper()
     directory = tmp_path_factory.mktemp("cluster")
-    with Cluster(directory, masters=3, agents=2, marathons=2, zookeepers=3) as cluster:
+    with Cluster(
+        directory,
+        masters=3,
+        agents=2,
+        marathons=2,
+        zookeepers=3,
+        session_s=6.0,  # a busy machine does not lose it by itself
+    ) as cluster:
         cluster.start()
         yield cluster
 

@@ -55,7 +55,7 @@ def stranger_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
 
 @pytest.fixture(scope="session")
 def stranger(stranger_home: Callable[[str], Path]) -> Run:
-    def run(client: str, *arguments: str, timeout_s: float = 60.0, **environ: str) -> str:
+    def run(client: str, *arguments: str, timeout_s: float = 240.0, **environ: str) -> str:
         home = stranger_home(client)
         done = subprocess.run(
             [sys.executable, "-P", "-W", "ignore", *(word.format(home=home) for word in arguments)],
@@ -77,7 +77,7 @@ def _install(home: Path, packages: tuple[str, ...]) -> None:
          "--disable-pip-version-check", *packages],
         capture_output=True,
         text=True,
-        timeout=90.0,
+        timeout=400.0,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

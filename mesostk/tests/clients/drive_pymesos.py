@@ -15,7 +15,7 @@ from typing import Any
 from pymesos import MesosSchedulerDriver, Scheduler, decode_data, encode_data
 
 master, command = sys.argv[1:]
-LIMIT_S = 40.0
+LIMIT_S = 90.0
 
 
 class Seen(Scheduler):  # type: ignore[misc] # the package has no types

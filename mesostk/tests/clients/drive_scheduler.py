@@ -83,14 +83,15 @@ client.on(MesosClient.UPDATE, updated)
 client.on(MesosClient.ERROR, seen["errors"].append)
 thread = threading.Thread(target=client.register, daemon=True)
 thread.start()
-until = time.monotonic() + 40
-while not over.wait(0.2):
+until = time.monotonic() + 120
+while not (over.wait(0.2) and seen["declined"]):
     if time.monotonic() > until:
-        sys.exit(f"the task was not killed in time: {json.dumps(seen)}")
+        sys.exit(f"the task was not killed, or nothing else offered, in time: {json.dumps(seen)}")
     if "framework_id" in seen:
         # The client takes a record in when the next one comes: asked about nobody's task, the
         # master always has one more to say.
         client.get_driver().reconcile([{"task_id": {"value": "nobody"}}])
+        over.wait(0.2)
 client.get_driver().tearDown()
 time.sleep(0.5)
 print(json.dumps(seen))

@@ -71,7 +71,7 @@ def test_marathon_acme_lists_apps_counts_their_ports_and_hears_of_changes(
         ("/inside", {"container": inside, "networks": [{"mode": "container", "name": "n"}],
                      "instances": 0}),
     ):  # fmt: skip
-        answer = requests.post(f"{url}/v2/apps", json={"id": id, **APP, **more}, timeout=10)
+        answer = requests.post(f"{url}/v2/apps", json={"id": id, **APP, **more}, timeout=60)
         assert answer.status_code == 201, answer.text
     told: list[dict[str, Any]] = []
 
@@ -87,10 +87,10 @@ def test_marathon_acme_lists_apps_counts_their_ports_and_hears_of_changes(
         # One more change in each round.
         number += 1
         body = {"labels": {"n": str(number)}}
-        requests.put(f"{url}/v2/apps/host?force=true", json=body, timeout=10)
+        requests.put(f"{url}/v2/apps/host?force=true", json=body, timeout=60)
         listener.join(0.5)
     assert {"/host": 3, "/bridged": 2, "/inside": 1}.items() <= told[0]["ports"].items()
     assert [each["event"] for each in told[2:]] == ["event_stream_attached", "api_post_event"]
     assert told[3]["keys"] == ["appDefinition", "clientIp", "eventType", "timestamp", "uri"]
-    requests.delete(f"{url}/v2/groups?force=true", timeout=10)
+    requests.delete(f"{url}/v2/groups?force=true", timeout=60)
     until("no app", lambda: alone.apps() == [])

@@ -77,7 +77,7 @@ def test_a_scheduler_and_its_executor_talk_die_and_come_back(patient: Cluster, h
     assert told["lost"] == [3 << 8]
 
     def is_over() -> bool:
-        state = requests.get(f"{patient.masters[0].url}/state", timeout=10).json()
+        state = requests.get(f"{patient.masters[0].url}/state", timeout=60).json()
         return told["framework_id"] in [one["id"] for one in state["completed_frameworks"]]
 
     until("a framework that was torn down", is_over)
@@ -90,7 +90,7 @@ def test_its_agent_operator_driver_reads_and_runs_containers(patient: Cluster, h
         env={**os.environ, "PYTHONPATH": home},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -27,7 +27,7 @@ CLI = "{home}/avmesos/cli/mesos-cli.py"
 
 
 def state(bare: Cluster) -> dict[str, Any]:
-    answer = requests.get(f"{bare.masters[0].url}/state", timeout=10)
+    answer = requests.get(f"{bare.masters[0].url}/state", timeout=60)
     found: dict[str, Any] = answer.json()
     return found
 
@@ -74,7 +74,7 @@ def framework(bare: Cluster) -> Any:
     url = f"{bare.masters[0].url}/api/v1/scheduler"
     info = {"user": "nobody", "name": "listed", "failover_timeout": 60.0}
     body: dict[str, Any] = {"type": "SUBSCRIBE", "subscribe": {"framework_info": info}}
-    with requests.post(url, json=body, stream=True, timeout=20) as stream:
+    with requests.post(url, json=body, stream=True, timeout=60) as stream:
         headers = {"Mesos-Stream-Id": stream.headers["Mesos-Stream-Id"]}
         framework_id, offer = None, None
         # Held for as long as the framework: its end would close the stream.
@@ -99,13 +99,13 @@ def framework(bare: Cluster) -> Any:
             "framework_id": framework_id,
             "accept": {"offer_ids": [offer["id"]], "operations": [launch]},
         }
-        assert requests.post(url, json=call, headers=headers, timeout=10).status_code == 202
+        assert requests.post(url, json=call, headers=headers, timeout=60).status_code == 202
 
         def is_running() -> bool | None:
             """Acknowledges what was told, as the next state is only told then."""
             asked = {"type": "GET_TASKS"}
-            answer = requests.post(f"{bare.masters[0].url}/api/v1", json=asked, timeout=10)
-            [task] = answer.json()["get_tasks"]["tasks"]
+            answer = requests.post(f"{bare.masters[0].url}/api/v1", json=asked, timeout=60)
+            [task] = answer.json()["get_tasks"].get("tasks", []) or [{}]
             if "status_update_uuid" in task:
                 body = {
                     "agent_id": offer["agent_id"],
@@ -113,13 +113,13 @@ def framework(bare: Cluster) -> Any:
                     "uuid": task["status_update_uuid"],
                 }
                 call = {"type": "ACKNOWLEDGE", "framework_id": framework_id, "acknowledge": body}
-                requests.post(url, json=call, headers=headers, timeout=10)
+                requests.post(url, json=call, headers=headers, timeout=60)
             return task.get("status_update_state") == "TASK_RUNNING" or None
 
         until("a running task", is_running)
         yield framework_id
         call = {"type": "TEARDOWN", "framework_id": framework_id}
-        assert requests.post(url, json=call, headers=headers, timeout=10).status_code == 202
+        assert requests.post(url, json=call, headers=headers, timeout=60).status_code == 202
 
 
 def test_the_cli_lists_agents_frameworks_and_tasks(
@@ -133,7 +133,7 @@ def test_the_cli_lists_agents_frameworks_and_tasks(
         told: str = stranger("avmesos-cli", CLI, *words, MESOS_CLI_CONFIG=str(config))
         return told
 
-    [agent_id] = bare.active_agents()
+    [agent_id] = until("the agent", bare.active_agents)
     ip = bare.agents[0].url.removeprefix("http://").partition(":")[0]
     rows = [line.split() for line in cli("agent", "list").splitlines()]
     assert [agent_id, ip, "True"] in rows
@@ -165,7 +165,7 @@ def test_our_own_words_say_what_agents_have_and_why_nothing_is_offered(
 
     url = bare.masters[0].url
     say("context", "add", "here", "--marathon", url, "--master", url)
-    [agent_id] = bare.active_agents()
+    [agent_id] = until("the agent", bare.active_agents)
     [row] = [line.split() for line in say("agents").splitlines() if agent_id in line]
     assert row[1:4] == [agent_id, "active", "0.1/32"]
     [row] = [line.split() for line in say("explain-offers", "listed").splitlines() if "*" in line]

@@ -60,7 +60,7 @@ def test_everyone_gets_what_the_rules_give_and_no_more(tmp_path: Path) -> None:
 
 
 def _get(url: str, who: str, path: str) -> requests.Response:
-    return requests.get(url + path, auth=(who, SECRETS[who]), timeout=10)
+    return requests.get(url + path, auth=(who, SECRETS[who]), timeout=60)
 
 
 def _check_views(url: str, framework: HandFramework) -> None:
@@ -78,7 +78,7 @@ def _check_views(url: str, framework: HandFramework) -> None:
 
 def _call(url: str, who: str, kind: str, **body: Any) -> requests.Response:
     call = {"type": kind, **({kind.lower(): body} if body else {})}
-    return requests.post(f"{url}/api/v1", json=call, auth=(who, SECRETS[who]), timeout=10)
+    return requests.post(f"{url}/api/v1", json=call, auth=(who, SECRETS[who]), timeout=60)
 
 
 def _subscribed(url: str, who: str) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _subscribed(url: str, who: str) -> dict[str, Any]:
         json={"type": "SUBSCRIBE"},
         auth=(who, SECRETS[who]),
         stream=True,
-        timeout=10,
+        timeout=60,
     ) as answer:
         raw = b""
         for part in answer.iter_content(None):
@@ -106,7 +106,7 @@ def _check_calls(cluster: Cluster, url: str, framework: HandFramework) -> None:
     why = f"/explain-offers?framework={framework.id['value']}"
     assert (_get(url, "guest", why).status_code, _get(url, "ops", why).status_code) == (404, 200)
     assert _call(url, "guest", "TEARDOWN", framework_id=framework.id).status_code == 403
-    assert requests.post(f"{url}/api/v1", json={"type": "GET_STATE"}, timeout=10).status_code == 401
+    assert requests.post(f"{url}/api/v1", json={"type": "GET_STATE"}, timeout=60).status_code == 401
     shown = _call(url, "guest", "GET_STATE").json()["get_state"]
     assert shown["get_frameworks"].get("frameworks", []) == []
     # An agent without the secret stays out, however often it tries.
@@ -115,7 +115,7 @@ def _check_calls(cluster: Cluster, url: str, framework: HandFramework) -> None:
     assert not [name for name, text in shown_flags.json()["flags"].items() if '"secret"' in text]
     with HandFramework(url, auth=("guest", "g"), role="web") as refused:
         assert refused.first["error"]["message"] == "Not authorized to use role 'web'"
-    answer = requests.post(f"{url}/api/link", data=b"0\n", timeout=10)
+    answer = requests.post(f"{url}/api/link", data=b"0\n", timeout=60)
     assert answer.status_code == 401
     assert _call(url, "ops", "TEARDOWN", framework_id=framework.id).status_code == 200
     until("the framework to be gone", lambda: _is_gone(url, framework))

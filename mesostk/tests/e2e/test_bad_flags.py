@@ -87,7 +87,7 @@ def argv(
 def test_a_flag_that_means_nothing_ends_the_daemon(
     daemon: tuple[str, ...], flag: str, says: list[str], block: AddressBlock, tmp_path: Path
 ) -> None:
-    done = run_once(argv(daemon, [flag], block, tmp_path, 20_101), tmp_path, limit_s=15)
+    done = run_once(argv(daemon, [flag], block, tmp_path, 20_101), tmp_path)
     assert done.returncode == USAGE, done.stdout
     for words in says:
         assert words in done.stdout

@@ -51,12 +51,14 @@ def parent(bare: Cluster) -> Iterator[dict[str, str]]:
         }
         scheduler.launch(scheduler.offer(), task)
         status = scheduler.until_state("home", "TASK_RUNNING")
+        file = "slaves/*/frameworks/*/executors/home/runs/latest/file"
+        until("its file", lambda: any(each.read_text() for each in bare.work_dir(1).glob(file)))
         yield status["container_status"]["container_id"]
 
 
 def call(bare: Cluster, kind: str, **body: Any) -> requests.Response:
     message: dict[str, Any] = {"type": kind, kind.lower(): body}
-    return requests.post(f"{bare.agents[0].url}/api/v1", json=message, timeout=20)
+    return requests.post(f"{bare.agents[0].url}/api/v1", json=message, timeout=60)
 
 
 @pytest.fixture
@@ -170,7 +172,7 @@ def test_the_end_of_the_connection_ends_a_session(bare: Cluster, parent: dict[st
         },
     }
     url = f"{bare.agents[0].url}/api/v1"
-    with requests.post(url, json=body, stream=True, timeout=20) as stream:
+    with requests.post(url, json=body, stream=True, timeout=60) as stream:
         assert stream.headers["Content-Type"] == "application/json"
         chunks = stream.iter_content(None)  # the connection ends with it
         [record] = Decoder().feed(next(chunks))
@@ -223,10 +225,17 @@ def limited(tmp_path: Path) -> Iterator[Cluster]:
     with Cluster(tmp_path, marathons=0, agent_flags=flags) as cluster:
         cluster.start()
         yield cluster
+    until("the end of its cgroups", lambda: removed(root))
+
+
+def removed(root: str) -> bool:
+    """Remove cgroups called `root`; False as long as something in them has not ended."""
     for top in Path("/sys/fs/cgroup").glob(f"**/{root}"):
         for directory in (*top.iterdir(), top):
             if directory.is_dir():
-                directory.rmdir()
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
+    return not any(Path("/sys/fs/cgroup").glob(f"**/{root}"))
 
 
 def test_a_session_is_within_the_limits_of_its_task(limited: Cluster) -> None:
@@ -300,15 +309,15 @@ def test_several_may_watch_and_one_may_type(bare: Cluster, parent: dict[str, str
             "container": {"type": "MESOS", "tty_info": {}},
         },
     }
-    assert requests.post(url, json=body, timeout=20).status_code == 200
+    assert requests.post(url, json=body, timeout=60).status_code == 200
     attach = {"type": "ATTACH_CONTAINER_OUTPUT", "attach_container_output": {"container_id": child}}
     recordio = {"Accept": "application/recordio", "Message-Accept": "application/json"}
     streams = [
-        requests.post(url, json=attach, headers=recordio, stream=True, timeout=20) for _ in "ab"
+        requests.post(url, json=attach, headers=recordio, stream=True, timeout=60) for _ in "ab"
     ]
     assert streams[0].headers["Content-Type"] == "application/recordio"
     assert streams[0].headers["Message-Content-Type"] == "application/json"
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
 
     def typed() -> Iterator[bytes]:
         for part in (
@@ -318,22 +327,26 @@ def test_several_may_watch_and_one_may_type(bare: Cluster, parent: dict[str, str
         ):  # fmt: skip
             message = {"type": "ATTACH_CONTAINER_INPUT", "attach_container_input": part}
             yield encode_record(json.dumps(message).encode())
+            begun.set()  # asked for more: what was yielded is sent
             release.wait(LIMIT_S if part["type"] == "CONTAINER_ID" else 0)
 
     headers = {"Content-Type": "application/recordio", "Message-Content-Type": "application/json"}
     first: list[int] = []
     typing = threading.Thread(
         target=lambda: first.append(
-            requests.post(url, data=typed(), headers=headers, timeout=20).status_code
+            requests.post(url, data=typed(), headers=headers, timeout=60).status_code
         )
     )
     typing.start()
+    assert begun.wait(LIMIT_S)
+    for _ in range(10):  # what was sent before these requests has been read when they are answered
+        assert requests.get(f"{bare.agents[0].url}/health", timeout=60).ok
 
     def refused() -> bool:
         part = {"type": "CONTAINER_ID", "container_id": child}
         message = {"type": "ATTACH_CONTAINER_INPUT", "attach_container_input": part}
         data = encode_record(json.dumps(message).encode())
-        return requests.post(url, data=data, headers=headers, timeout=20).status_code == 409
+        return requests.post(url, data=data, headers=headers, timeout=60).status_code == 409
 
     until("a second typist refused", refused)
     release.set()
@@ -378,7 +391,7 @@ def test_a_session_ends_with_the_agent_and_says_so(bare: Cluster, run: Exec) -> 
 
     def answers() -> bool:
         try:
-            return requests.get(f"{agent.url}/state", timeout=5).ok
+            return requests.get(f"{agent.url}/state", timeout=60).ok
         except requests.ConnectionError:
             return False
 

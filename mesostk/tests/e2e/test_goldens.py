@@ -514,7 +514,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 def operate(url: str, kind: str, body: Any = None) -> requests.Response:
     call = {"type": kind} if body is None else {"type": kind, kind.lower(): body}
-    return requests.post(f"{url}/api/v1", json=call, timeout=10)
+    return requests.post(f"{url}/api/v1", json=call, timeout=60)
 
 
 READS = [("master", kind) for kind in MASTER_READS] + [("agent", kind) for kind in AGENT_READS]
@@ -541,13 +541,13 @@ GETS = [("master", path) for path in MASTER_GETS] + [("agent", path) for path in
 @pytest.mark.parametrize(("who", "path"), GETS)
 def test_endpoints_have_the_keys_and_types_of_the_original(pair: Pair, who: str, path: str) -> None:
     shape = (MASTER_GETS if who == "master" else AGENT_GETS)[path]
-    answer = requests.get(pair.url(who) + path.replace("{F}", pair.framework), timeout=10)
+    answer = requests.get(pair.url(who) + path.replace("{F}", pair.framework), timeout=60)
     assert answer.status_code == 200, answer.text
     assert answer.headers["Content-Type"].startswith("application/json")
     assert why_not(answer.json(), shape, path) is None
     if who == "master" and not path.startswith("/files"):
         mark = "&" if "?" in path else "?"
-        wrapped = requests.get(f"{pair.url(who)}{path}{mark}jsonp=go", timeout=10)
+        wrapped = requests.get(f"{pair.url(who)}{path}{mark}jsonp=go", timeout=60)
         assert wrapped.headers["Content-Type"].startswith("text/javascript")
         assert wrapped.text.startswith("go(")
         assert wrapped.text.endswith(")")
@@ -561,7 +561,7 @@ def test_calls_without_their_message_name_it(pair: Pair) -> None:
             assert (answer.status_code, answer.text) == (400, text)
         answer = operate(pair.url(who), "UNKNOWN")
         assert (answer.status_code, answer.text) == (501, "501 Not Implemented.")
-        answer = requests.post(f"{pair.url(who)}/api/v1", json={}, timeout=10)
+        answer = requests.post(f"{pair.url(who)}/api/v1", json={}, timeout=60)
         text = f"Failed to validate {who}::Call: Expecting 'type' to be present"
         assert (answer.status_code, answer.text) == (400, text)
 
@@ -583,7 +583,7 @@ def test_calls_that_cannot_be_done_are_refused_with_the_originals_status_and_tex
 def test_older_endpoints_refuse_with_the_originals_status_and_text(
     pair: Pair, path: str, method: str, body: str, status: int, text: str
 ) -> None:
-    answer = requests.request(method, pair.master + path, data=body, timeout=10)
+    answer = requests.request(method, pair.master + path, data=body, timeout=60)
     assert answer.status_code == status, answer.text
     assert answer.text.startswith(text), answer.text
 
@@ -628,12 +628,12 @@ MASTER_METRICS = [
 
 
 def test_the_metrics_that_monitoring_reads_are_there(pair: Pair) -> None:
-    shown = requests.get(f"{pair.master}/metrics/snapshot", timeout=10).json()
+    shown = requests.get(f"{pair.master}/metrics/snapshot", timeout=60).json()
     assert [name for name in MASTER_METRICS if name not in shown] == []
     assert shown["registrar/registry_size_bytes"] > 0
     assert shown["registrar/log/recovered"] == 1
     assert shown["allocator/mesos/allocation_run_ms/count"] > 0
-    shown = requests.get(f"{pair.agent}/metrics/snapshot", timeout=10).json()
+    shown = requests.get(f"{pair.agent}/metrics/snapshot", timeout=60).json()
     assert [name for name in SYSTEM_KEYS if name not in shown] == []
 
 
@@ -683,7 +683,7 @@ def test_the_scheduler_api_refuses_with_the_originals_status_and_text(
     answer = requests.request(
         method, f"{pair.master}/api/v1/scheduler",
         headers={name: text.replace("{S}", pair.stream) for name, text in headers.items()},
-        data=body.replace("{F}", pair.framework), timeout=10,
+        data=body.replace("{F}", pair.framework), timeout=60,
     )  # fmt: skip
     assert answer.status_code == status, answer.text
     assert answer.text.startswith(text), answer.text

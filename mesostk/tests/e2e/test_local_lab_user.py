@@ -17,8 +17,6 @@ from mesostk.testing.processes import until
 from mesostk.testing.requirements import require_zookeeper
 from mesostk.testing.users import Installed, installed_wheel
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture(scope="module")
 def user() -> Iterator[Installed]:

@@ -53,12 +53,15 @@ def volumes(cluster: Cluster) -> list[Path]:
 
 
 def starts(cluster: Cluster) -> int:
-    [place] = volumes(cluster)
-    return len((place / "log").read_text().splitlines())
+    """How often the only volume says that the app was started."""
+    logs = [place / "log" for place in volumes(cluster)]
+    if len(logs) != 1 or not logs[0].exists():
+        return 0
+    return len(logs[0].read_text().splitlines())
 
 
 def reserved(cluster: Cluster) -> dict[str, float]:
-    slaves = requests.get(f"{cluster.masters[0].url}/slaves", timeout=10).json()["slaves"]
+    slaves = requests.get(f"{cluster.masters[0].url}/slaves", timeout=60).json()["slaves"]
     found: dict[str, float] = slaves[0]["reserved_resources"].get(ROLE, {})
     return {name: amount for name, amount in found.items() if amount and name != "ports"}
 

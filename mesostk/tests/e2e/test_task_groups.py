@@ -46,7 +46,7 @@ def task(name: str, value: str, **more: Any) -> dict[str, Any]:
 
 def agent_tasks(bare: Cluster) -> dict[str, Any]:
     answer = requests.post(
-        f"{bare.agents[0].url}/api/v1", json={"type": "GET_STATE"}, timeout=10
+        f"{bare.agents[0].url}/api/v1", json={"type": "GET_STATE"}, timeout=60
     ).json()
     found: dict[str, Any] = answer["get_state"]
     return found
@@ -96,7 +96,7 @@ def test_a_group_runs_shares_a_volume_and_ends_its_executor(
     assert told == "hello\n"
     failure = until("the end of the executor", lambda: scheduler.of_type("FAILURE"))[0]
     assert (failure["executor_id"]["value"], failure.get("status", 0)) == ("pair", 0)
-    state = requests.get(f"{bare.masters[0].url}/state", timeout=10).json()
+    state = requests.get(f"{bare.masters[0].url}/state", timeout=60).json()
     [framework] = [f for f in state["frameworks"] if f["id"] == scheduler.framework_id["value"]]
     assert (framework["executors"], framework["used_resources"]["cpus"]) == ([], 0.0)
 
@@ -111,7 +111,10 @@ def test_a_task_that_fails_takes_its_group_along_and_no_other(
     scheduler.until_state("b", "TASK_FAILED")
     scheduler.until_state("a", "TASK_KILLED")
     assert "TASK_KILLING" in scheduler.states("a")
-    assert agent_tasks(bare)["get_executors"].get("executors", []) == []
+    until(
+        "the end of the executor",
+        lambda: agent_tasks(bare)["get_executors"].get("executors", []) == [],
+    )
 
 
 def test_groups_live_on_with_their_agent_killed(bare: Cluster, scheduler: Scheduler) -> None:

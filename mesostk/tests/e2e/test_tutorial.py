@@ -22,7 +22,7 @@ from mesostk.ops.zookeeper import Ensemble
 from mesostk.testing.processes import Cluster, Unit, command, resources, until
 from mesostk.testing.requirements import require_zookeeper
 
-pytestmark = [pytest.mark.zookeeper, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.zookeeper
 
 DATA = Path(__file__).with_name("data")
 
@@ -61,13 +61,13 @@ PYTHON_APP = {
     "cpus": 0.25,
     "healthChecks": [
         {
-            "gracePeriodSeconds": 3,
+            "gracePeriodSeconds": 120,
             "intervalSeconds": 1,
-            "maxConsecutiveFailures": 3,
+            "maxConsecutiveFailures": 2,
             "path": "/",
             "portIndex": 0,
             "protocol": "HTTP",
-            "timeoutSeconds": 1,
+            "timeoutSeconds": 3,
         }
     ],
     "id": "python-app",
@@ -126,7 +126,7 @@ def configure(cluster: Cluster, servers: Ensemble, unit: Unit, host: str, comman
 
 def curl(*words: str) -> str:
     """What the command prints."""
-    argv = ["curl", "-sS", "--noproxy", "*", "--max-time", "10", *words]
+    argv = ["curl", "-sS", "--noproxy", "*", "--max-time", "60", *words]
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
 
@@ -216,12 +216,18 @@ def test_the_task_runs_and_its_output_is_in_the_sandbox(cluster: Cluster) -> Non
         answer = json.loads(curl("-L", f"{cluster.masters[1].url}/tasks"))
         return next((task for task in answer["tasks"] if task["state"] == "TASK_RUNNING"), None)
 
-    task = until("the task in the panel's list", running)
-    assert task["name"] == "hello2"
-    agents = cluster.active_agents()
-    agent = f"http://{agents[task['slave_id']]['hostname']}:5051"
-    state = json.loads(curl(f"{agent}/state"))
-    (executor,) = state["frameworks"][0]["executors"]
+    def place() -> tuple[str, dict[str, Any]] | None:
+        """The agent and the executor of a task that had not ended when they were looked up."""
+        task, agents = running(), cluster.active_agents()
+        if task is None or task["slave_id"] not in agents:
+            return None
+        assert task["name"] == "hello2"
+        agent = f"http://{agents[task['slave_id']]['hostname']}:5051"
+        frameworks = json.loads(curl(f"{agent}/state"))["frameworks"]
+        executors = [each for framework in frameworks for each in framework["executors"]]
+        return (agent, executors[0]) if len(executors) == 1 else None
+
+    agent, executor = until("the task in the panel's list", place)
     stdout = f"{executor['directory']}/stdout"
 
     def said() -> str | None:
@@ -300,7 +306,7 @@ def test_a_server_that_hangs_is_killed_and_replaced(cluster: Cluster) -> None:
 
     def alive() -> bool:
         tasks = cluster.marathon_tasks("/python-app") or {}
-        return any(r["alive"] for r in tasks[hung].get("healthCheckResults", []))
+        return any(r["alive"] for r in tasks.get(hung, {}).get("healthCheckResults", []))
 
     until("a healthy server", alive)
     os.kill(pid, signal.SIGSTOP)

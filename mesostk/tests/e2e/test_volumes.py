@@ -43,11 +43,11 @@ def launch(offer: Body, name: str, command: str) -> Body:
 
 
 def operate(url: str, kind: str, **body: Any) -> requests.Response:
-    return requests.post(f"{url}/api/v1", json={"type": kind, kind.lower(): body}, timeout=10)
+    return requests.post(f"{url}/api/v1", json={"type": kind, kind.lower(): body}, timeout=60)
 
 
 def agent_of(url: str) -> Body:
-    found: Body = requests.get(f"{url}/slaves", timeout=10).json()["slaves"][0]
+    found: Body = requests.get(f"{url}/slaves", timeout=60).json()["slaves"][0]
     return found
 
 
@@ -108,11 +108,11 @@ def _by_hand(cluster: Cluster, url: str) -> None:
     place = cluster.work_dir(1) / "volumes" / "roles" / ROLE / "v1"
     until("the volume to be removed", lambda: None if place.exists() else True)
     form = {"slaveId": agent["id"], "resources": json.dumps([reserved("disk", 64.0)])}
-    answer = requests.post(f"{url}/unreserve", data=form, timeout=10)
+    answer = requests.post(f"{url}/unreserve", data=form, timeout=60)
     assert (answer.status_code, answer.text) == (202, "")
-    answer = requests.post(f"{url}/unreserve", data=form, timeout=10)
+    answer = requests.post(f"{url}/unreserve", data=form, timeout=60)
     assert answer.status_code == 409
-    answer = requests.post(f"{url}/reserve", data={"slaveId": agent["id"]}, timeout=10)
+    answer = requests.post(f"{url}/reserve", data={"slaveId": agent["id"]}, timeout=60)
     assert (answer.status_code, answer.text) == (
         400,
         "Missing 'resources' query parameter in the request body",

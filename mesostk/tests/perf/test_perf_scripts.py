@@ -32,7 +32,7 @@ _PARTS = {"connections", "executor", "framework", "machine", "simagents"}
 
 def run(script: str, *arguments: str) -> str:
     argv = [sys.executable, "-m", f"mesostk.tests.perf.{script}", *arguments]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
