@@ -1,5 +1,8 @@
 """/state and its like as pieces of JSON; the operator API's are in `v1_documents`.
 
+Each document takes the `View` of who asks, None for who sees everything, and asks it of each entity
+as that has its turn.
+
 ::
 
     state() ─▶ b'{"version":…' ─▶ b',"slaves":[' ─▶ 25 agents ─▶ … ─▶ b'}'
@@ -21,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from mesostk.master import legacy, views
 from mesostk.master.fragments import Fragments, chunks
-from mesostk.master.state import Framework
+from mesostk.master.permits import View
+from mesostk.master.state import Agent, Framework
 from mesostk.resources.resources import Resources
 from mesostk.wire import json
 from mesostk.wire.mesos import Task
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
     from mesostk.master.core import Master
 
 Pieces = Iterator[bytes]
-View = dict[str, Any]
+Fields = dict[str, Any]
 
 
 # -- JSON in pieces -----------------------------------------------------------------------------
@@ -49,9 +53,12 @@ def _object(head: Mapping[str, Any], parts: Mapping[str, Iterable[bytes]]) -> Pi
 
 
 def _array(groups: Iterable[bytes]) -> Pieces:
-    """An array of pieces that are whole elements, or several with commas."""
+    """An array of pieces that are whole elements, or several with commas, or none of them."""
     comma = b"["
     for group in groups:
+        if not group:
+            yield b""
+            continue
         yield comma + group
         comma = b","
     yield b"[]" if comma == b"[" else b"]"
@@ -75,15 +82,15 @@ def _encoded(values: Sequence[Any]) -> Pieces:
 # -- legacy -------------------------------------------------------------------------------------
 
 
-def state(master: Master, fragments: Fragments, head: View) -> Pieces:
+def state(master: Master, fragments: Fragments, head: Fields, view: View | None = None) -> Pieces:
     """/state; `head` is what stands before the lists."""
     fragments.prune()
     parts = {
-        "slaves": _array(_agents(master, fragments, "state")),
+        "slaves": _array(_agents(master, fragments, "state", view)),
         "recovered_slaves": _array(_encoded(legacy.recovered(master))),
-        "frameworks": _array_of(_frameworks(master, fragments, master.frameworks)),
+        "frameworks": _array_of(_frameworks(master, fragments, master.frameworks, view)),
         "completed_frameworks": _array_of(
-            _frameworks(master, fragments, master.completed_frameworks)
+            _frameworks(master, fragments, master.completed_frameworks, view)
         ),
         "orphan_tasks": (b"[]",),
         "unregistered_frameworks": (b"[]",),
@@ -91,63 +98,94 @@ def state(master: Master, fragments: Fragments, head: View) -> Pieces:
     yield from _object(head, parts)
 
 
-def slaves(master: Master, fragments: Fragments, agent_id: str | None) -> Pieces:
+def slaves(
+    master: Master, fragments: Fragments, agent_id: str | None, view: View | None = None
+) -> Pieces:
     """/slaves; only the one named, if one is."""
     fragments.prune()
     parts = {
-        "slaves": _array(_agents(master, fragments, "slaves", agent_id)),
+        "slaves": _array(_agents(master, fragments, "slaves", view, agent_id)),
         "recovered_slaves": _array(_encoded(legacy.recovered(master, agent_id))),
     }
     yield from _object({}, parts)
 
 
-def frameworks(master: Master, fragments: Fragments, framework_id: str | None) -> Pieces:
+def frameworks(
+    master: Master, fragments: Fragments, framework_id: str | None, view: View | None = None
+) -> Pieces:
     """/frameworks; only the one named, if one is."""
     fragments.prune()
     live, completed = master.frameworks, master.completed_frameworks
     parts = {
-        "frameworks": _array_of(_frameworks(master, fragments, live, framework_id)),
-        "completed_frameworks": _array_of(_frameworks(master, fragments, completed, framework_id)),
+        "frameworks": _array_of(_frameworks(master, fragments, live, view, framework_id)),
+        "completed_frameworks": _array_of(
+            _frameworks(master, fragments, completed, view, framework_id)
+        ),
         "unregistered_frameworks": (b"[]",),
     }
     yield from _object({}, parts)
 
 
-def _agents(master: Master, fragments: Fragments, form: str, agent_id: str | None = None) -> Pieces:
+def _agents(
+    master: Master,
+    fragments: Fragments,
+    form: str,
+    view: View | None,
+    agent_id: str | None = None,
+) -> Pieces:
     agents = list(master.agents.values())
     for group in fragments.grouped(
-        fragments.agent(item, form) if agent_id is None or item.id == agent_id else None
+        _agent(fragments, item, form, view) if agent_id is None or item.id == agent_id else None
         for item in agents
     ):
-        if group:
-            yield b",".join(group)
+        yield b",".join(group)
+
+
+def _agent(fragments: Fragments, item: Agent, form: str, view: View | None) -> bytes:
+    shown = item if view is None else view.agent(item)
+    return fragments.agent(shown, form) if shown is item else fragments.agent_anew(shown, form)
 
 
 def _frameworks(
     master: Master,
     fragments: Fragments,
     listed: Mapping[str, Framework],
+    view: View | None,
     framework_id: str | None = None,
 ) -> Iterator[Pieces]:
     for item in list(listed.values()):
-        if framework_id is None or item.id == framework_id:
-            yield _framework(master, fragments, item)
+        is_shown = view is None or view.shows_framework(item.info)
+        if is_shown and (framework_id is None or item.id == framework_id):
+            yield _framework(master, fragments, item, view)
 
 
-def _framework(master: Master, fragments: Fragments, item: Framework) -> Pieces:
+def _framework(master: Master, fragments: Fragments, item: Framework, view: View | None) -> Pieces:
     """A framework with its tasks, offers and executors."""
     used = Resources()
     for part in fragments.used_by(item):
         used += part
         yield b""
-    tasks = (task.wire for task in list(item.tasks.values()))
+    if view is not None:
+        used = view.of_resources(used)
+    live = (task.wire for task in list(item.tasks.values()))
     unreachable, completed = list(item.unreachable_tasks.values()), list(item.completed_tasks)
+    shows_executors = view is None or view.shows_executors(item.info)
+
+    def shown(tasks: Iterable[Task]) -> Pieces:
+        if view is None:
+            return _array(fragments.tasks(tasks, "state"))
+        return _array(
+            fragments.tasks(
+                (task if view.shows_task(item.info, task.user) else None for task in tasks), "state"
+            )
+        )
+
     parts = {
-        "tasks": _array(fragments.tasks(tasks, "state")),
-        "unreachable_tasks": _array(fragments.tasks(unreachable, "state")),
-        "completed_tasks": _array(fragments.tasks(completed, "state")),
+        "tasks": shown(live),
+        "unreachable_tasks": shown(unreachable),
+        "completed_tasks": shown(completed),
         "offers": _array(_encoded(legacy.offers(master, item))),
-        "executors": _array(_encoded(legacy.executors(item))),
+        "executors": _array(_encoded(legacy.executors(item) if shows_executors else ())),
     }
     yield from _object(legacy.framework(master, item, used), parts)
 
@@ -161,6 +199,7 @@ def tasks(
     limit: int,
     offset: int,
     ascending: bool,
+    view: View | None = None,
 ) -> Pieces:
     """/tasks: live, unreachable and completed ones, by the time of their first status."""
     fragments.prune()
@@ -169,7 +208,7 @@ def tasks(
     for item in list(views.every_framework(master)):
         if framework_id is not None and item.id != framework_id:
             continue
-        for some in _tasks_of(item):
+        for some in _tasks_of(item, view):
             run = [task for task in some if task_id is None or task.task_id.value == task_id]
             run.sort(key=_first_at, reverse=not ascending)
             runs.append(run)
@@ -180,8 +219,16 @@ def tasks(
     yield from _object({}, {"tasks": _array(fragments.tasks(chosen, "state"))})
 
 
-def _tasks_of(item: Framework) -> Iterator[list[Task]]:
+def _tasks_of(item: Framework, view: View | None) -> Iterator[list[Task]]:
     """Live, unreachable and completed ones, some at a time: to look at all at once takes long."""
+    if view is None:
+        yield from _every_task(item)
+    elif view.shows_framework(item.info):
+        for some in _every_task(item):
+            yield [task for task in some if view.shows_task(item.info, task.user)]
+
+
+def _every_task(item: Framework) -> Iterator[list[Task]]:
     for records in chunks(list(item.tasks.values())):
         yield [record.wire for record in records]
     yield from chunks(list(item.unreachable_tasks.values()))
@@ -193,21 +240,23 @@ def _first_at(task: Task) -> tuple[float, str]:
     return (0.0 if first is None else first, task.task_id.value)
 
 
-def state_summary(master: Master, fragments: Fragments, cluster: str | None) -> Pieces:
+def state_summary(
+    master: Master, fragments: Fragments, cluster: str | None, view: View | None = None
+) -> Pieces:
     """/state-summary: no tasks, but how many there are in which state."""
     fragments.prune()
     counts = _Counts()
     for item in list(views.every_framework(master)):
-        for some in _tasks_of(item):
+        for some in _tasks_of(item, view):
             for task in some:
                 counts.add(item.id, task)
             yield b""
-    head: View = {"hostname": master.info.hostname}
+    head: Fields = {"hostname": master.info.hostname}
     if cluster is not None:
         head["cluster"] = cluster
     parts = {
-        "slaves": _array_of(_summed_agents(master, fragments, counts)),
-        "frameworks": _array_of(_summed_frameworks(master, fragments, counts)),
+        "slaves": _array_of(_summed_agents(master, fragments, counts, view)),
+        "frameworks": _array_of(_summed_frameworks(master, fragments, counts, view)),
     }
     yield from _object(head, parts)
 
@@ -229,26 +278,38 @@ class _Counts:
         self.places.setdefault(framework_id, set()).add(agent_id)
 
 
-def _summed_agents(master: Master, fragments: Fragments, counts: _Counts) -> Iterator[Pieces]:
+def _summed_agents(
+    master: Master, fragments: Fragments, counts: _Counts, view: View | None
+) -> Iterator[Pieces]:
     for item in list(master.agents.values()):
         more = legacy.counts(counts.by_agent.get(item.id, Counter()))
         more["framework_ids"] = sorted(counts.members.get(item.id, ()))
         # One object of two: the agent's own, and what is counted here.
-        yield iter((fragments.agent(item, "state")[:-1], b"," + json.encode(more)[1:]))
+        own = _agent(fragments, item, "state", view)
+        yield iter((own[:-1], b"," + json.encode(more)[1:]))
 
 
-def _summed_frameworks(master: Master, fragments: Fragments, counts: _Counts) -> Iterator[Pieces]:
+def _summed_frameworks(
+    master: Master, fragments: Fragments, counts: _Counts, view: View | None
+) -> Iterator[Pieces]:
     for item in list(master.frameworks.values()):
-        yield _summed_framework(master, fragments, counts, item)
+        if view is None or view.shows_framework(item.info):
+            yield _summed_framework(master, fragments, counts, item, view)
 
 
 def _summed_framework(
-    master: Master, fragments: Fragments, counts: _Counts, item: Framework
+    master: Master,
+    fragments: Fragments,
+    counts: _Counts,
+    item: Framework,
+    view: View | None,
 ) -> Pieces:
     used = Resources()
     for part in fragments.used_by(item):
         used += part
         yield b""
+    if view is not None:
+        used = view.of_resources(used)
     summary = legacy.framework_summary(item, used, views.offered_to(master, item))
     more = legacy.counts(counts.by_framework.get(item.id, Counter()))
     more["slave_ids"] = sorted(counts.places.get(item.id, ()))

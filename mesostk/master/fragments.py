@@ -120,9 +120,11 @@ class Fragments:
             if len(agents) > len(master.agents):
                 agents.clear()
 
-    def tasks(self, tasks: Iterable[Task], form: str) -> Iterator[bytes]:
-        """The tasks' documents, comma separated, some at a time."""
-        for group in self.grouped(self.task(task, form) for task in tasks):
+    def tasks(self, tasks: Iterable[Task | None], form: str) -> Iterator[bytes]:
+        """The tasks' documents, comma separated, some or none at a time; None is one left out."""
+        for group in self.grouped(
+            None if task is None else self.task(task, form) for task in tasks
+        ):
             yield b",".join(group)
 
     def task(self, task: Task, form: str) -> bytes:
@@ -146,6 +148,11 @@ class Fragments:
                 _AGENT_FORMS[form](self._master, item),
             )  # fmt: skip
         return found.document
+
+    def agent_anew(self, item: Agent, form: str) -> bytes:
+        """The document of an agent as only few see it; it is not kept."""
+        self._work += AGENT_WORK
+        return _AGENT_FORMS[form](self._master, item)
 
     def is_turn(self, work: int = 1) -> bool:
         """Whether others should have their turn, after `work` more: asked after each entity, whose

@@ -129,13 +129,13 @@ def require_allowed(
         raise Rejected(403, "403 Forbidden.")
 
 
-def seen_by(master: Master, request: web.Request, key: object = None) -> tuple[Master, object]:
-    """The master as the principal of the request sees it, and `key` of a document made of that."""
+def seen_by(master: Master, request: web.Request) -> Master:
+    """The master as the principal of the request sees it, for answers without tasks."""
     principal = principal_of(request)
     if sees_all(master.config.acls, principal):
-        return master, key
-    # It has all that documents and views read of a master.
-    return cast("Master", Seen(master, principal)), (key, principal)
+        return master
+    # It has all that views read of a master.
+    return cast("Master", Seen(master, principal))
 
 
 def require_own_name(call: scheduler.Call, principal: str | None) -> None:

@@ -32,6 +32,7 @@ from mesostk.master.entry import (
 from mesostk.master.guard import principal_of, require_allowed, seen_by
 from mesostk.master.link import LinkApi
 from mesostk.master.operator import OperatorApi
+from mesostk.master.permits import view_of
 from mesostk.master.posts import Posts
 from mesostk.master.scheduler import SchedulerApi
 from mesostk.wire.legacy import leader_view
@@ -184,12 +185,16 @@ class Routes:
             variant,
             *(value for name, value in choice.items() if name != "head"),
         )
-        seen, key = seen_by(self._node.master, request, choices)
-        return await self._bodies.answer(request, key, lambda: pieces(seen, fragments, **choice))
+        master, principal = self._node.master, principal_of(request)
+        view = view_of(master.config.acls, principal)
+        key = choices if view is None else (*choices, "as seen by", principal)
+        return await self._bodies.answer(
+            request, key, lambda: pieces(master, fragments, **choice, view=view)
+        )
 
     async def roles(self, request: web.Request) -> web.Response:
         require_leader(self._node, request)
-        seen, _ = seen_by(self._node.master, request)
+        seen = seen_by(self._node.master, request)
         return json_answer(legacy.roles(seen), request=request)
 
     async def explain_offers(self, request: web.Request) -> web.Response:
@@ -199,7 +204,7 @@ class Routes:
         wanted = request.query.get("framework")
         if not wanted:
             raise Rejected(400, "Expecting 'framework=ID' in query; /frameworks lists them")
-        master, _ = seen_by(self._node.master, request)
+        master = seen_by(self._node.master, request)
         found = [item for item in master.frameworks.values() if wanted in {item.id, item.info.name}]
         if not found:
             raise Rejected(
@@ -218,7 +223,7 @@ class Routes:
         return json_answer(debugging.registry(self._node.master), request=request)
 
     async def offer_constraints(self, request: web.Request) -> web.Response:
-        seen, _ = seen_by(self._node.master, request)
+        seen = seen_by(self._node.master, request)
         return json_answer(debugging.offer_constraints(seen), request=request)
 
     # -- about this process ---------------------------------------------------------------------

@@ -162,13 +162,13 @@ class OperatorApi:
         return self._answer(get_metrics=operator.Metrics(metrics=metrics))
 
     def operations(self, request: web.Request) -> operator.Response:
-        return self._answer(get_operations=views.operations(seen_by(self._node.master, request)[0]))
+        return self._answer(get_operations=views.operations(seen_by(self._node.master, request)))
 
     def roles(self, request: web.Request) -> operator.Response:
-        return self._answer(get_roles=views.roles(seen_by(self._node.master, request)[0]))
+        return self._answer(get_roles=views.roles(seen_by(self._node.master, request)))
 
     def weights(self, request: web.Request) -> operator.Response:
-        return self._answer(get_weights=views.get_weights(seen_by(self._node.master, request)[0]))
+        return self._answer(get_weights=views.get_weights(seen_by(self._node.master, request)))
 
     def quota(self, request: web.Request) -> operator.Response:
         status = quota_calls.status(self._node.master, principal_of(request))

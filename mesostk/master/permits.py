@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -167,6 +168,13 @@ class View:
         """Without what is reserved to, or allocated to, a role that is not shown."""
         return resources.filter(self._shows)
 
+    def agent(self, item: Agent) -> Agent:
+        """The agent without such resources; itself if it has none."""
+        total, free = self.of_resources(item.total), self.of_resources(item.free)
+        if total is item.total and free is item.free:
+            return item
+        return msgspec.structs.replace(item, total=total, free=free)
+
     def of_agent(self, info: AgentInfo) -> AgentInfo:
         """The agent's description without such resources."""
         shown = tuple(item for item in info.resources if self.of_resources(Resources.of((item,))))
@@ -179,17 +187,30 @@ class View:
 
 
 class Seen:
-    """A master as a principal sees it: everything else is that of the master itself."""
+    """A master as a principal sees it, but for tasks: everything else is that of the master itself.
+
+    For small answers. Those that grow with the number of tasks ask a `View` of each as they come to
+    it (`documents`, `v1_documents`).
+    """
 
     def __init__(self, master: Master, principal: str | None) -> None:
         self._master = master
         self._view = View(master.config.acls, principal)
-        self.frameworks = self._visible(master.frameworks)
-        self.completed_frameworks = self._visible(master.completed_frameworks)
-        self.agents = {agent.id: self._agent(agent) for agent in master.agents.values()}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._master, name)
+
+    @cached_property
+    def frameworks(self) -> dict[str, Framework]:
+        return self._visible(self._master.frameworks)
+
+    @cached_property
+    def completed_frameworks(self) -> dict[str, Framework]:
+        return self._visible(self._master.completed_frameworks)
+
+    @cached_property
+    def agents(self) -> dict[str, Agent]:
+        return {agent.id: self._view.agent(agent) for agent in self._master.agents.values()}
 
     def sees_role(self, role: str) -> bool:
         """Whether anything of the role is shown."""
@@ -197,28 +218,7 @@ class Seen:
 
     def _visible(self, frameworks: dict[str, Framework]) -> dict[str, Framework]:
         return {
-            framework.id: self._framework(framework)
+            framework.id: framework
             for framework in frameworks.values()
             if self._view.shows_framework(framework.info)
         }
-
-    def _framework(self, framework: Framework) -> Framework:
-        info, shows = framework.info, self._view.shows_task
-        changes: dict[str, Any] = {}
-        if not self._view.shows_executors(info):
-            changes["executors"] = {}
-        changes["tasks"] = {
-            key: task for key, task in framework.tasks.items() if shows(info, task.wire.user)
-        }
-        changes["unreachable_tasks"] = {
-            key: task for key, task in framework.unreachable_tasks.items() if shows(info, task.user)
-        }
-        kept = framework.completed_tasks.copy()
-        kept.clear()
-        kept.extend(task for task in framework.completed_tasks if shows(info, task.user))
-        changes["completed_tasks"] = kept
-        return msgspec.structs.replace(framework, **changes)
-
-    def _agent(self, agent: Agent) -> Agent:
-        seen = self._view.of_resources
-        return msgspec.structs.replace(agent, total=seen(agent.total), free=seen(agent.free))

@@ -71,7 +71,7 @@ class Posts:
         require_leader(self._node, request)
         require_recovered(self._node)
         if request.method == "GET":
-            shown = views.get_weights(seen_by(self._node.master, request)[0]).weight_infos
+            shown = views.get_weights(seen_by(self._node.master, request)).weight_infos
             return json_answer(shown, request=request)
         if request.method != "PUT":
             raise _wrong_method(request, "GET", "PUT")

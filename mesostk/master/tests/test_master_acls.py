@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from mesostk.errors import ConfigError
-from mesostk.master import acls, legacy, permits, v1_documents, views
+from mesostk.master import acls, documents, legacy, permits, v1_documents, views
 from mesostk.master import events as ev
 from mesostk.master.fragments import Fragments
 from mesostk.master.operators import CALLS
@@ -207,9 +207,40 @@ def test_a_view_leaves_out_what_is_not_to_be_seen(make_bench: Any) -> None:
     secret = replace(bench.task("t9", agent_id), command=CommandInfo(value="x", user="theirs"))
     bench.accept(framework_id, bench.offers(stream, 6.0), secret)
     bench.run(6.0)
+    bench.agent("a2", resources="cpus(ops):1;cpus(web):2;mem:512")
     me: Any = permits.Seen(bench.master, "me")
     assert set(me.frameworks) == {framework_id}
-    assert set(me.frameworks[framework_id].tasks) == {"t1"}
+    view = permits.view_of(bench.master.config.acls, "me")
+    fragments = Fragments(bench.master)
+    head = legacy.state_head(bench.master, None, None, {}, None)
+    made = {
+        "state": documents.state(bench.master, fragments, head, view),
+        "frameworks": documents.frameworks(bench.master, fragments, None, view),
+        "slaves": documents.slaves(bench.master, fragments, None, view),
+        "summary": documents.state_summary(bench.master, fragments, None, view),
+        "tasks": documents.tasks(
+            bench.master, fragments, framework_id=None, task_id=None, limit=9, offset=0,
+            ascending=True, view=view,
+        ),
+    }  # fmt: skip
+    read = {name: wire_json.decode(b"".join(pieces), dict) for name, pieces in made.items()}
+    for name in ("state", "frameworks"):
+        (shown_framework,) = read[name]["frameworks"]
+        assert shown_framework["id"] == framework_id
+        assert [task["id"] for task in shown_framework["tasks"]] == ["t1"]
+    assert [task["id"] for task in read["tasks"]["tasks"]] == ["t1"]
+    assert [item["id"] for item in read["summary"]["frameworks"]] == [framework_id]
+    first, second = read["summary"]["slaves"]
+    assert first["TASK_STAGING"] + first["TASK_RUNNING"] == 1
+    assert first["framework_ids"] == [framework_id]
+    assert second["framework_ids"] == []
+    for name in ("state", "slaves", "summary"):
+        assert [set(item["reserved_resources"]) for item in read[name]["slaves"]] == [
+            set(),
+            {"web"},
+        ]
+    whole = wire_json.decode(b"".join(documents.slaves(bench.master, fragments, None)), dict)
+    assert set(whole["slaves"][1]["reserved_resources"]) == {"ops", "web"}
     shown = v1_documents.answer(
         "GET_TASKS",
         bench.master,

@@ -27,7 +27,7 @@ from mesostk.base.daemon import GC_THRESHOLDS, Daemon
 from mesostk.base.http import make_app
 from mesostk.base.log import Log
 from mesostk.base.metrics import Metrics
-from mesostk.master import documents, events, legacy, v1_documents
+from mesostk.master import acls, documents, events, legacy, permits, v1_documents
 from mesostk.master.bodies import Bodies, Body
 from mesostk.master.captures import Capture
 from mesostk.master.core import Master
@@ -150,8 +150,11 @@ async def run(agents: int, tasks: int) -> None:
     def greeting(form: v1_documents.Form) -> Iterator[bytes]:
         return v1_documents.subscribed(master, Capture(master), fragments, form, None, 15.0)
 
+    view = permits.view_of(acls.parse(_RULES), "some")
+    assert view is not None
     makers: dict[str, Callable[[], Iterator[bytes]]] = {
         "/state": lambda: documents.state(master, fragments, head),
+        "/state, restricted": lambda: documents.state(master, fragments, head, view),
         "/state-summary": lambda: documents.state_summary(master, fragments, None),
         "SUBSCRIBED": lambda: greeting(v1_documents.JSON),
         "SUBSCRIBED protobuf": lambda: greeting(v1_documents.PROTOBUF),
@@ -166,6 +169,11 @@ async def run(agents: int, tasks: int) -> None:
             await measure(f"{name} again", make)
     gc.unfreeze()
 
+
+#: Whoever `some` is sees tasks of one user only.
+_RULES = """{"view_tasks": [
+    {"principals": {"values": ["some"]}, "users": {"values": ["u"]}},
+    {"principals": {"values": ["some"]}, "users": {"type": "NONE"}}]}"""
 
 #: (tasks, path or operator call, milliseconds to stay below, those of the original).
 _REQUESTS = (
