@@ -52,11 +52,16 @@ def _master_state(url: str, who: Credential | None) -> tuple[str, str]:
 
 
 def _marathon_state(url: str, who: Credential | None) -> tuple[str, str]:
+    member = Members("Marathon", [url], who)
     try:
-        leader = Members("Marathon", [url], who).call("GET", "/v2/leader")["leader"]
+        if member.call("GET", "/v2/leader")["leader"] != _host_port(url):
+            return "standby", ""
+        info = member.call("GET", "/v2/info")
     except MesostkError as error:
         return "unreachable", str(error)
-    return ("leading" if leader == _host_port(url) else "standby"), ""
+    # Not told by an original Marathon.
+    refused = [f"{one['role']} ({one['reason']})" for one in info.get("refusedRoles", ())]
+    return "leading", f"roles refused by the master: {', '.join(refused)}" if refused else ""
 
 
 #: What says of each service of the edge that it does its work.

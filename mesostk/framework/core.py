@@ -98,6 +98,13 @@ class Received(Event, frozen=True):
     event: scheduler.Event
 
 
+class CallDone(Event, frozen=True):
+    """The master has done a call on the stream of `attempt`, not only taken it on."""
+
+    attempt: int
+    type: str
+
+
 class CallRefused(Event, frozen=True):
     """A call on the stream of `attempt` was not accepted; status 0 if there was no answer."""
 
@@ -137,6 +144,15 @@ class Deliver(Effect, frozen=True):
     """Hand an event to the framework."""
 
     event: scheduler.Event
+
+
+class InfoAnswered(Effect, frozen=True):
+    """The master took an UPDATE_FRAMEWORK, or `refusal` tells why not; nothing changed then.
+
+    Answers come in the order of the calls; none comes for calls of a subscription that is over.
+    """
+
+    refusal: str | None
 
 
 class Connected(Effect, frozen=True):
@@ -387,9 +403,34 @@ class SchedulerCore:
             return []
         reason = f"{event.type}: {event.status} {event.message}".strip()
         self._leaving = self._leaving and event.type != "TEARDOWN"
+        if event.type == "UPDATE_FRAMEWORK" and _is_judged(event):
+            refused = note("Info refused", level="ERROR", master=self._address, reason=reason)
+            return [refused, InfoAnswered(event.message)]
         if _is_callers_fault(event):
             return [note("Call refused", level="ERROR", master=self._address, reason=reason)]
         return self._fail(now, reason)
+
+    def _on_call_done(self, now: float, event: CallDone) -> list[Effect]:
+        if event.attempt != self._attempt or self.state != "CONNECTED":
+            return []
+        return [InfoAnswered(None)] if event.type == "UPDATE_FRAMEWORK" else []
+
+
+#: What masters say of the stream or of a framework that they do not know. All else that they answer
+#: to UPDATE_FRAMEWORK is about the info. Source: Mesos `src/master/http.cpp`, scheduler().
+_OF_STREAMS = (
+    "Framework cannot be found",
+    "Framework is not subscribed",
+    "All non-subscribe calls should include",
+    "The stream ID",
+)
+
+
+def _is_judged(refused: CallRefused) -> bool:
+    """Whether the master looked at what was asked, and will not have it (roles, a principal)."""
+    if refused.status not in {400, 403, 413}:
+        return False
+    return not refused.message.startswith(_OF_STREAMS)
 
 
 def _is_callers_fault(refused: CallRefused) -> bool:
@@ -444,6 +485,7 @@ HANDLERS: Mapping[type[Event], Callable[[SchedulerCore, float, Any], list[Effect
     StreamRefused: SchedulerCore._on_stream_refused,
     StreamEnded: SchedulerCore._on_stream_ended,
     Received: SchedulerCore._on_received,
+    CallDone: SchedulerCore._on_call_done,
     CallRefused: SchedulerCore._on_call_refused,
 }
 

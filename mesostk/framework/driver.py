@@ -21,12 +21,14 @@ from mesostk.base.core import Event, Note
 from mesostk.errors import Unavailable, WireError
 from mesostk.framework.core import (
     SUBSCRIBE_TIMEOUT_S,
+    CallDone,
     CallMade,
     CallRefused,
     CloseStream,
     Connected,
     Deliver,
     Disconnected,
+    InfoAnswered,
     InfoChanged,
     LeaderKnown,
     OpenStream,
@@ -71,6 +73,10 @@ class Framework(Protocol):
         """One event of the stream."""
         ...
 
+    def on_info_answered(self, refusal: str | None) -> None:
+        """An UPDATE_FRAMEWORK was done, or was refused for this reason and changed nothing."""
+        ...
+
 
 class Driver:
     """A framework's connection to whichever master leads.
@@ -108,6 +114,7 @@ class Driver:
                     effect.framework_id, effect.master
                 ),
                 Disconnected: lambda effect: framework.on_disconnected(effect.reason),
+                InfoAnswered: lambda effect: framework.on_info_answered(effect.refusal),
             },
             monotonic,
             self._call_at,
@@ -294,6 +301,7 @@ class Driver:
             refused = CallRefused(post.attempt, type_, 0, str(error))
         else:
             if answer.status in {200, 202}:
+                self._pump.feed(CallDone(post.attempt, type_))
                 return
             refused = CallRefused(post.attempt, type_, answer.status, answer.text()[:500])
         self._pump.feed(refused)

@@ -45,6 +45,7 @@ from mesostk.marathon.events import (
     Disconnected,
     Evacuate,
     FromMaster,
+    InfoAnswered,
     KillInstances,
     KillTasks,
     Loaded,
@@ -179,7 +180,7 @@ def _on_connected(core: Marathon, turn: Turn, event: Connected) -> None:
     for kill in state.kills.values():
         kill.sent = None  # what was sent to another master may be lost
     reviving.subscribed(state)
-    subscribing.tell(state, turn)
+    subscribing.connected(state)
     tracking.reconcile_all(state, turn)
     core.reconcile_at = turn.now + state.settings.reconciliation_interval_s
 
@@ -207,11 +208,13 @@ def _on_executor_message(_core: Marathon, turn: Turn, event: scheduler.Event) ->
     )
 
 
-def _on_error(_core: Marathon, turn: Turn, event: scheduler.Event) -> None:
+def _on_error(core: Marathon, turn: Turn, event: scheduler.Event) -> None:
     assert event.error is not None
     message = event.error.message
     turn.note("Master refuses us", "ERROR", message=message)
-    if "Framework has been removed" in message:
+    if subscribing.retreat(core.state, turn, message):
+        return
+    if subscribing.REMOVED in message:
         remedy = "remove the record framework-id of its store to register anew"
         turn.perform(Exit(f"{message}; {remedy}", FRAMEWORK_REMOVED))
     else:
@@ -222,9 +225,14 @@ def _on_disconnected(core: Marathon, turn: Turn, event: Disconnected) -> None:
     if not core.state.connected:
         return
     core.state.connected = False
+    subscribing.disconnected(core.state)
     core.reconcile_at = None
     turn.note("Disconnected", "WARNING", reason=event.reason)
     turn.emit(SchedulerDisconnected(timestamp=turn.at))
+
+
+def _on_info_answered(core: Marathon, turn: Turn, event: InfoAnswered) -> None:
+    subscribing.answered(core.state, turn, event.refusal)
 
 
 def _on_probe(core: Marathon, turn: Turn, event: ProbeResult) -> None:
@@ -266,6 +274,7 @@ HANDLERS: dict[type[Event], Callable[[Marathon, Turn, Any], None]] = {
     Loaded: _on_loaded,
     FromMaster: _on_master,
     Disconnected: _on_disconnected,
+    InfoAnswered: _on_info_answered,
     ProbeResult: _on_probe,
     Tick: _on_tick,
     CreateApp: _on_command,

@@ -45,6 +45,12 @@ class Disconnected(Event, frozen=True):
     reason: str = ""
 
 
+class InfoAnswered(Event, frozen=True):
+    """The master took the last UPDATE_FRAMEWORK, or refused it and changed nothing."""
+
+    refusal: str | None
+
+
 class ProbeResult(Event, frozen=True):
     """What probe `index` of an instance saw; `status` and `body` are kept for readiness checks."""
 

@@ -3,6 +3,7 @@
 ::
 
     what its action waits for ─┐
+    role refused by the master │
     back-off                   ├─▶ reasons, the most telling last ─▶ /v2/apps/{id}/why, deployments
     offers declined, and why   │                                     with embed=deployment.waiting,
     failing health check       │                                     deployment_info once it stalls
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import math
 
+from mesostk.marathon import subscribing
 from mesostk.marathon.instances import Instance
 from mesostk.marathon.queue import Reasons
 from mesostk.marathon.state import State
@@ -73,12 +75,16 @@ def _launching(state: State, app_id: str) -> list[str]:
     if want is None:
         return []
     reasons = []
+    role = state.settings.role if want.app.role is None else want.app.role
+    refused = subscribing.refusal(state, role)
+    if refused is not None:
+        reasons.append(refused)
     left_s = state.delays.until((app_id, config_version(want.app)), state.now) - state.now
     if left_s > 0:
         reasons.append(f"back-off after failures: tried again in {math.ceil(left_s)} s")
     if not state.connected:
         reasons.append("not connected to a master, so no offers come")
-    elif left_s <= 0:
+    elif left_s <= 0 and refused is None:
         reasons += _offers(state.reasons.get(app_id))
     return reasons
 

@@ -115,7 +115,7 @@ def _launches(state: State, turn: Turn, offer: Offer) -> list[Launchable]:
     role = role_of(state, offer)
     waiting = hungry(state, turn.now)
     candidates = list(waiting)
-    if state.roles != {role}:  # seldom; else there is no other app than of this role
+    if state.roles != {role} or state.refused_roles:  # seldom; else all apps are of this role
         candidates = [id for id, want in waiting.items() if role in roles_of(state, want)]
     state.rng.shuffle(candidates)
     del candidates[MATCHES_PER_OFFER:]

@@ -130,6 +130,10 @@ class Leading:
         """Part of `framework.driver.Framework`."""
         self.feed(events.Disconnected(reason))
 
+    def on_info_answered(self, refusal: str | None) -> None:
+        """Part of `framework.driver.Framework`."""
+        self.feed(events.InfoAnswered(refusal))
+
     def on_event(self, event: scheduler.Event) -> None:
         """Part of `framework.driver.Framework`."""
         self.feed(events.FromMaster(event))

@@ -101,7 +101,7 @@ def _named(state: State, roles: frozenset[str]) -> scheduler.Roles:
 def _wanted(state: State, ids: Collection[str]) -> frozenset[str]:
     """The roles of these apps' wants; LEAVING stands for what is to be given back."""
     found = _leaving_roles(state)
-    if len(state.roles) == 1:  # nearly always; then no want needs to be looked at
+    if len(state.roles) == 1 and not state.refused_roles:  # nearly always; no want is looked at
         return state.roles if ids or found else found
     for id in ids:
         want = state.wants.get(id)

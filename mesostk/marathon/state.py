@@ -102,6 +102,17 @@ class Want(msgspec.Struct, kw_only=True):
     since_at: float
 
 
+class RoleRefusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why the master does not have Marathon in a role, since when (monotonic).
+
+    `is_due`: the master may have changed, so it is asked again.
+    """
+
+    reason: str
+    since_s: float
+    is_due: bool = False
+
+
 class Waiting(msgspec.Struct, kw_only=True):
     """What an app's action waits for, unchanged since `since_s` (monotonic); `told`: as stalled."""
 
@@ -198,9 +209,12 @@ class State(msgspec.Struct, eq=False):
     root: Group = EMPTY
     #: The apps of `root`, by id.
     apps: dict[str, AppDefinition] = {}
-    #: Their roles, and whether Marathon was subscribed with others.
+    #: Their roles.
     app_roles: frozenset[str] = frozenset()
-    roles_changed: bool = False
+    #: The roles that the UPDATE_FRAMEWORK under way adds; None while there is none.
+    asking: frozenset[str] | None = None
+    #: The roles that the master refuses.
+    refused_roles: dict[str, RoleRefusal] = {}
     #: Every stored version of every app, and of every group.
     versions: dict[str, dict[str, AppDefinition]] = {}
     group_versions: dict[str, dict[str, GroupNode]] = {}

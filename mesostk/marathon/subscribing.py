@@ -3,7 +3,9 @@
 ::
 
     an app with a new role ─▶ UPDATE_FRAMEWORK at once, so that offers of that role come
+                                └─ refused: told by `why` and info, asked again when subscribed
     nothing is left of a role ─▶ UPDATE_FRAMEWORK at the next look (housekeeping)
+    SUBSCRIBE refused ─▶ SUBSCRIBE in the own role, then the others one by one
 
 The roles are derived from the records, so a new leader subscribes in all of them.
 Source: spec/marathon §3.9, the original's `multirole.md`.
@@ -11,10 +13,16 @@ Source: spec/marathon §3.9, the original's `multirole.md`.
 
 from __future__ import annotations
 
+from typing import Final
+
+import msgspec
+
 from mesostk.marathon import reviving
-from mesostk.marathon.events import ChangeInfo
-from mesostk.marathon.state import State, Turn
+from mesostk.marathon.events import ChangeInfo, Subscribe
+from mesostk.marathon.state import RoleRefusal, State, Turn
+from mesostk.marathon.timestamps import iso
 from mesostk.wire import scheduler
+from mesostk.wire.marathon import RefusedRole
 from mesostk.wire.mesos import (
     FrameworkCapability,
     FrameworkCapabilityType,
@@ -28,6 +36,10 @@ CAPABILITIES: tuple[FrameworkCapabilityType, ...] = (
     "MULTI_ROLE",
     "TASK_KILLING_STATE",
 )
+
+#: Errors of a master that another set of roles cannot mend. Source: Mesos `src/master/master.cpp`.
+REMOVED: Final = "Framework has been removed"
+FAILED_OVER: Final = "Framework failed over"
 
 
 def framework_info(state: State) -> FrameworkInfo:
@@ -60,36 +72,104 @@ def in_use(state: State) -> frozenset[str]:
 
 
 def follow(state: State, turn: Turn, *, thoroughly: bool) -> None:
-    """Tell the master of roles that came, and `thoroughly` of those that went.
+    """Tell the master of a role that came, and `thoroughly` of those that went.
 
-    Roles go seldom and nobody waits for it, while looking at all instances costs time.
+    Roles go seldom and nobody waits for it, while looking at all instances costs time. New ones are
+    told one by one: a master refuses an UPDATE_FRAMEWORK as a whole, and one role that it does not
+    have must not keep the others out.
     """
+    if not state.connected or state.asking is not None:
+        return
     if thoroughly:
         wanted = in_use(state)
-    elif state.app_roles <= state.roles:
+        for role in state.refused_roles.keys() - wanted:
+            del state.refused_roles[role]
+    elif state.app_roles <= state.roles and not state.refused_roles:
         return
     else:
-        wanted = state.roles | state.app_roles
-    if wanted == state.roles:
-        return
-    came, went = wanted - state.roles, state.roles - wanted
+        wanted = state.roles | state.app_roles | state.refused_roles.keys()
+    shut = {role for role, refusal in state.refused_roles.items() if not refusal.is_due}
+    came, went = sorted(wanted - shut - state.roles), state.roles - wanted
+    if came:
+        _ask(state, turn, state.roles | {came[0]})
+    elif went:
+        _ask(state, turn, state.roles - went)
+
+
+def _ask(state: State, turn: Turn, roles: frozenset[str]) -> None:
+    came, went = roles - state.roles, state.roles - roles
     turn.note("Changing roles", came=",".join(sorted(came)), went=",".join(sorted(went)))
-    state.roles = wanted
-    state.roles_changed = True
+    state.asking = came
+    state.roles = roles
     reviving.roles_changed(state)
-    turn.perform(ChangeInfo(framework_info(state)))
-    tell(state, turn)
-
-
-def tell(state: State, turn: Turn) -> None:
-    """UPDATE_FRAMEWORK, if the roles are no longer those that were subscribed with first.
-
-    A connection that was being made while they changed may have been made with the old ones.
-    """
-    if not state.connected or not state.roles_changed:
-        return
     body = scheduler.UpdateFramework(
         framework_info=framework_info(state),
         suppressed_roles=tuple(sorted(state.hunger.suppressed)),
     )
     turn.send(scheduler.Call(type="UPDATE_FRAMEWORK", update_framework=body))
+
+
+def answered(state: State, turn: Turn, refusal: str | None) -> None:
+    """Keep the roles of the last UPDATE_FRAMEWORK for the next subscription, or do without."""
+    asked = state.asking
+    if asked is None:
+        return
+    state.asking = None
+    for role in asked:
+        before = state.refused_roles.pop(role, None)
+        if refusal is not None:
+            since_s = turn.now if before is None else before.since_s
+            state.refused_roles[role] = RoleRefusal(reason=refusal, since_s=since_s)
+            turn.note("Role refused by the master", "ERROR", role=role, reason=refusal)
+    if refusal is not None:
+        state.roles -= asked
+        reviving.roles_changed(state)
+    turn.perform(ChangeInfo(framework_info(state)))
+
+
+def connected(state: State) -> None:
+    """A new subscription: its master may have other `--roles` and `--acls`, so it is asked anew."""
+    state.asking = None
+    for role, refusal in state.refused_roles.items():
+        state.refused_roles[role] = msgspec.structs.replace(refusal, is_due=True)
+
+
+def disconnected(state: State) -> None:
+    """Nobody knows what became of what was asked last; the next subscription goes without it."""
+    if state.asking is not None:
+        state.roles -= state.asking
+        state.asking = None
+
+
+def retreat(state: State, turn: Turn, message: str) -> bool:
+    """Subscribe in the own role alone if it may be the others that the master refused us for.
+
+    The others are asked for afterwards, one by one; False where that would be no help.
+    """
+    own = frozenset({state.settings.role})
+    if state.roles == own or REMOVED in message or FAILED_OVER in message:
+        return False
+    turn.note("Subscribing without the roles of apps", "WARNING", role=state.settings.role)
+    state.roles = own
+    reviving.roles_changed(state)
+    turn.perform(Subscribe(framework_info(state)))
+    return True
+
+
+def refused_roles(state: State) -> tuple[RefusedRole, ...]:
+    """What the master refuses, for people."""
+    return tuple(
+        RefusedRole(role=role, reason=found.reason, since=iso(found.since_s + state.offset_s))
+        for role, found in sorted(state.refused_roles.items())
+    )
+
+
+def refusal(state: State, role: str) -> str | None:
+    """Why nothing is launched in `role`, and what helps; None where the master has it."""
+    found = state.refused_roles.get(role)
+    if found is None:
+        return None
+    return (
+        f"the master refuses role '{role}': {found.reason}; add it to --roles (--acls: "
+        "register_frameworks) of all masters and restart them, or give the app another role"
+    )

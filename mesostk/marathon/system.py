@@ -18,7 +18,7 @@ from mesostk import __version__
 from mesostk.base.config import Values, mask_secrets
 from mesostk.base.metrics import Metrics
 from mesostk.errors import Rejected
-from mesostk.marathon import groups
+from mesostk.marathon import groups, subscribing
 from mesostk.marathon.asking import Asker
 from mesostk.marathon.edge import Edge, json_response
 from mesostk.marathon.events import Abdicate
@@ -194,6 +194,7 @@ class System:
                     "type": values.event_subscriber,
                     "http_endpoints": values.http_endpoints,
                 },
+                refused_roles=subscribing.refused_roles(self._state()),
             )
         )
 

@@ -134,6 +134,7 @@ class MarathonShell(Server):
         client.on_connected = lambda own_id, master: driver.feed(events.Connected(own_id, master))
         client.on_disconnected = lambda reason: driver.feed(events.Disconnected(reason))
         client.on_event = self._deliver
+        client.on_info_answered = lambda refusal: driver.feed(events.InfoAnswered(refusal))
         driver.feed(events.Loaded(records))
         if self.is_alive:
             client.follow_leader(zk)

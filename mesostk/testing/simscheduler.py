@@ -28,6 +28,7 @@ class SchedulerClient:
         self.on_connected: Callable[[FrameworkID, MasterInfo | None], None] = lambda _id, _m: None
         self.on_disconnected: Callable[[str], None] = lambda _reason: None
         self.on_event: Callable[[scheduler.Event], None] = lambda _event: None
+        self.on_info_answered: Callable[[str | None], None] = lambda _refusal: None
         self._driver = process.drive(
             framework.SchedulerCore(rng),
             {
@@ -37,6 +38,7 @@ class SchedulerClient:
                 framework.Deliver: ("", lambda e: self.on_event(e.event)),
                 framework.Connected: ("", lambda e: self.on_connected(e.framework_id, e.master)),
                 framework.Disconnected: ("", lambda e: self.on_disconnected(e.reason)),
+                framework.InfoAnswered: ("", lambda e: self.on_info_answered(e.refusal)),
             },
             has_clock=False,
         )
@@ -93,8 +95,10 @@ class SchedulerClient:
 
         def answered(status: int, text: str) -> None:
             self._is_posting = False
-            if status not in (200, 202):
-                type_ = str(post.call.type)
+            type_ = str(post.call.type)
+            if status in (200, 202):
+                self._driver.feed(framework.CallDone(post.attempt, type_))
+            else:
                 self._driver.feed(framework.CallRefused(post.attempt, type_, status, text))
             self._post()
 

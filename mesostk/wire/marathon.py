@@ -755,8 +755,16 @@ class Queue(Json, frozen=True, kw_only=True):
 # -- info, leader, errors ---------------------------------------------------------------------
 
 
+class RefusedRole(Json, frozen=True, kw_only=True):
+    """A role that apps have and that the master does not have Marathon in, since when."""
+
+    role: str
+    reason: str
+    since: str
+
+
 class Info(Json, frozen=True, kw_only=True, rename=None):
-    """`GET /v2/info`; the snake_case keys are the original's."""
+    """`GET /v2/info`; the snake_case keys are the original's, `refusedRoles` is our own."""
 
     name: str = shown("marathon")
     version: str
@@ -768,6 +776,7 @@ class Info(Json, frozen=True, kw_only=True, rename=None):
     zookeeper_config: dict[str, object]
     http_config: dict[str, object]
     event_subscriber: dict[str, object] = shown({})
+    refused_roles: tuple[RefusedRole, ...] = msgspec.field(name="refusedRoles", default=())
 
 
 class Leader(Json, frozen=True, kw_only=True):

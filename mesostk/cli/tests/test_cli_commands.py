@@ -487,6 +487,7 @@ def state(cluster: Cluster) -> None:
     answers: dict[str, Any] = {
         "/metrics/snapshot": {"master/elected": 1.0},
         "/v2/leader": {"leader": cluster.address},
+        "/v2/info": {"name": "marathon"},
         "/slaves": {"slaves": []},
         "/frameworks": {"frameworks": []},
         "/v2/apps": {"apps": [APP]},
@@ -504,6 +505,18 @@ def test_status_shows_who_leads(cluster: Cluster) -> None:
     document = json.loads(run("status", "--json").stdout)
     assert {one["state"] for one in document["members"]} == {"leading"}
     assert document["problems"] == []
+
+
+def test_status_shows_the_roles_that_the_master_refuses(cluster: Cluster) -> None:
+    state(cluster)
+    refused = {"role": "dev", "reason": "Not authorized to use role 'dev'", "since": "2016"}
+    cluster.answers["GET", "/v2/info"] = (200, {"name": "marathon", "refusedRoles": [refused]})
+    document = json.loads(run("status", "--json").stdout)
+    [marathon] = [one for one in document["members"] if one["kind"] == "marathon"]
+    assert marathon["state"] == "leading"
+    assert marathon["detail"] == (
+        "roles refused by the master: dev (Not authorized to use role 'dev')"
+    )
 
 
 def test_status_of_half_a_cluster_shows_what_there_is_and_fails(cluster: Cluster) -> None:

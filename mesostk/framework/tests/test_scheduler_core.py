@@ -229,6 +229,36 @@ def test_a_refused_call_ends_the_stream_only_if_the_stream_is_at_fault(
     assert (rig.core.state == "WAITING") is reconnects
 
 
+@pytest.mark.parametrize(
+    ("status", "message", "reconnects"),
+    [
+        (400, "Role 'web' is not present in the master's --roles", False),
+        (403, "Not authorized to use role 'web'", False),
+        (400, "The stream ID 'x' included in this request didn't match", True),
+        (400, "Framework cannot be found", True),
+        (403, "Framework is not subscribed", True),
+        (503, "No leader elected", True),
+    ],
+)
+def test_an_info_that_the_master_will_not_have_is_told_and_ends_no_stream(
+    status: int, message: str, reconnects: bool
+) -> None:
+    rig = Rig("m1:5050")
+    rig.connect()
+    effects = rig.feed(c.CallRefused(rig.attempt().attempt, "UPDATE_FRAMEWORK", status, message))
+    assert (rig.core.state == "WAITING") is reconnects
+    assert (c.InfoAnswered(message) in effects) is not reconnects
+
+
+def test_an_info_that_the_master_took_is_told_and_no_other_call() -> None:
+    rig = Rig("m1:5050")
+    rig.connect()
+    attempt = rig.attempt().attempt
+    assert rig.feed(c.CallDone(attempt, "KILL")) == []
+    assert rig.feed(c.CallDone(attempt - 1, "UPDATE_FRAMEWORK")) == []
+    assert rig.feed(c.CallDone(attempt, "UPDATE_FRAMEWORK")) == [c.InfoAnswered(None)]
+
+
 def test_whatever_belongs_to_an_older_attempt_is_ignored() -> None:
     rig = Rig("m1:5050")
     rig.connect()

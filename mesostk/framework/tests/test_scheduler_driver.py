@@ -44,6 +44,9 @@ class Recorder:
         self.events.append(event)
         self._tell(f"event {event.type}")
 
+    def on_info_answered(self, refusal: str | None) -> None:
+        self._tell(f"info {'taken' if refusal is None else refusal}")
+
     def _tell(self, text: str) -> None:
         self.told.append(text)
         task = asyncio.get_running_loop().create_task(self._wake())
@@ -366,6 +369,21 @@ async def test_a_call_that_is_the_frameworks_own_fault_is_only_noted() -> None:
                 await master.called.wait()
         assert driver.is_connected
     assert any(refusal in str(note.fields.get("reason")) for note in notes)
+
+
+async def test_the_framework_is_told_what_became_of_its_new_info() -> None:
+    refusal = "Not authorized to use role 'web'"
+    master = Master(streams(SUBSCRIBED), call_status=[(403, refusal), (200, "")])
+    framework = Recorder()
+    async with serving(master), driving(framework, master.address) as driver:
+        driver.subscribe(INFO)
+        await framework.until(lambda: driver.is_connected)
+        body = scheduler.UpdateFramework(framework_info=INFO)
+        call = scheduler.Call(type="UPDATE_FRAMEWORK", update_framework=body)
+        driver.send(call)
+        driver.send(call)
+        await framework.until(lambda: len(framework.told) == 3)
+        assert framework.told[1:] == [f"info {refusal}", "info taken"]
 
 
 async def test_the_detector_moves_the_stream_to_the_new_leader() -> None:

@@ -20,6 +20,7 @@ from mesostk.marathon.events import (
     Connected,
     Emit,
     FromMaster,
+    InfoAnswered,
     Loaded,
     ProbeResult,
     Reply,
@@ -100,6 +101,11 @@ class World:
         self.revives = 0
         self.info: FrameworkInfo | None = None
         self.updates: list[scheduler.UpdateFramework] = []
+        #: Roles that the master has this framework in, and those that it will not have it in.
+        self.subscribed_roles: set[str] = set()
+        self.refused_roles: set[str] = set()
+        #: Its answers to UPDATE_FRAMEWORK stay under way.
+        self.hold_answers = False
         self.acked: list[bytes] = []
         self.replies: dict[int, Reply] = {}
         self.emitted: list[Emit] = []
@@ -134,6 +140,8 @@ class World:
         """The driver subscribes; the master knows the tasks there are."""
         self.suppressed = False
         self.quiet.clear()
+        assert self.info is not None
+        self.subscribed_roles = set(self.info.roles)
         self.feed(Connected(FrameworkID("F1")))
 
     def feed(self, *events: Event) -> None:
@@ -227,9 +235,8 @@ class World:
         elif call.reconcile is not None:
             self._reconcile(call.reconcile)
         elif call.suppress is not None:
-            assert self.info is not None
-            self.quiet |= set(call.suppress.roles or self.info.roles)
-            self.suppressed = self.quiet >= set(self.info.roles)
+            self.quiet |= set(call.suppress.roles) or self.subscribed_roles
+            self.suppressed = self.quiet >= self.subscribed_roles
         elif call.revive is not None:
             self.quiet -= set(call.revive.roles or self.quiet)
             self.suppressed = False
@@ -237,8 +244,14 @@ class World:
             self.revived.append(call.revive.roles)
         elif call.update_framework is not None:
             self.updates.append(call.update_framework)
-            self.quiet = set(call.update_framework.suppressed_roles)
-            self.suppressed = False
+            refused = self.refused_roles & set(call.update_framework.framework_info.roles)
+            if not refused:
+                self.subscribed_roles = set(call.update_framework.framework_info.roles)
+                self.quiet = set(call.update_framework.suppressed_roles)
+                self.suppressed = False
+            reason = f"Not authorized to use role '{min(refused)}'" if refused else None
+            if not self.hold_answers:
+                self.queue.append(InfoAnswered(reason))
 
     def _accept(self, accept: scheduler.Accept) -> None:
         known = all(self.offered.pop(id.value, None) is not None for id in accept.offer_ids)

@@ -273,6 +273,23 @@ async def test_system_endpoints(rig: Rig, client: aiohttp.ClientSession) -> None
     assert rig.abdicated
 
 
+async def test_a_role_that_the_master_refuses_is_in_info(
+    rig: Rig, client: aiohttp.ClientSession
+) -> None:
+    _, info = await answer(await client.get("/v2/info"))
+    assert isinstance(info, dict)
+    assert "refusedRoles" not in info, "only where there is one"
+    rig.world.refused_roles = {"dev"}
+    assert (
+        await client.post("/v2/apps", json={**HELLO, "id": "/dev/a", "role": "dev"})
+    ).status == 201
+    _, info = await answer(await client.get("/v2/info"))
+    assert isinstance(info, dict)
+    [refused] = info["refusedRoles"]
+    assert (refused["role"], refused["reason"]) == ("dev", "Not authorized to use role 'dev'")
+    assert refused["since"].endswith("Z")
+
+
 async def test_the_page_runs_no_foreign_code(client: aiohttp.ClientSession) -> None:
     page = await client.get("/ui/")
     assert page.status == 200

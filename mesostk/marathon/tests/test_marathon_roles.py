@@ -10,19 +10,21 @@ from typing import Any
 import pytest
 
 from mesostk.base.core import Tick
-from mesostk.marathon import repository
+from mesostk.marathon import explaining, repository, subscribing
 from mesostk.marathon.events import (
     ChangeGroup,
     CreateApp,
     CreatePod,
     DeleteApp,
     Disconnected,
+    FromMaster,
     PatchGroup,
     PutApps,
     Reply,
 )
 from mesostk.marathon.state import Settings
 from mesostk.marathon.tests.conftest import World
+from mesostk.wire import scheduler
 from mesostk.wire.marathon import AppDefinition, ErrorBody
 
 SLEEP: dict[str, Any] = {"cmd": "sleep 1000", "cpus": 0.1, "mem": 32}
@@ -257,6 +259,110 @@ def test_a_role_that_came_while_disconnected_is_told_when_connected() -> None:
     assert made.updates == []
     made.connect()
     assert [update.framework_info.roles for update in made.updates] == [("dev", "main")]
+
+
+def refused(made: World) -> list[tuple[str, str]]:
+    found = subscribing.refused_roles(made.core.state)
+    return [(each.role, each.reason) for each in found]
+
+
+def why(made: World, id: str) -> str:
+    return " | ".join(explaining.why(made.core.state, id).reasons)
+
+
+def test_a_role_that_the_master_refuses_keeps_no_other_out_and_is_told_with_the_remedy() -> None:
+    made = world("main")
+    made.refused_roles = {"bad"}
+    create(made, "/bad/web", role="bad")
+    create(made, "/dev/web", role="dev")
+    assert refused(made) == [("bad", "Not authorized to use role 'bad'")]
+    assert roles_of(made) == ("dev", "main"), "the next subscription goes without it"
+    settle(made, "dev", "main")
+    assert len(made.running("/dev/web")) == 1
+    text = "the master refuses role 'bad': Not authorized to use role 'bad'; add it to --roles"
+    assert text in why(made, "/bad/web")
+    assert "explain-offers" not in why(made, "/bad/web"), "offers cannot come"
+    assert "refuses" not in why(made, "/dev/web")
+    asked = len(made.updates)
+    made.advance(60.0)
+    assert len(made.updates) == asked, "what refused it cannot change without a new subscription"
+
+
+def test_a_refused_role_is_asked_for_again_by_each_subscription() -> None:
+    made = world("main")
+    made.refused_roles = {"bad"}
+    create(made, "/bad/web", role="bad")
+    [before] = subscribing.refused_roles(made.core.state)
+    made.advance(60.0)
+    made.feed(Disconnected("restarted"))
+    made.connect()
+    assert subscribing.refused_roles(made.core.state) == (before,), "since the first time"
+    made.feed(Disconnected("restarted with other --roles"))
+    made.refused_roles = set()
+    made.connect()
+    assert refused(made) == []
+    assert roles_of(made) == ("bad", "main")
+    settle(made, "bad")
+    assert len(made.running("/bad/web")) == 1
+
+
+def test_nothing_is_launched_in_another_role_than_the_refused_one() -> None:
+    made = world("main")
+    made.refused_roles = {"bad"}
+    create(made, "/bad/web", role="bad")
+    settle(made, "main")
+    assert made.running("/bad/web") == []
+    assert made.quiet == {"main"}, "no offers are asked for in a role in which nothing is wanted"
+
+
+def test_a_refused_role_is_forgotten_with_its_last_app() -> None:
+    made = world("main")
+    made.refused_roles = {"bad"}
+    create(made, "/bad/web", role="bad")
+    made.ask(DeleteApp, app_id="/bad/web", force=True)
+    made.advance(30.0)
+    assert refused(made) == []
+    assert roles_of(made) == ("main",)
+
+
+def test_a_subscription_that_is_refused_for_a_role_of_an_app_is_made_without_it() -> None:
+    made = world("main")
+    create(made, "/dev/web", role="dev")
+    create(made, "/bad/web", role="bad")
+    made.start()
+    assert roles_of(made) == ("bad", "dev", "main")
+    made.refused_roles = {"bad"}
+    error = scheduler.Error(message="Role 'bad' is not present in the master's --roles")
+    made.feed(FromMaster(scheduler.Event(type="ERROR", error=error)))
+    assert (roles_of(made), made.exits) == (("main",), [])
+    made.connect()
+    assert roles_of(made) == ("dev", "main")
+    assert [role for role, _ in refused(made)] == ["bad"]
+
+
+@pytest.mark.parametrize(
+    "message", ["Framework has been removed", "Framework failed over", "Role 'main' is not present"]
+)
+def test_an_error_that_fewer_roles_cannot_mend_ends_the_process(message: str) -> None:
+    made = world("main")
+    if message.startswith("Framework"):
+        create(made, "/dev/web", role="dev")
+    made.feed(FromMaster(scheduler.Event(type="ERROR", error=scheduler.Error(message=message))))
+    [ended] = made.exits
+    assert ended.reason.startswith(message)
+
+
+def test_a_connection_lost_while_a_role_is_asked_for_is_made_anew_without_it_first() -> None:
+    made = world("main")
+    made.hold_answers = True
+    create(made, "/dev/web", role="dev")
+    create(made, "/web/a", role="web")
+    assert told(made) == ("dev", "main"), "one at a time"
+    assert roles_of(made) == ("main",)
+    made.feed(Disconnected("gone"))
+    made.hold_answers = False
+    made.connect()
+    assert roles_of(made) == ("dev", "main", "web")
 
 
 def test_each_role_is_revived_and_suppressed_for_itself() -> None:
