@@ -4,7 +4,8 @@
 
     send(bytes) ─▶ pending ─▶ once per tick of the loop: one chunk, one write to the transport
                      │
-                     └─ unsent > limit: the connection is cut, closed(reason)
+                     └─ unsent > limit: the connection is cut, closed(reason); None: the owner
+                        judges by `unsent_bytes`
 
 A stream costs no task of its own beside the handler that holds it open.
 """
@@ -12,6 +13,7 @@ A stream costs no task of its own beside the handler that holds it open.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -43,10 +45,10 @@ class Stream:
         self,
         content_type: str,
         closed: Callable[[str], None],
-        limit_bytes: int = OPERATOR_LIMIT_BYTES,
+        limit_bytes: int | None = OPERATOR_LIMIT_BYTES,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        self._limit = limit_bytes
+        self._limit = math.inf if limit_bytes is None else limit_bytes
         self._closed = closed
         self._response = web.StreamResponse(headers={"Content-Type": content_type})
         if headers is not None:
@@ -90,10 +92,14 @@ class Stream:
         return not self._over
 
     @property
+    def buffered_bytes(self) -> int:
+        """Bytes of former ticks that the peer has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    @property
     def unsent_bytes(self) -> int:
         """Bytes that the peer has not taken yet."""
-        buffered = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return buffered + self._pending_bytes
+        return self.buffered_bytes + self._pending_bytes
 
     def send(self, data: bytes, *, exempt: bool = False) -> None:
         """Write `data` at the end of this tick; never waits. Nothing happens once it is over.

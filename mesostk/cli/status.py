@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 from mesostk.cli import contexts
@@ -36,7 +38,7 @@ def member_states(context: Context) -> list[dict[str, Any]]:
             {"kind": "master", "address": _host_port(url), "state": state, "detail": detail}
         )
     for url in context.marathons:
-        state, detail = _marathon_state(url, who)
+        state, detail = _marathon_state(url, context.marathons, who)
         found.append(
             {"kind": "marathon", "address": _host_port(url), "state": state, "detail": detail}
         )
@@ -51,14 +53,23 @@ def _master_state(url: str, who: Credential | None) -> tuple[str, str]:
     return ("leading" if metrics.get("master/elected") == 1 else "standby"), ""
 
 
-def _marathon_state(url: str, who: Credential | None) -> tuple[str, str]:
+#: What a standby puts on the answers that it passes on. Source: spec/marathon §1.2.
+_VIA = "X-Marathon-Via"
+
+
+def _marathon_state(url: str, marathons: Sequence[str], who: Credential | None) -> tuple[str, str]:
     member = Members("Marathon", [url], who)
     try:
-        if member.call("GET", "/v2/leader")["leader"] != _host_port(url):
-            return "standby", ""
-        info = member.call("GET", "/v2/info")
+        answer = member.request("GET", "/v2/info")
+        if answer.status_code >= HTTPStatus.BAD_REQUEST:
+            raise member.refused(answer)
     except MesostkError as error:
         return "unreachable", str(error)
+    info = answer.json()
+    others = {_host_port(each) for each in marathons} - {_host_port(url)}
+    # A leader may call itself by another name than the one by which it is known here.
+    if _VIA in answer.headers or info.get("leader") in others:
+        return "standby", ""
     # Not told by an original Marathon.
     refused = [f"{one['role']} ({one['reason']})" for one in info.get("refusedRoles", ())]
     return "leading", f"roles refused by the master: {', '.join(refused)}" if refused else ""

@@ -179,8 +179,8 @@ def _http() -> list[Flag]:
         Flag(
             "event_stream_max_outstanding_messages",
             int,
-            1024,
-            "unread events (of 1 KB) after which a subscriber is cut",
+            50,
+            "unread events with which a subscriber that reads nothing for 10 s is cut",
             minimum=1,
         ),
         Flag("event_subscriber", str, None, "http_callback: events are sent to URLs, too"),

@@ -83,7 +83,12 @@ class Leading:
         epoch = await store.open(label)
         records = await inheriting.fulfil(store, await store.load(), daemon.disk, self._tell)
         self.hub = EventHub(
-            epoch.counter, self._now, daemon.metrics, self._max_outstanding, self._poster.post
+            epoch.counter,
+            self._now,
+            daemon.metrics,
+            daemon.log,
+            self._max_outstanding,
+            self._poster.post,
         )
         daemon.metrics.source(lambda: model_gauges(self.core.state))
         self._driver = daemon.drive(self.core, self._performers(api), store)

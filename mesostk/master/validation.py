@@ -133,7 +133,8 @@ def _roles_error(info: FrameworkInfo, config: Config) -> str | None:
         why = why_not_role(role)
         if why is not None:
             return f"'FrameworkInfo' contains an invalid role: {why}"
-        if config.roles is not None and role not in config.roles:
+        # The default role is always allowed. Source: Mesos `src/master/master.cpp`, initialize().
+        if config.roles is not None and role not in {*config.roles, "*"}:
             return f"Role '{role}' is not present in the master's --roles"
     return None
 

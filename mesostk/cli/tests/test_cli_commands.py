@@ -486,8 +486,7 @@ def test_logs_of_what_is_neither_app_nor_task_says_so(cluster: Cluster) -> None:
 def state(cluster: Cluster) -> None:
     answers: dict[str, Any] = {
         "/metrics/snapshot": {"master/elected": 1.0},
-        "/v2/leader": {"leader": cluster.address},
-        "/v2/info": {"name": "marathon"},
+        "/v2/info": {"name": "marathon", "leader": "a-name:8080"},
         "/slaves": {"slaves": []},
         "/frameworks": {"frameworks": []},
         "/v2/apps": {"apps": [APP]},

@@ -36,11 +36,11 @@ class Rig:
         self.leader: str | None = None
         self.abdicated = False
         metrics = Metrics()
-        self.hub = EventHub(1, lambda: "2016-06-20T12:00:00.000Z", metrics)
+        self.log = Log()
+        self.hub = EventHub(1, lambda: "2016-06-20T12:00:00.000Z", metrics, self.log)
         self.api = Api(lambda: self.world.core.state, self.world.feed)
         self.world.on_reply = self.api.perform
         values = flags.flag_set().load(["--master=127.0.0.1:5050", "--zk=zk://u:pw@h:1/m"], {})
-        self.log = Log()
         self.app = make_app(self.log, metrics, error_response, max_body_bytes=MAX_BODY)
         self.server = Server(self.app, "127.0.0.1", 0)
         self.proxy: LeaderProxy | None = None

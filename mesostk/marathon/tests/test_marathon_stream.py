@@ -11,7 +11,7 @@ from aiohttp import web
 from mesostk.base.http import Server, make_app, message_error
 from mesostk.base.log import Log
 from mesostk.base.metrics import Metrics
-from mesostk.marathon.stream import EVENT_STREAM, EventHub
+from mesostk.marathon.stream import EVENT_STREAM, MOST_BUFFERED_BYTES, EventHub
 from mesostk.wire.marathon import AppTerminated, GroupChangeSuccess
 
 AT = "2016-06-20T12:00:00.000Z"
@@ -23,7 +23,7 @@ class Rig:
 
     def __init__(self) -> None:
         metrics = Metrics()
-        self.hub = EventHub(7, lambda: AT, metrics, max_outstanding=64)
+        self.hub = EventHub(7, lambda: AT, metrics, Log(), max_outstanding=64)
         app = make_app(Log(), metrics, message_error)
         app.router.add_get("/v2/events", self._serve)
         self.server = Server(app, "127.0.0.1", 0)
@@ -118,6 +118,12 @@ async def test_without_the_accept_header_it_is_405(rig: Rig, client: aiohttp.Cli
         assert answer.status == 405
 
 
+def burst(rig: Rig) -> None:
+    """20 MB in one step of the loop: more than sockets of the machine hold."""
+    for number in range(5000):
+        rig.terminated(f"/{number:04}" + "x" * 4096)
+
+
 async def test_who_does_not_read_is_cut_and_others_are_not(
     rig: Rig, client: aiohttp.ClientSession
 ) -> None:
@@ -126,10 +132,59 @@ async def test_who_does_not_read_is_cut_and_others_are_not(
     await reader.readuntil(b"event_stream_attached")
     url = rig.server.url + "/v2/events?event_type=event_stream_detached"
     async with client.get(url, headers=ACCEPT) as answer:
-        others = Reader(answer)
-        for _ in range(200):
-            rig.terminated("/" + "x" * 100_000)
-            await asyncio.sleep(0)
-        kind, _, data = await others.next()
+        burst(rig)
+        detached = asyncio.create_task(Reader(answer).next())
+        async with asyncio.timeout(60):
+            while not detached.done():
+                rig.hub.look()
+                await asyncio.sleep(0.01)
+        kind, _, data = detached.result()
     assert (kind, data["remoteAddress"]) == ("event_stream_detached", "127.0.0.1")
     writer.close()
+
+
+async def test_a_burst_cuts_nobody_who_reads(rig: Rig, client: aiohttp.ClientSession) -> None:
+    async with client.get(rig.server.url + "/v2/events", headers=ACCEPT) as answer:
+        reader = Reader(answer)
+        await reader.next()
+        burst(rig)
+        for number in range(5000):
+            if number % 2500 == 0:
+                rig.hub.look()  # 10 MB were read since the last: sockets hold less
+            assert str((await reader.next())[2]["appId"]).startswith(f"/{number:04}x")
+        rig.terminated("/after")
+        assert (await reader.next())[2]["appId"] == "/after"
+
+
+async def test_few_unread_messages_cut_nobody_however_large(
+    rig: Rig, client: aiohttp.ClientSession
+) -> None:
+    async with client.get(rig.server.url + "/v2/events", headers=ACCEPT) as answer:
+        reader = Reader(answer)
+        await reader.next()
+        rig.terminated("/" + "x" * 20_000_000)
+        await asyncio.sleep(0)  # written, as far as the socket takes it
+        rig.hub.look()
+        rig.hub.look()
+        content = answer.content
+        async with asyncio.timeout(60):
+            left = 20_000_000
+            while left > 0:
+                left -= len(await content.readany())
+        rig.terminated("/after")
+        found = b""
+        async with asyncio.timeout(60):
+            while b'"/after"' not in found:
+                found += await content.readany()
+
+
+async def test_a_reader_that_never_catches_up_is_cut_in_the_end(
+    rig: Rig, client: aiohttp.ClientSession
+) -> None:
+    async with client.get(rig.server.url + "/v2/events", headers=ACCEPT) as answer:
+        await Reader(answer).next()
+        large = "/" + "x" * 1_000_000
+        for _ in range(MOST_BUFFERED_BYTES // 1_000_000 + 50):
+            rig.terminated(large)
+            await asyncio.sleep(0)
+        assert rig.hub.subscribers == 0

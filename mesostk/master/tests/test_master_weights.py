@@ -71,3 +71,10 @@ def test_weights_that_cannot_be_are_refused(
     assert reply.status == 400
     assert why in reply.body
     assert weights.current(bench.master) == {}
+
+
+def test_the_default_role_is_allowed_whatever_the_flag_says(make_bench: Any) -> None:
+    bench = make_bench(roles=frozenset({"web"}))
+    assert bench.heard(bench.subscribe(bench.info(role="*")), "SUBSCRIBED")
+    [error] = bench.heard(bench.subscribe(bench.info(role="x")), "ERROR")
+    assert error.error.message == "Role 'x' is not present in the master's --roles"

@@ -143,7 +143,6 @@ def main() -> None:
                 "--max_instances_per_offer=100",
                 "--launch_tokens=100000",
                 # 1,000 apps at once are 1,000 events in one go, for which others are cut off.
-                "--event_stream_max_outstanding_messages=10000",
             ],
         ) as cluster,
     ):
