@@ -6,7 +6,6 @@ resource providers and images answer 501, for there are none of these.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -20,6 +19,7 @@ from mesostk.agent.runs import Runs
 from mesostk.agent.state import Framework, Run, State
 from mesostk.base.config import Values
 from mesostk.base.daemon import Daemon
+from mesostk.base.log_level import LogLevel
 from mesostk.errors import Rejected
 from mesostk.wire import agent_operator as wire
 from mesostk.wire import operator
@@ -62,6 +62,7 @@ class OperatorApi:
         self._runs = runs
         self._values = values
         self._measure = measure
+        self.log_level = LogLevel(daemon)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one call."""
@@ -107,19 +108,14 @@ class OperatorApi:
         return wire.Response(type="GET_METRICS", get_metrics=operator.Metrics(metrics=metrics))
 
     async def logging_level(self, _call: wire.Call) -> wire.Response:
-        level = operator.LoggingLevel(level=int(self._daemon.log.level == "DEBUG"))
+        level = operator.LoggingLevel(level=self.log_level.level)
         return wire.Response(type="GET_LOGGING_LEVEL", get_logging_level=level)
 
     async def set_logging_level(self, call: wire.Call) -> wire.Response:
         """Log in detail for a while, or no more; the flag's level returns by itself."""
         asked = call.set_logging_level
         assert asked is not None
-        if asked.level < 0 or asked.duration.nanoseconds < 0:
-            raise Rejected(400, "'level' and 'duration' must be non-negative")
-        log, usual = self._daemon.log, self._values.logging_level
-        log.set_level("DEBUG" if asked.level else usual)
-        loop = asyncio.get_running_loop()
-        loop.call_later(asked.duration.nanoseconds / 1e9, log.set_level, usual)
+        self.log_level.set(asked.level, asked.duration.nanoseconds / 1e9)
         return wire.Response()
 
     async def agent(self, _call: wire.Call) -> wire.Response:

@@ -4,7 +4,7 @@
 
     mesos-agent-readonly    documents, metrics, sandboxes         --authenticate_http_readonly
     mesos-agent-readwrite   /api/v1, which can run programs       --authenticate_http_readwrite
-    open to all             /health, /version, the pages; executors by the ids they were given
+    open to all             /health, /version, /help, pages; executors by the ids they were given
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from aiohttp.typedefs import Handler, Middleware
 
 from mesostk.base.config import Values
 from mesostk.base.firewall import disabled_paths
-from mesostk.base.http import BasicAuth, parse_credentials
+from mesostk.base.http import BasicAuth, endpoint_of, parse_credentials
 from mesostk.errors import ConfigError
 
 _READONLY, _READWRITE = "mesos-agent-readonly", "mesos-agent-readwrite"
 
-_OPEN = frozenset({"", "/health", "/version", "/sandbox", "/api/v1/executor"})
+_OPEN = frozenset(
+    {"", "/health", "/version", "/sandbox", "/api/v1/executor", "/help", "/__processes__"}
+)
+
+_CHANGING = ("/api/v1", "/logging/", "/profiler/")
 
 _FLAGS = {_READONLY: "authenticate_http_readonly", _READWRITE: "authenticate_http_readwrite"}
 
@@ -27,9 +31,9 @@ _FLAGS = {_READONLY: "authenticate_http_readonly", _READWRITE: "authenticate_htt
 def realm_of(path: str) -> str | None:
     """The realm of a path, with or without `/slave(1)`; None for what is open to all."""
     plain = plain_path(path)
-    if plain in _OPEN or plain.startswith("/ui/"):
+    if plain in _OPEN or plain.startswith(("/ui/", "/help/")):
         return None
-    return _READWRITE if plain.startswith("/api/v1") else _READONLY
+    return _READWRITE if plain.startswith(_CHANGING) else _READONLY
 
 
 def plain_path(path: str) -> str:
@@ -58,9 +62,10 @@ def guard(values: Values) -> Middleware:
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if plain_path(request.path) in disabled:
+        endpoint = endpoint_of(request)
+        if plain_path(endpoint) in disabled:
             return web.Response(status=403, text=f"Endpoint '{request.path}' is disabled")
-        realm = realm_of(request.path)
+        realm = realm_of(endpoint)
         if realm in closed and doors[realm].principal(request) is None:
             return doors[realm].challenge()
         return await handler(request)

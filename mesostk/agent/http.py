@@ -27,11 +27,13 @@ from mesostk.agent.containers_api import ContainerCalls
 from mesostk.agent.disk_watch import DiskWatch
 from mesostk.agent.executor_http import ExecutorApi
 from mesostk.agent.flags import shown
+from mesostk.agent.pages import PAGES
 from mesostk.agent.runs import Runs
 from mesostk.agent.state import Run, State
 from mesostk.base.config import Values
 from mesostk.base.daemon import Daemon
-from mesostk.base.http import add_routes, json_answer
+from mesostk.base.help import Help
+from mesostk.base.http import add_routes, json_answer, not_found, with_all_below
 from mesostk.base.system import system_figures
 from mesostk.base.units import duration
 from mesostk.errors import Rejected
@@ -50,6 +52,11 @@ _PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-cache",
 }
+
+#: What the query of /containers may name together; nothing: all.
+_SELECTIONS: tuple[set[str], ...] = (
+    set(), {"container_id"}, {"framework_id"}, {"framework_id", "executor_id"},
+)  # fmt: skip
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -81,31 +88,33 @@ class Endpoints:
 
     def add_to(self, app: web.Application) -> None:
         """Add every route."""
-        own: list[tuple[str, str, Handler]] = [
-            ("*", "/state", self.state),
-            ("GET", "/flags", self.flags),
-            ("*", "/health", self.health),
-            ("GET", "/containers", self.containers),
-            ("*", "/api/v1", self._operator.handle),
-            # Handlers answer whatever is below their path (spec §0.1); clients rely on this one.
-            ("*", "/api/v1/operator", self._operator.handle),
-            ("*", "/api/v1/executor", self._executors.handle),
-            ("GET", "/containerizer/debug", self.pending),
-            ("GET", "/monitor/statistics", self.statistics),
-            ("GET", "/monitor/statistics.json", self.statistics),
-        ]
-        shared: list[tuple[str, str, Handler]] = [
-            ("GET", "/version", self.version),
-            ("GET", "/metrics/snapshot", self.metrics),
-            ("GET", "/metrics/prometheus", self.prometheus),
-            ("GET", "/system/stats.json", self.system),
-            ("GET", "/files/browse", self.browse),
-            ("GET", "/files/read", self.read),
-            ("GET", "/files/download", self.download),
-            ("GET", "/files/debug", self.debug),
-        ]
-        add_routes(app, ("", PROCESS), [*own, *shared])
+        own: dict[str, Handler] = {
+            "/state": self.state,
+            "/flags": self.flags,
+            "/health": self.health,
+            "/containers": self.containers,
+            "/api/v1": self._operator.handle,
+            "/api/v1/executor": self._executors.handle,
+            "/containerizer/debug": self.pending,
+            "/monitor/statistics": self.statistics,
+            "/version": self.version,
+            "/metrics/snapshot": self.metrics,
+            "/metrics/prometheus": self.prometheus,
+            "/system/stats.json": self.system,
+            "/files/browse": self.browse,
+            "/files/read": self.read,
+            "/files/download": self.download,
+            "/files/debug": self.debug,
+            "/logging/toggle": self.toggle,
+        }
+        routes = [("*", path, own[path]) for path in own]
+        # An old name, which collectors know.
+        routes.append(("*", "/monitor/statistics.json", self.statistics))
+        add_routes(app, ("", PROCESS), with_all_below(routes))
+        alone = Help(PROCESS[1:], PAGES).table()
+        add_routes(app, ("",), [("*", path, alone[path]) for path in alone])
         add_routes(app, ("",), [("GET", "/sandbox", self.page), ("GET", "/ui/{name}", self.asset)])
+        app.router.add_route("*", "/{nothing:.*}", not_found)
 
     # -- state -----------------------------------------------------------------------------------
 
@@ -154,6 +163,10 @@ class Endpoints:
         """/system/stats.json"""
         return json_answer(system_figures(), request=request)
 
+    async def toggle(self, request: web.Request) -> web.Response:
+        """/logging/toggle"""
+        return self._operator.log_level.toggle(request)
+
     def _figures(self) -> dict[str, float]:
         uptime_s = self._daemon.clock.monotonic() - self._started
         return views.figures(self._state, uptime_s)
@@ -167,8 +180,13 @@ class Endpoints:
             name: request.query.get(name)
             for name in ("container_id", "framework_id", "executor_id")
         }
-        if wanted["executor_id"] is not None and wanted["framework_id"] is None:
-            raise Rejected(400, "Expecting 'framework_id' along with 'executor_id'")
+        given = {name for name, value in wanted.items() if value is not None}
+        if given not in _SELECTIONS:
+            raise Rejected(
+                400,
+                "Supported query parameters are container_id only, framework_id only, or"
+                " executor_id and framework_id only",
+            )
         found = []
         for run in self._live():
             if all(value is None or getattr(run, name) == value for name, value in wanted.items()):

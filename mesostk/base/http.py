@@ -19,7 +19,7 @@ import gzip
 import hmac
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -279,7 +279,7 @@ def _restyled(style: ErrorStyle, error: web.HTTPException, request: web.Request)
     message = error.text or error.reason
     if error.status == 404:
         message = f"URI not found: {request.path}"
-    if isinstance(error, web.HTTPMethodNotAllowed):
+    if isinstance(error, web.HTTPMethodNotAllowed) and not message.startswith("405 Method"):
         # HEAD comes with every GET here; the original does not speak of it.
         allowed = ", ".join(f"'{name}'" for name in sorted(error.allowed_methods - {"HEAD"}))
         message = (
@@ -325,6 +325,35 @@ def add_routes(
                 app.router.add_route(method, spelled, handler)
                 if method == "GET":
                     app.router.add_route("HEAD", spelled, handler)
+
+
+#: Nothing that climbs: the original answers 404 to `/..` anywhere in a path.
+_BELOW = r"/{below:(?!\.\.)(?!.*/\.\.).+}"
+
+
+def with_all_below(
+    routes: Iterable[tuple[str, str, Handler]], but: Container[str] = ()
+) -> list[tuple[str, str, Handler]]:
+    """`routes`, each of which but those of paths in `but` answers what is below its path, too,
+    unless that has a route of its own: the longest path wins. Source: spec/mesos.md §0.1.
+    """
+    table = list(routes)
+    below = [(method, path + _BELOW, it) for method, path, it in table if path and path not in but]
+    return [*table, *below]
+
+
+def endpoint_of(request: web.Request) -> str:
+    """The path of the endpoint that answers, without what the request has below it."""
+    below = request.match_info.get("below")
+    resource = request.match_info.route.resource
+    if below is None or resource is None:
+        return request.path
+    return resource.canonical.removesuffix("/{below}")
+
+
+async def not_found(_request: web.Request) -> web.StreamResponse:
+    """Whatever has no route, as Mesos answers it."""
+    return text_error(404, "404 Not Found.")
 
 
 class Server:

@@ -7,7 +7,7 @@
     mesos-master-readwrite   /api/v1 and what changes        --authenticate_http_readwrite
     mesos-master-scheduler   /api/v1/scheduler               --authenticate_http_frameworks
     mesos-master-agent       /api/link                       --authenticate_agents
-    open to all              /health, /redirect, /version, the page
+    open to all              /health, /redirect, /version, /help, the page
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from mesostk.base.config import Values
 from mesostk.base.firewall import disabled_paths
-from mesostk.base.http import BasicAuth, parse_credentials
+from mesostk.base.http import BasicAuth, endpoint_of, parse_credentials
 from mesostk.errors import Rejected
 from mesostk.master.acls import Acls
 from mesostk.master.permits import Seen, sees_all
@@ -38,7 +38,7 @@ _READONLY, _READWRITE, _SCHEDULER, _AGENT = (
     "mesos-master-agent",
 )
 
-_OPEN = frozenset({"", "/health", "/redirect", "/version"})
+_OPEN = frozenset({"", "/health", "/redirect", "/version", "/help", "/__processes__"})
 
 #: Everything that is not named here or above may change something.
 _DOCUMENTS = frozenset(
@@ -63,7 +63,7 @@ def realm_of(path: str) -> str | None:
     plain = plain_path(path)
     if plain == "/api/link":
         return _AGENT
-    if plain in _OPEN or plain.startswith("/ui/"):
+    if plain in _OPEN or plain.startswith(("/ui/", "/help/")):
         return None
     if plain == "/api/v1/scheduler":
         return _SCHEDULER
@@ -102,9 +102,10 @@ def guard(values: Values) -> Middleware:
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if plain_path(request.path) in disabled:
+        endpoint = endpoint_of(request)
+        if plain_path(endpoint) in disabled:
             return web.Response(status=403, text=f"Endpoint '{request.path}' is disabled")
-        realm = realm_of(request.path)
+        realm = realm_of(endpoint)
         if realm is not None:
             principal = doors[realm].principal(request)
             if principal is None and realm in closed:

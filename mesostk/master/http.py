@@ -17,11 +17,13 @@ from typing import Any
 from aiohttp import web
 
 from mesostk import MESOS_VERSION
-from mesostk.base.http import add_routes, json_answer
+from mesostk.base.help import Help
+from mesostk.base.http import add_routes, json_answer, not_found, with_all_below
 from mesostk.base.metrics import Metrics
 from mesostk.base.system import system_figures
+from mesostk.base.units import duration
 from mesostk.errors import Rejected
-from mesostk.master import debugging, documents, explain, legacy
+from mesostk.master import debugging, documents, explain, legacy, pages
 from mesostk.master.bodies import Bodies
 from mesostk.master.entry import (
     Node,
@@ -57,6 +59,9 @@ _UI_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+
+#: What the original answers 404 below, and where names are below.
+_NOTHING_BELOW = frozenset({"/redirect", "/quota/{role:.+}", "/ui/{name}"})
 
 _Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -115,17 +120,16 @@ class Routes:
             "/ui/{name}": self.page_file,
         }
         table = {**documents, **aliases, **others}
-        add_routes(app, ("", "/master"), [("*", path, table[path]) for path in table])
+        routes = [("*", path, table[path]) for path in table]
+        add_routes(app, ("", "/master"), with_all_below(routes, _NOTHING_BELOW))
         # Of processes of their own in the original, so not under /master.
-        add_routes(
-            app,
-            ("",),
-            [
-                ("*", "/registrar(1)/registry", self.registry),
-                ("*", "/allocator/offer_constraints_debug", self.offer_constraints),
-            ],
-        )
-        app.router.add_route("*", "/{nothing:.*}", _not_found)
+        alone: dict[str, _Answer] = {
+            "/registrar(1)/registry": self.registry,
+            "/allocator/offer_constraints_debug": self.offer_constraints,
+            **Help("master", pages.PAGES).table(),
+        }
+        add_routes(app, ("",), [("*", path, alone[path]) for path in alone])
+        app.router.add_route("*", "/{nothing:.*}", not_found)
 
     # -- about the cluster ----------------------------------------------------------------------
 
@@ -242,7 +246,14 @@ class Routes:
         return json_answer({"version": MESOS_VERSION, **legacy.BUILD}, request=request)
 
     async def snapshot(self, request: web.Request) -> web.Response:
+        """Every figure is at hand, so that the timeout is only checked."""
         require_allowed(self._node.acls, request, "get_endpoints", "/metrics/snapshot")
+        timeout = request.query.get("timeout")
+        if timeout is not None:
+            try:
+                duration(timeout)
+            except ValueError as error:
+                raise Rejected(400, f"Unable to parse timeout '{timeout}': {error}") from error
         return json_answer(self._metrics.snapshot(), request=request)
 
     async def prometheus(self, request: web.Request) -> web.Response:
@@ -265,10 +276,6 @@ class Routes:
 
     async def page_file(self, request: web.Request) -> web.Response:
         return _ui_file(request.match_info["name"])
-
-
-async def _not_found(_request: web.Request) -> web.StreamResponse:
-    return web.Response(status=404, text="404 Not Found.")
 
 
 def _ui_file(name: str) -> web.Response:

@@ -6,7 +6,6 @@ There is one file, and only with `--external_log_file`: `/master/log`. Source: s
 
 from __future__ import annotations
 
-import asyncio
 import os
 import stat
 from collections.abc import Awaitable, Callable
@@ -18,7 +17,7 @@ from aiohttp import web
 from mesostk.base.daemon import Daemon
 from mesostk.base.files import VirtualFiles
 from mesostk.base.http import json_answer
-from mesostk.base.units import duration
+from mesostk.base.log_level import LogLevel
 from mesostk.errors import Rejected
 from mesostk.master.entry import Node
 from mesostk.master.guard import require_allowed
@@ -29,9 +28,6 @@ LOG = "/master/log"
 
 _PIECE_BYTES = 64 * 1024
 
-#: The original's levels above INFO are of more and more detail; there is one of that kind here.
-_INFO, _DETAILED = 0, 1
-
 
 class NodeFiles:
     """Answers about this process, whoever leads."""
@@ -40,8 +36,7 @@ class NodeFiles:
         self._node = node
         self._daemon = daemon
         self._files = VirtualFiles()
-        self._usual = daemon.log.level
-        self._back: asyncio.TimerHandle | None = None
+        self.log_level = LogLevel(daemon)
         if log_file is not None:
             self._files.attach(LOG, Path(log_file))
 
@@ -136,45 +131,15 @@ class NodeFiles:
 
     # -- log level ------------------------------------------------------------------------------
 
-    def _level(self) -> int:
-        return _DETAILED if self._daemon.log.level == "DEBUG" else _INFO
-
     async def level(self, _call: operator.Call, _request: web.Request) -> operator.Response:
         """GET_LOGGING_LEVEL."""
-        level = operator.LoggingLevel(level=self._level())
+        level = operator.LoggingLevel(level=self.log_level.level)
         return operator.Response(type="GET_LOGGING_LEVEL", get_logging_level=level)
-
-    def set_level(self, level: int, seconds: float) -> None:
-        """More detail for a time. Rejected (400) for less than what the flags say, and for ever."""
-        usual = _DETAILED if self._usual == "DEBUG" else _INFO
-        if level < usual:
-            raise Rejected(400, f"'{level}' < original level")
-        if seconds <= 0:
-            raise Rejected(400, "Expecting 'duration' to be above 0")
-        if self._back is not None:
-            self._back.cancel()
-            self._back = None
-        self._daemon.log.set_level("DEBUG" if level >= _DETAILED else self._usual)
-        loop = asyncio.get_running_loop()
-        self._back = loop.call_later(seconds, self._daemon.log.set_level, self._usual)
 
     async def toggle(self, request: web.Request) -> web.Response:
         """/logging/toggle: the level, or with `level` and `duration` another for a time."""
         require_allowed(self._node.acls, request, "get_endpoints", "/logging/toggle")
-        level, period = request.query.get("level"), request.query.get("duration")
-        if level is None and period is None:
-            return web.Response(text=str(self._level()))
-        if level is None or period is None:
-            missing = "level" if level is None else "duration"
-            raise Rejected(400, f"Expecting '{missing}=value' in query.\n")
-        if not level.isascii() or not level.isdigit():
-            raise Rejected(400, f"Invalid level '{level[:20]}'.\n")
-        try:
-            seconds = duration(period)
-        except ValueError as error:
-            raise Rejected(400, f"Invalid duration '{period[:20]}': {error}.\n") from error
-        self.set_level(int(level), seconds)
-        return web.Response()
+        return self.log_level.toggle(request)
 
 
 def _number(request: web.Request, name: str) -> int:

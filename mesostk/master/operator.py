@@ -123,7 +123,7 @@ class OperatorApi:
         require_allowed(self._node.acls, request, "set_log_level")
         asked = call.set_logging_level
         assert asked is not None
-        self.files.set_level(asked.level, asked.duration.nanoseconds / 1e9)
+        self.files.log_level.set(asked.level, asked.duration.nanoseconds / 1e9)
         return web.Response()
 
     async def change(self, call: operator.Call, asked: web.Request) -> web.Response:

@@ -14,7 +14,7 @@ from aiohttp import web
 from mesostk.base.http import json_answer
 from mesostk.errors import Rejected, WireError
 from mesostk.master import maintenance, quota_calls, views
-from mesostk.master.entry import Node, require_leader, require_recovered, wrong_method
+from mesostk.master.entry import Node, require_leader, require_recovered
 from mesostk.master.guard import principal_of, require_allowed, seen_by
 from mesostk.master.operator import OperatorApi
 from mesostk.wire import json, operator
@@ -53,9 +53,8 @@ class Posts:
         """The fields of a POST. Rejected: not leading, another method."""
         require_leader(self._node, request)
         require_recovered(self._node)
-        refused = wrong_method(request)
-        if refused is not None:
-            raise web.HTTPMethodNotAllowed(request.method, ["POST"], text=refused.text)
+        if request.method != "POST":
+            raise _wrong_method(request, "POST")
         # Not request.post(): the original reads the body as a form whatever its type.
         fields = parse_qs((await request.read()).decode(errors="replace"))
         return {name: values[0] for name, values in fields.items()}
@@ -201,7 +200,9 @@ def _wrong_method(request: web.Request, *allowed: str) -> web.HTTPMethodNotAllow
     text = (
         f"405 Method Not Allowed. Expecting one of {{ {names} }}, but received '{request.method}'."
     )
-    return web.HTTPMethodNotAllowed(request.method, allowed, text=text)
+    error = web.HTTPMethodNotAllowed(request.method, allowed, text=text)
+    error.headers["Allow"] = ", ".join(allowed)
+    return error
 
 
 async def _body(request: web.Request, type: type[T]) -> T:

@@ -431,7 +431,7 @@ async def test_the_log_and_its_level_are_shown_by_both_interfaces(
         duration = {"nanoseconds": 10**12}
         assert (await call("SET_LOGGING_LEVEL", level=1, duration=duration))[0] == 200
         async with http.get(f"{url}/logging/toggle") as answer:
-            assert await answer.text() == "1"
+            assert await answer.text() == "1\n"
         async with http.post(f"{url}/logging/toggle?level=0&duration=1secs") as answer:
             assert answer.status == 200
         assert (await call("GET_LOGGING_LEVEL"))[1]["get_logging_level"] == {"level": 0}
@@ -458,7 +458,7 @@ async def test_weights_are_put_and_got(master: Process, http: aiohttp.ClientSess
             assert answer.status == 400
             assert text in await answer.text()
     async with http.post(url) as answer:
-        assert (answer.status, answer.headers["Allow"]) == (405, "GET,PUT")
+        assert (answer.status, answer.headers["Allow"]) == (405, "GET, PUT")
 
 
 async def test_a_scheduler_may_speak_protobuf_in_one_direction_or_both(

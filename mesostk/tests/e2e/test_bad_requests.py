@@ -233,7 +233,7 @@ def test_the_masters_other_endpoints_refuse(
         ("/files/browse?path=/none", 404, []),
         ("/files/read?path=/&offset=x", 400, ["offset", "'x'"]),
         ("/state?jsonp=a(", 400, ["'jsonp'"]),
-        ("/none", 404, ["/none"]),
+        ("/none", 404, ["404 Not Found."]),
     ],
 )
 def test_an_agent_refuses(cluster: Cluster, path: str, status: int, words: list[str]) -> None:
