@@ -66,7 +66,12 @@ async def test_only_who_proves_itself_is_answered(closed: AgentProcess) -> None:
                     assert "s3" not in await answer.text()
         async with http.get(f"{url}/health") as answer:
             assert answer.status == 200
-        for path in ("/containers", "/slave(1)/containers.json"):
+        for path in ("/slave(1)/state/below", "/api/v1/below", "/logging/toggle", "/profiler/stop"):
+            async with http.get(f"{url}{path}") as answer:
+                assert answer.status == 401, path
+        async with http.get(f"{url}/help/files/read") as answer:
+            assert answer.status == 200
+        for path in ("/containers", "/slave(1)/containers.json", "/slave(1)/containers/below"):
             async with http.get(f"{url}{path}", headers=right) as answer:
                 assert answer.status == 403
 

@@ -676,7 +676,8 @@ async def test_realms_ask_for_their_principals(http: aiohttp.ClientSession, tmp_
             "/api/v1/scheduler": "scheduler", "/quota/web": "readwrite", "/reserve": "readwrite",
             "/machine/down": "readwrite", "/master/create-volumes": "readwrite",
             "/maintenance/schedule": "readwrite", "/maintenance/status": "readonly",
-            "/no/such/path": "readwrite", "/api/link": "agent",
+            "/no/such/path": "readwrite", "/api/link": "agent", "/state/below": "readonly",
+            "/master/teardown/below": "readwrite", "/api/v1/scheduler/below": "scheduler",
         }  # fmt: skip
         for path, realm in realms.items():
             for auth in ({}, wrong):
@@ -687,7 +688,7 @@ async def test_realms_ask_for_their_principals(http: aiohttp.ClientSession, tmp_
                     assert told == f'Basic realm="mesos-master-{realm}"'
         async with http.post(f"{url}/api/v1", headers=ops, json={"type": "GET_HEALTH"}) as answer:
             assert answer.status == 200
-        for path in ("/slaves", "/master/slaves", "/slaves.json"):
+        for path in ("/slaves", "/master/slaves", "/slaves.json", "/slaves/below"):
             async with http.get(url + path, headers=ops) as answer:
                 assert answer.status == 403, path
                 assert await answer.text() == f"Endpoint '{path}' is disabled"
