@@ -4,8 +4,33 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import socket
 from typing import Final, Protocol
+
+#: Ports of one load balancer from its first: the fixed ones, then those of its apps.
+_BLOCK: Final = (*range(8), *range(100, 112))
+
+
+def free_block(ip: str) -> int:
+    """The first port of a block for a load balancer of which none is in use at `ip`.
+
+    Where neither tasks nor outgoing connections get theirs.
+    """
+    starts = range(21_000, 30_800, 200)
+    for start in random.sample(starts, len(starts)):
+        if all(_is_free(ip, start + offset) for offset in _BLOCK):
+            return start
+    raise AssertionError(f"every block of ports of {ip} is in use")
+
+
+def _is_free(ip: str, port: int) -> bool:
+    with socket.socket() as sock:
+        try:
+            sock.bind((ip, port))
+        except OSError:
+            return False
+    return True
 
 
 class Addresses(Protocol):

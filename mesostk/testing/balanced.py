@@ -31,7 +31,9 @@ def program() -> str:
     return found
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 60) -> None:
+async def until(
+    condition: Callable[[], Awaitable[bool]], what: str, timeout_s: float = 120
+) -> None:
     """Return once `condition` holds; fail naming `what` if it does not in time."""
     deadline = time.monotonic() + timeout_s
     while not await condition():
@@ -95,12 +97,12 @@ class ScriptedMarathon:
             self._streams.discard(stream)
             self._tasks.discard(task)
 
-    async def emit(self, kind: str = "status_update_event", **fields: Any) -> None:
-        """Send one event to every stream."""
+    async def emit(self, kind: str = "status_update_event", times: int = 1, **fields: Any) -> None:
+        """Send one event to every stream, or the same one several times at once."""
         data = json.dumps({"eventType": kind, **fields})
         for stream in list(self._streams):
             try:
-                await stream.write(f"event: {kind}\ndata: {data}\n\n".encode())
+                await stream.write(f"event: {kind}\ndata: {data}\n\n".encode() * times)
             except ConnectionError:  # whoever listened went away
                 self._streams.discard(stream)
 
@@ -179,14 +181,15 @@ class Load:
     async def _run(self) -> None:
         connector = aiohttp.TCPConnector(force_close=True, limit=0)
         async with aiohttp.ClientSession(connector=connector, headers=self._headers) as session:
-            begun, sent = time.monotonic(), 0
+            due = time.monotonic()
             try:
                 while True:
                     task = asyncio.create_task(self._one(session))
                     self._flying.add(task)
                     task.add_done_callback(self._flying.discard)
-                    sent += 1
-                    await asyncio.sleep(max(0, begun + sent / self.rate - time.monotonic()))
+                    # What a busy machine has missed is not made up for all at once.
+                    due = max(due + 1 / self.rate, time.monotonic())
+                    await asyncio.sleep(due - time.monotonic())
             finally:
                 await asyncio.gather(*self._flying, return_exceptions=True)
 
@@ -196,7 +199,7 @@ class Load:
         for number in range(len(self.urls)):
             url = self.urls[(first + number) % len(self.urls)]
             try:
-                async with session.get(url, timeout=aiohttp.ClientTimeout(10)) as answer:
+                async with session.get(url, timeout=aiohttp.ClientTimeout(60)) as answer:
                     text = await answer.text()
                     if answer.status == 200:
                         self.answers[text] += 1
@@ -217,7 +220,7 @@ class Load:
         async def reached() -> bool:
             return self.answers.total() >= goal
 
-        await until(reached, f"{count} more answers ({self.failures[:3]})", 30)
+        await until(reached, f"{count} more answers ({self.failures[:3]})")
 
 
 class Balancer:
@@ -305,7 +308,7 @@ class Balancer:
         """Stop marathon-lb; HAProxy goes on."""
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(10)
+            self.process.wait(60)
             self.process = None
 
     def close(self) -> None:
@@ -317,13 +320,13 @@ class Balancer:
                 self.haproxy.wait(3)
             except subprocess.TimeoutExpired:
                 self.haproxy.kill()
-                self.haproxy.wait(5)
+                self.haproxy.wait(60)
 
     def restart_haproxy(self) -> None:
         """As the unit does: no new connections, those under way end, then a new process."""
         assert self.haproxy is not None
         self.haproxy.send_signal(signal.SIGUSR1)
-        self.haproxy.wait(20)
+        self.haproxy.wait(60)
         self.start_haproxy()
 
     async def running(self) -> set[tuple[str, str, str, int]]:

@@ -11,7 +11,7 @@ from mesostk.ops.lab import Host, Lab
 from mesostk.ops.progress import Lines
 
 
-def mesostk(*words: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+def mesostk(*words: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
     """Run the command as a user would."""
     return subprocess.run(
         [sys.executable, "-m", "mesostk", *words],

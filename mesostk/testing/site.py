@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 
 from mesostk.lb import runtime
-from mesostk.ops.zookeeper import free_ports
+from mesostk.testing.addresses import free_block
 from mesostk.testing.balanced import Backend, Balancer, ScriptedMarathon, until
 from mesostk.testing.lb import app, task
 
@@ -30,9 +30,7 @@ class Site:
     async def start(self) -> None:
         """Start Marathon and HAProxy; `balancer.start` starts marathon-lb."""
         await self.marathon.start()
-        # Six ports in a row that were free a moment ago, below the kernel's own range.
-        port = 20_000 + (free_ports(IP, 1)[0] * 8) % 10_000
-        self.balancer = Balancer(self.directory, IP, [self.marathon.url], port)
+        self.balancer = Balancer(self.directory, IP, [self.marathon.url], free_block(IP))
         self.balancer.make_certificate()
         self.balancer.start_haproxy()
 

@@ -93,7 +93,7 @@ async def test_a_master_is_asked_over_tls_with_a_password(tmp_path: Path) -> Non
             lambda _batch: known.set() if core.zone.values("slave.mesos", "A") else None
         )
         task = asyncio.create_task(source.run())
-        await asyncio.wait_for(known.wait(), 20)
+        await asyncio.wait_for(known.wait(), 60)
         task.cancel()
         await asyncio.wait([task])
         await client.close()

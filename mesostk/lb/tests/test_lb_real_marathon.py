@@ -19,6 +19,7 @@ import pytest
 from mesostk.lb.deployment import Settings
 from mesostk.lb.zdd import Deployment, Services
 from mesostk.ops.zookeeper import free_ports
+from mesostk.testing.addresses import free_block
 from mesostk.testing.balanced import Balancer, Load, until
 from mesostk.testing.requirements import require_haproxy
 
@@ -55,7 +56,7 @@ class Processes:
                 f"--work_dir={work}/a",
                 f"--runtime_dir={work}/r",
                 "--launcher=posix",
-                "--resources=cpus:8;mem:4096;disk:10000;ports:[21000-21500]",
+                "--resources=cpus:8;mem:4096;disk:10000;ports:[20000-20499]",
                 *common,
             ),
             self._spawn(
@@ -80,10 +81,10 @@ class Processes:
             process.terminate()
         for process in self.processes:
             try:
-                process.wait(15)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait(5)
+                process.wait(60)
         # Tasks outlive their agent; end those whose sandbox is ours.
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError, ValueError):
@@ -108,7 +109,7 @@ class Processes:
             except aiohttp.ClientError:
                 return False
 
-        await until(accepted, "Marathon takes the app", 30)
+        await until(accepted, "Marathon takes the app")
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ async def test_app_is_reached_by_port_and_host_name_and_scales_without_a_lost_re
 ) -> None:
     directory = tmp_path / "lb"
     directory.mkdir()
-    port = 20_000 + (free_ports(HOST, 1)[0] * 8) % 900
+    port = free_block(HOST)
     balancer = Balancer(directory, HOST, [processes.marathon], port)
     balancer.make_certificate()
     balancer.start_haproxy()
@@ -136,7 +137,7 @@ async def test_app_is_reached_by_port_and_host_name_and_scales_without_a_lost_re
         "cpus": 0.1,
         "mem": 32,
         "ports": [port + 100],
-        "healthChecks": [{"protocol": "TCP", "portIndex": 0, "gracePeriodSeconds": 20}],
+        "healthChecks": [{"protocol": "TCP", "portIndex": 0, "gracePeriodSeconds": 300}],
         "labels": {
             "HAPROXY_GROUP": "external",
             "HAPROXY_0_VHOST": "nginx.example",
@@ -145,7 +146,7 @@ async def test_app_is_reached_by_port_and_host_name_and_scales_without_a_lost_re
     }
     try:
         await processes.put(nginx)
-        await until(lambda: answers(f"http://{HOST}:{port + 100}/"), "the app by its port", 40)
+        await until(lambda: answers(f"http://{HOST}:{port + 100}/"), "the app by its port")
         await balancer.serves(1)
         async with Load(balancer.url(), 40, {"Host": "nginx.example"}) as load:
             await load.more(10)
@@ -157,7 +158,7 @@ async def test_app_is_reached_by_port_and_host_name_and_scales_without_a_lost_re
             async def shrunk() -> bool:
                 return len(await balancer.running()) == 1
 
-            await until(grown, "three servers", 40)
+            await until(grown, "three servers")
             await load.more(20)
             # A new version replaces every instance, each of which dies at once when it is killed.
             before = await balancer.running()
@@ -167,10 +168,10 @@ async def test_app_is_reached_by_port_and_host_name_and_scales_without_a_lost_re
                 running = await balancer.running()
                 return len(running) == 3 and not running & before
 
-            await until(replaced, "three others", 60)
+            await until(replaced, "three others")
             await load.more(20)
             await processes.put({**nginx, "instances": 1, "env": {"VERSION": "2"}})
-            await until(shrunk, "one server", 40)
+            await until(shrunk, "one server")
             await load.more(100)  # past the kills, 2 s after the servers went
         assert load.failures == []
         status = await balancer.status()
@@ -200,7 +201,7 @@ def replace(marathon: str, balancers: list[str], app: dict[str, Any]) -> None:
 async def test_blue_and_green_deployment_through_two_balancers_loses_no_request(
     processes: Processes, tmp_path: Path
 ) -> None:
-    port = 21_000 + (free_ports(HOST, 1)[0] * 8) % 900
+    port = free_block(HOST)
     balancers = []
     for ip in (HOST, OTHER_HOST):
         directory = tmp_path / ip
@@ -221,7 +222,7 @@ async def test_blue_and_green_deployment_through_two_balancers_loses_no_request(
         "mem": 32,
         "ports": [port + 100],
         "healthChecks": [
-            {"protocol": "TCP", "portIndex": 0, "gracePeriodSeconds": 20, "intervalSeconds": 1}
+            {"protocol": "TCP", "portIndex": 0, "gracePeriodSeconds": 300, "intervalSeconds": 1}
         ],
         "labels": labels,
     }

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-LIMIT_S = 30.0
+LIMIT_S = 90.0
 AGENT = {"id": "S1", "hostname": "10.0.3.51", "pid": "slave(1)@10.0.3.51:5051"}
 
 

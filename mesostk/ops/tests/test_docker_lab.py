@@ -83,7 +83,7 @@ def it(made: DockerLab) -> DockerLab:
 def run(it: DockerLab, host: Host, command: str) -> str:
     """Output of `command` on `host`, by SSH."""
     done = subprocess.run(
-        it.ssh.command(host, command), capture_output=True, text=True, timeout=30, check=True
+        it.ssh.command(host, command), capture_output=True, text=True, timeout=60, check=True
     )
     return done.stdout.strip()
 

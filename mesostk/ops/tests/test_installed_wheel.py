@@ -14,8 +14,6 @@ import pytest
 
 from mesostk.ops import paths
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -25,7 +23,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("the tests themselves do not run from a checkout")
     out = tmp_path_factory.mktemp("wheel")
     build = ("wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(out), str(root))
-    subprocess.run([sys.executable, "-m", "pip", *build], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "pip", *build], check=True, timeout=300)
     (built,) = out.glob("*.whl")
     return built
 
@@ -41,7 +39,7 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (site / "borrowed.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     install = ("install", "-q", "--no-deps", "--no-index", "--ignore-installed", str(wheel))
     pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python")]
-    subprocess.run([*pip, *install], check=True, timeout=120, env=_clean({}))
+    subprocess.run([*pip, *install], check=True, timeout=300, env=_clean({}))
     return home / "bin"
 
 
@@ -82,7 +80,7 @@ def test_ansible_ships_with_a_module_what_modules_share(programs: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=300,
     )
     assert "no master knows who leads: 127.0.0.1:1" in done.stdout, done.stdout + done.stderr
 
@@ -100,7 +98,7 @@ def test_lab_comes_up_from_the_wheel_in_an_empty_directory(programs: Path, tmp_p
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

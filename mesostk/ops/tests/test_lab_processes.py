@@ -77,9 +77,9 @@ def test_damaged_pid_file_means_not_running(table: ProcessTable, content: bytes)
 
 def test_what_a_dead_daemon_forked_is_found_by_its_mark(table: ProcessTable) -> None:
     table.start(sleeper(code=FORKING))
-    wait_until(lambda: "forked" in table.tail("one"), 10.0, lambda: table.tail("one"))
+    wait_until(lambda: "forked" in table.tail("one"), 60.0, lambda: table.tail("one"))
     table.kill("one")
-    wait_until(lambda: len(table.marked()) == 1, 10.0, lambda: str(table.marked()))
+    wait_until(lambda: len(table.marked()) == 1, 60.0, lambda: str(table.marked()))
     end_all(table.marked(), grace_s=5.0)
     assert table.marked() == []
 
@@ -90,7 +90,7 @@ def test_process_that_ignores_sigterm_is_killed(table: ProcessTable) -> None:
         "print('ready', flush=True); time.sleep(600)"
     )
     table.start(sleeper(code=code))
-    wait_until(lambda: "ready" in table.tail("one"), 10.0, lambda: table.tail("one"))
+    wait_until(lambda: "ready" in table.tail("one"), 60.0, lambda: table.tail("one"))
     table.end("one", grace_s=0.2)
     assert table.marked() == []
 
@@ -99,9 +99,9 @@ def test_paused_process_is_told_from_a_running_one_and_can_be_ended(table: Proce
     table.start(sleeper())
     assert not table.is_paused("one")
     table.pause("one")
-    wait_until(lambda: table.is_paused("one"), 5.0, lambda: "not paused")
+    wait_until(lambda: table.is_paused("one"), 60.0, lambda: "not paused")
     table.resume("one")
-    wait_until(lambda: not table.is_paused("one"), 5.0, lambda: "still paused")
+    wait_until(lambda: not table.is_paused("one"), 60.0, lambda: "still paused")
     table.pause("one")
     table.end("one", grace_s=5.0)
     assert table.find("one") is None
@@ -116,7 +116,7 @@ def test_users_settings_for_a_real_cluster_do_not_reach_the_daemons(
     process = table.find("one")
     assert process is not None
     # Empty in the midst of its exec.
-    wait_until(lambda: bool(process.environ()), 5.0, lambda: "no environment")
+    wait_until(lambda: bool(process.environ()), 60.0, lambda: "no environment")
     environ = process.environ()
     assert not {"MESOS_MASTER", "MARATHON_ZK"} & environ.keys()
     assert environ["PATH"] == os.environ["PATH"]
@@ -145,7 +145,7 @@ def test_process_that_is_gone_takes_a_signal_in_silence(table: ProcessTable) -> 
     process = table.find("one")
     assert process is not None
     process.send_signal(signal.SIGKILL)
-    process.wait(5.0)
+    process.wait(60.0)
     table.pause("one")
     table.resume("one")
     assert table.find("one") is None

@@ -46,7 +46,7 @@ def states(it: LocalLab) -> list[str]:
 def ask(method: str, url: str, **rest: Any) -> Any:
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.request(method, url, timeout=5, **rest)
+        answer = session.request(method, url, timeout=60, **rest)
     answer.raise_for_status()
     return answer.json()
 
@@ -60,7 +60,7 @@ def deploy(it: LocalLab, app: str, command: str) -> None:
     def runs() -> bool:
         return bool(ask("GET", f"{marathon}/v2/apps/{app}")["app"]["tasksRunning"] == 1)
 
-    wait_until(runs, 30.0, lambda: str(ask("GET", f"{marathon}/v2/apps/{app}")))
+    wait_until(runs, 120.0, lambda: str(ask("GET", f"{marathon}/v2/apps/{app}")))
 
 
 def sleepers() -> list[psutil.Process]:
@@ -77,7 +77,7 @@ def test_second_up_leaves_daemons_alone_and_a_killed_one_is_started_again(it: Lo
     (names,) = it.endpoints().dns
     wait_until(
         lambda: ask("GET", f"{names}/v1/hosts/leader.mesos")[0]["ip"] == SPEC.hosts()[0].address,
-        30.0,
+        120.0,
         lambda: "Mesos-DNS does not know who leads",
     )
     it.stop("mesos-slave1")
@@ -91,7 +91,7 @@ def test_second_up_leaves_daemons_alone_and_a_killed_one_is_started_again(it: Lo
 def test_down_ends_tasks_too_even_those_that_resist(it: LocalLab) -> None:
     it.up(Silent())
     deploy(it, "/stubborn", STUBBORN)
-    wait_until(lambda: len(sleepers()) >= 1, 10.0, lambda: "the task does not run")
+    wait_until(lambda: len(sleepers()) >= 1, 120.0, lambda: "the task does not run")
     it.stop("mesos-slave1")  # orphans the tasks of one agent
     it.down(Silent(), purge=False)
     assert sleepers() == []
@@ -100,12 +100,12 @@ def test_down_ends_tasks_too_even_those_that_resist(it: LocalLab) -> None:
 def test_paused_host_is_seen_as_partitioned_and_up_heals_it(it: LocalLab) -> None:
     it.up(Silent())
     it.partition("mesos-slave2")
-    wait_until(lambda: states(it)[2] == "partitioned", 5.0, lambda: str(states(it)))
+    wait_until(lambda: states(it)[2] == "partitioned", 120.0, lambda: str(states(it)))
     it.up(Silent())
     assert states(it) == ["running"] * 3
     it.partition("mesos-slave2")
     it.heal("mesos-slave2")
-    wait_until(lambda: states(it)[2] == "running", 5.0, lambda: str(states(it)))
+    wait_until(lambda: states(it)[2] == "running", 120.0, lambda: str(states(it)))
 
 
 def test_taken_port_ends_up_with_its_address_and_nothing_is_left(it: LocalLab) -> None:
