@@ -56,6 +56,7 @@ from mesostk.base.daemon import Daemon
 from mesostk.base.election import Detector
 from mesostk.base.http import Server, make_app
 from mesostk.base.systemd import Notifier
+from mesostk.base.units import whole_number
 from mesostk.base.zk import Zk, ZkUrl
 from mesostk.errors import ConfigError, WireError
 from mesostk.resources import conversions
@@ -388,10 +389,15 @@ def leader_url(info: MasterInfo) -> str:
     return f"http://[{ip}]:{port}" if ":" in ip else f"http://{ip}:{port}"
 
 
+def _is_port(text: str) -> bool:
+    number = whole_number(text)
+    return number is not None and 0 < number < 65_536
+
+
 def fixed_leader(master: str) -> str:
     """The URL of `--master=host:port`; raises ConfigError for anything else."""
     host, colon, port = master.rpartition(":")
-    if not colon or not host or "/" in master or not port.isdigit() or not 0 < int(port) < 65536:
+    if not colon or not host or "/" in master or not _is_port(port):
         raise ConfigError(
             f"--master={master}: expected zk://host:port,…/path, host:port or file:///path"
         )

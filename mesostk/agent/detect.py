@@ -23,6 +23,7 @@ from mesostk.agent.executors import DEFAULT_PATH
 from mesostk.agent.isolation import Isolation
 from mesostk.agent.state import Settings
 from mesostk.base.config import Values
+from mesostk.base.flagtext import decode_json
 from mesostk.errors import ConfigError
 from mesostk.resources import attributes, text
 from mesostk.resources.resources import Resources
@@ -178,8 +179,8 @@ def domain_of(values: Values) -> DomainInfo | None:
     if values.domain is None:
         return None
     try:
-        return msgspec.json.decode(values.domain.encode(), type=DomainInfo)
-    except msgspec.MsgspecError as error:
+        return decode_json(values.domain, DomainInfo)
+    except ValueError as error:
         raise ConfigError(
             f'--domain: {error}; expected {{"fault_domain":{{"region":{{"name":…}},"zone":…}}}}'
         ) from error
@@ -248,8 +249,8 @@ def _default_container(text: str | None) -> ContainerInfo | None:
     if text is None:
         return None
     try:
-        container = msgspec.json.decode(text.encode(), type=ContainerInfo)
-    except msgspec.MsgspecError as error:
+        container = decode_json(text, ContainerInfo)
+    except ValueError as error:
         raise ConfigError(
             f'--default_container_info: {error}; expected {{"type":"MESOS","volumes":[…]}}'
         ) from error
@@ -264,10 +265,8 @@ def base_env(values: Values, environ: Mapping[str, str]) -> dict[str, str]:
     """
     if values.executor_environment_variables is not None:
         try:
-            told = msgspec.json.decode(
-                values.executor_environment_variables.encode(), type=dict[str, str]
-            )
-        except msgspec.MsgspecError as error:
+            told = decode_json(values.executor_environment_variables, dict[str, str])
+        except ValueError as error:
             raise ConfigError(
                 f'--executor_environment_variables: {error}; expected {{"NAME":"value"}}'
             ) from error

@@ -38,6 +38,7 @@ from mesostk.agent.events import CancelFetch, Fetch, Fetched, FetchFailed
 from mesostk.agent.fetch_cache import FetchCache
 from mesostk.base.core import Event
 from mesostk.base.daemon import Daemon
+from mesostk.base.units import whole_number
 from mesostk.errors import MesostkError
 from mesostk.wire.mesos import CommandURI
 
@@ -233,7 +234,7 @@ def announced_size(value: str, job: Job) -> int | None:
         return None  # the download tells what is wrong
     except urllib.error.URLError as error:
         raise OSError(f"{error.reason}") from error
-    return int(length) if length is not None and length.isdigit() else None
+    return whole_number(length) if length is not None else None
 
 
 def _copy(source: Path, target: Path, user: str | None) -> None:
@@ -294,7 +295,7 @@ def _download(url: str, target: Path, stall_s: float, cancelled: threading.Event
                 file.write(chunk)
                 size += len(chunk)
             announced = answer.headers.get("Content-Length", "")
-            _check_size(size, int(announced) if announced.isdigit() else None)
+            _check_size(size, whole_number(announced))
     except urllib.error.HTTPError as error:
         error.close()
         raise OSError(f"HTTP status {error.code}") from error

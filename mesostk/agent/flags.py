@@ -13,6 +13,7 @@ import msgspec
 
 from mesostk import MESOS_VERSION, __version__
 from mesostk.base.config import Flag, FlagSet, Values, duration, port_number, size_bytes
+from mesostk.base.flagtext import decode_json
 
 _UNUSED = "Accepted for the original's sake; has no effect here."
 
@@ -190,8 +191,8 @@ _SECRET = frozenset({"credential", "http_credentials"})
 def credential(text: str) -> str:
     """The `Authorization` header of a credential in JSON. Raises ValueError with what is wrong."""
     try:
-        one = msgspec.json.decode(text.encode(), type=_Credential)
-    except msgspec.MsgspecError as error:
+        one = decode_json(text, _Credential)
+    except ValueError as error:
         raise ValueError(f'{error}; expected {{"principal":…,"secret":…}}') from error
     coded = base64.b64encode(f"{one.principal}:{one.secret}".encode()).decode()
     return f"Basic {coded}"

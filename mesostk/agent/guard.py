@@ -55,7 +55,7 @@ def guard(values: Values) -> Middleware:
         flag = _FLAGS[min(closed)]
         raise ConfigError(f"--{flag} needs --http_credentials=file:///path of the principals")
     text = values.http_credentials
-    secrets = {} if text is None else parse_credentials(text)
+    secrets = {} if text is None else parse_credentials(text, "http_credentials")
     doors = {realm: BasicAuth(secrets, realm) for realm in _FLAGS}
 
     disabled = disabled_paths(values.firewall_rules, plain_path)

@@ -36,8 +36,10 @@ from mesostk.base.flags import (
     help_entry,
     kind_of,
     value_text,
+    why_out_of_range,
 )
-from mesostk.base.units import duration, format_bytes, port_number, size_bytes
+from mesostk.base.flagtext import entries, is_dir, read, text_of
+from mesostk.base.units import duration, port_number, size_bytes
 from mesostk.errors import ConfigError
 
 __all__ = [
@@ -53,9 +55,6 @@ __all__ = [
 
 #: Exit code of a usage error, as every command of the toolkit has it.
 USAGE_ERROR: Final = 2
-
-#: A flag's file larger than this is not a flag's file (somebody pointed at the wrong place).
-MAX_FILE_BYTES: Final = 1 << 20
 
 _TRUE: Final = frozenset({"true", "1", "yes", "on", ""})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
@@ -249,28 +248,31 @@ class FlagSet:
     def _from_zk_file(self, told: _Text | None) -> _Layer:
         if told is None or self._from_zk is None:
             return {}
-        text = _read(Path(told.text))
+        try:
+            text = read(Path(told.text))
+        except ConfigError as error:
+            raise ConfigError(f"--zk_file: {error}") from error
         if not text:
-            raise ConfigError(f"{told.text} is empty; expected one line like zk://host:2181/mesos")
+            raise ConfigError(
+                f"--zk_file: {told.text} is empty; expected one line like zk://host:2181/mesos"
+            )
         try:
             made = self._from_zk(text)
         except ValueError as error:
-            raise ConfigError(f"{told.text}: {error}") from error
+            raise ConfigError(f"--zk_file: {told.text}: {error}") from error
         return {name: _Text(value, told.text, name) for name, value in made.items()}
 
     def _from_dir(self, path: Path, warnings: list[str]) -> _Layer:
         layer: _Layer = {}
         try:
-            entries = sorted(path.iterdir(), key=lambda entry: entry.name)
+            found = entries(path)
         except FileNotFoundError:
             warnings.append(f"configuration directory {path} does not exist")
             return layer
-        except OSError as error:
-            raise ConfigError(f"configuration directory {path}: {error.strerror}") from error
-        for entry in entries:
+        for entry in found:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if is_dir(entry):
                 self._from_keyed_dir(entry, layer, warnings)
                 continue
             self._from_file(entry, layer)
@@ -283,7 +285,7 @@ class FlagSet:
             raise ConfigError(f"{entry}: ?{name} is for booleans; write the value into {name}")
         if not bare and negated:
             raise ConfigError(f"{entry}: call it ?{entry.name}, or write false into {name}")
-        text = "false" if negated else "true" if bare else _read(entry)
+        text = "false" if negated else "true" if bare else read(entry)
         _add(layer, name, _Text(text, str(entry), base))
 
     def _from_keyed_dir(self, entry: Path, layer: _Layer, warnings: list[str]) -> None:
@@ -292,10 +294,10 @@ class FlagSet:
             warnings.append(f"directory {entry} is ignored: no flag takes a directory of that name")
             return
         parts = []
-        for file in sorted(entry.iterdir(), key=lambda found: found.name):
-            if file.name.startswith(".") or not file.is_file():
+        for file in entries(entry):
+            if file.name.startswith(".") or is_dir(file):
                 continue
-            content = _read(file)
+            content = read(file)
             if content:
                 parts.append(f"{file.name}:{content}")
         if parts:
@@ -341,25 +343,22 @@ class FlagSet:
         return Values(parsed, texts, origins, warnings)
 
     def _parse(self, flag: Flag, told: _Text) -> tuple[Any, str]:
-        text = told.text
-        if flag.file_value and text.startswith("file://"):
-            text = _read(Path(text.removeprefix("file://")))
-        elif flag.is_json and text.startswith("/"):
-            text = _read(Path(text))
         where = f"--{flag.name} from {told.origin}"
         if told.origin == "command line":
             where = f"--{flag.name}"
+        text = text_of(flag, told.text, where)
         shown = mask_secrets(text if len(text) <= 200 else text[:200] + "…")
         try:
             value = _boolean(text) if flag.type is bool else flag.type(text.strip())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             reason = str(error) if flag.type not in (int, float) else f"not {kind_of(flag)}"
             raise ConfigError(f"{where}: {shown!r} is refused: {reason}") from error
         if flag.choices is not None and text.strip() not in flag.choices:
             raise ConfigError(f"{where}: {shown!r} is not one of {', '.join(flag.choices)}")
-        if flag.minimum is not None and isinstance(value, int | float) and value < flag.minimum:
-            least = value_text(flag, flag.minimum)
-            raise ConfigError(f"{where}: {shown!r} is below the least value, {least}")
+        if not isinstance(value, bool) and isinstance(value, int | float):
+            why = why_out_of_range(flag, value)
+            if why is not None:
+                raise ConfigError(f"{where}: {shown!r} is {why}")
         if flag.type is bool:
             text = "true" if value else "false"
         return value, text.strip()
@@ -428,20 +427,6 @@ def _disagreements(files: _Layer, env: _Layer) -> Iterable[str]:
     for name, told in files.items():
         if name in env and env[name].text.strip() != told.text:
             yield f"{env[name].origin} overrides {told.origin}, which says something else"
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    if len(raw) > MAX_FILE_BYTES:
-        raise ConfigError(f"{path} is larger than {format_bytes(MAX_FILE_BYTES)}")
-    try:
-        return raw.decode().strip()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start})") from error
 
 
 def _boolean(text: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from mesostk.base.flagtext import decode_json
 from mesostk.errors import ConfigError
 
 
@@ -25,8 +26,8 @@ def disabled_paths(text: str | None, plain_path: Callable[[str], str]) -> frozen
     if text is None:
         return frozenset()
     try:
-        rules = msgspec.json.decode(text.encode(), type=_Firewall)
-    except msgspec.MsgspecError as error:
+        rules = decode_json(text, _Firewall)
+    except ValueError as error:
         raise ConfigError(
             f'--firewall_rules: {error}; expected {{"disabled_endpoints":{{"paths":["/…"]}}}}'
         ) from error

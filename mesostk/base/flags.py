@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -19,6 +20,15 @@ _KIND_NAMES: Final[Mapping[Any, str]] = {
     size_bytes: "bytes",
     port_number: "port",
 }
+
+#: Seconds, as many as a duration can have: 292 years. Timers do not take more.
+_LONGEST_S: Final = 2**63 / 10**9
+
+#: Numbers above it fit no field of a message, and no timer.
+_LARGEST: Final = 2**63 - 1
+
+#: Seconds of the units in which numbers are times.
+_TIME_UNITS: Final[Mapping[str | None, float]] = {"ms": 0.001, "s": 1.0, "days": 86_400.0}
 
 
 class Flag(msgspec.Struct, frozen=True):
@@ -96,6 +106,21 @@ def value_text(flag: Flag, value: Any) -> str:
     if isinstance(value, float) and value.is_integer() and flag.type is int:
         value = int(value)
     return str(value)
+
+
+def why_out_of_range(flag: Flag, value: float) -> str | None:
+    """Why no daemon can work with a number, `below the least value, 1`; None if it can."""
+    if not -math.inf < value < math.inf:
+        return "not a finite number"
+    if flag.minimum is not None and value < flag.minimum:
+        return f"below the least value, {value_text(flag, flag.minimum)}"
+    is_time = flag.type is duration or flag.unit in _TIME_UNITS
+    if is_time and flag.minimum is None and value < 0:
+        return "below the least value: a time cannot be negative"
+    largest = _LONGEST_S / _TIME_UNITS[flag.unit] if flag.unit in _TIME_UNITS else _LARGEST
+    if flag.type is not size_bytes and abs(value) > largest:
+        return f"above the largest value, {largest:g}"
+    return None
 
 
 def help_entry(record: FlagRecord) -> list[str]:

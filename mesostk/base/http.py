@@ -27,6 +27,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from mesostk.base.flagtext import decode_json
 from mesostk.base.log import Log
 from mesostk.base.metrics import Metrics
 from mesostk.errors import ConfigError, Rejected, Unavailable, WireError
@@ -177,13 +178,13 @@ class _Credentials(msgspec.Struct, frozen=True):
     credentials: list[Credential]
 
 
-def parse_credentials(text: str) -> dict[str, str]:
+def parse_credentials(text: str, flag: str = "credentials") -> dict[str, str]:
     """Secret by principal, of `{"credentials":[{"principal","secret"}]}`; ConfigError otherwise."""
     try:
-        parsed = msgspec.json.decode(text.encode(), type=_Credentials)
-    except msgspec.MsgspecError as error:
+        parsed = decode_json(text, _Credentials)
+    except ValueError as error:
         raise ConfigError(
-            f'credentials: {error}; expected {{"credentials":[{{"principal":…,"secret":…}}]}}'
+            f'--{flag}: {error}; expected {{"credentials":[{{"principal":…,"secret":…}}]}}'
         ) from error
     return {one.principal: one.secret for one in parsed.credentials}
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 
+from mesostk.base.units import whole_number
+
 
 class Notifier:
     """Sends states to systemd; does nothing where no service manager asked for them."""
@@ -24,8 +26,9 @@ class Notifier:
         meant_for = environ.get("WATCHDOG_PID", str(pid))
         text = environ.get("WATCHDOG_USEC", "")
         watchdog_s = None
-        if text.isdigit() and int(text) > 0 and meant_for == str(pid):
-            watchdog_s = int(text) / 1e6
+        microseconds = whole_number(text)
+        if microseconds and meant_for == str(pid):
+            watchdog_s = microseconds / 1e6
         return cls(address, watchdog_s)
 
     def ready(self, status: str = "") -> None:

@@ -54,9 +54,18 @@ def port_number(text: str) -> int:
 
     The kernel's calls would take 99999 for 34463.
     """
-    if not text.isascii() or not text.isdigit() or int(text) > 65_535:
+    port = whole_number(text)
+    if port is None or port > 65_535:
         raise ValueError("expected a port, 0 to 65535")
-    return int(text)
+    return port
+
+
+def whole_number(text: str) -> int | None:
+    """What `text` counts, in ASCII digits and below 10^18; None if it is no such number.
+
+    `str.isdigit` alone is true of `²` too, and of more digits than `int` reads.
+    """
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def format_duration(seconds: float) -> str:

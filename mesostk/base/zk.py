@@ -41,6 +41,7 @@ from kazoo.exceptions import (
 from kazoo.protocol.states import Callback
 from kazoo.security import make_acl, make_digest_acl
 
+from mesostk.base.units import whole_number
 from mesostk.errors import ConfigError, StoreError, Unavailable, UnknownOutcome
 
 __all__ = [
@@ -136,9 +137,10 @@ def _host_and_port(text: str) -> str:
     host, colon, port = text.strip().rpartition(":")
     if not colon or port.endswith("]"):
         host, port = text.strip(), str(DEFAULT_PORT)
-    if not host or any(char in host for char in "/@ ") or not port.isdigit():
+    number = whole_number(port)
+    if not host or any(char in host for char in "/@ ") or number is None:
         raise ConfigError(f"{text!r} is not a host:port of a ZooKeeper server")
-    if not 0 < int(port) < 65536:
+    if not 0 < number < 65536:
         raise ConfigError(f"{text!r}: a port is between 1 and 65535")
     return f"{host}:{port}"
 

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
+from mesostk.base.flagtext import decode_json
+from mesostk.base.units import whole_number
 from mesostk.base.zk import ZkUrl
 from mesostk.errors import ConfigError
 
@@ -107,8 +109,8 @@ def load(path: Path) -> Loaded:
 def parse(text: bytes, file: str = "") -> Loaded:
     """The configuration in `text`, checked as a whole."""
     try:
-        document = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+        document = decode_json(text, object)
+    except ValueError as error:
         raise ConfigError(f"no JSON: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError("expected a JSON object of keys")
@@ -324,9 +326,10 @@ def _endpoint(key: str, text: str, default_port: int | None) -> str:
         ip = ipaddress.ip_address(host)
     except ValueError as error:
         raise ConfigError(f"{key}: {text!r} is not an IP address with a port") from error
-    if not port.isdigit() or not 0 < int(port) < 65536:
+    number = whole_number(port)
+    if number is None or not 0 < number < 65536:
         raise ConfigError(f"{key}: {text!r} needs a port from 1 to 65535, like {host}:5050")
-    return f"[{ip}]:{int(port)}" if ip.version == 6 else f"{ip}:{int(port)}"
+    return f"[{ip}]:{number}" if ip.version == 6 else f"{ip}:{number}"
 
 
 def _no_doubles(key: str, values: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from mesostk import __version__
+from mesostk.base.units import whole_number
 from mesostk.errors import ConfigError
 
 #: Flags of the original's logging library: understood, so that a unit file keeps working.
@@ -96,6 +97,7 @@ def _with(line: Line, name: str, value: str, home: str | None) -> Line:
 
 
 def _number(name: str, value: str, least: int, most: int) -> int:
-    if not value.isdigit() or not least <= int(value) <= most:
+    number = whole_number(value)
+    if number is None or not least <= number <= most:
         raise ConfigError(f"-{name}={value}: expected a number from {least} to {most}")
-    return int(value)
+    return number

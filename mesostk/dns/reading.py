@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from mesostk.base.units import whole_number
 from mesostk.dns import facts
 from mesostk.dns.facts import Agent, Change, Framework, Port, Task
 from mesostk.dns.records import address_type
@@ -50,9 +51,10 @@ def host_and_port(pid: str) -> tuple[str, int] | None:
     """Of `slave(1)@10.0.3.51:5051`; None if there is none."""
     host, colon, port = pid.rpartition("@")[2].rpartition(":")
     host = host.strip("[]")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    number = whole_number(port)
+    if not colon or not host or number is None or not 0 < number < 65536:
         return None
-    return host, int(port)
+    return host, number
 
 
 # -- the event stream ---------------------------------------------------------------------------

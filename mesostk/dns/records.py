@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from mesostk.base.units import whole_number
 from mesostk.dns.facts import Agent, Framework, Masters, Port, Task
 from mesostk.dns.labels import (
     MAX_NAME,
@@ -128,7 +129,10 @@ def master_records(masters: Masters, rules: Rules) -> list[Record]:
 def _split(address: str) -> tuple[str, int] | None:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
-    return (host, int(port)) if port.isdigit() and address_type(host) is not None else None
+    number = whole_number(port)
+    if number is None or number > 65_535 or address_type(host) is None:
+        return None
+    return host, number
 
 
 # -- tasks ----------------------------------------------------------------------------------------

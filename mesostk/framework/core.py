@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mesostk.base.core import Effect, Event, Tick, note
+from mesostk.base.units import whole_number
 from mesostk.errors import WireError
 from mesostk.wire import json, scheduler
 from mesostk.wire.mesos import FrameworkID, FrameworkInfo, MasterInfo
@@ -462,7 +463,7 @@ def leader_address(data: bytes) -> str:
     if not data.lstrip().startswith(b"{"):
         text = data.decode("utf-8", "replace").strip().rpartition("@")[2]
         host, colon, port = text.rpartition(":")
-        if not host or not colon or not port.isdigit():
+        if not host or not colon or whole_number(port) is None:
             raise WireError(f"leader {data[:80]!r} is neither MasterInfo nor host:port")
         return text
     info = json.decode(data, MasterInfo)

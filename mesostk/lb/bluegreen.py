@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+from mesostk.base.units import whole_number
 from mesostk.lb.model import AppTasks, Refusal, is_alive
 from mesostk.wire.lb import App
 
@@ -73,9 +74,10 @@ def _by_start(first: App, second: App) -> tuple[App, App]:
 
 def _target(new: App) -> int:
     text = _labels(new).get(TARGET_INSTANCES, "")
-    if not text.isdigit():
+    target = whole_number(text)
+    if target is None:
         raise ValueError(f"{TARGET_INSTANCES} is {text[:80]!r}, no number")
-    return int(text)
+    return target
 
 
 def _merged(name: str, first: App, second: App) -> AppTasks:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from mesostk.base.units import whole_number
 from mesostk.lb.vhosts import cleaned
 
 App = dict[str, Any]
@@ -61,7 +62,7 @@ def validate(app: App) -> None:
     for name in (GROUP, ALT_PORT):
         if not labels(app).get(name):
             raise ZddError(FIELD, f"the app has no label {name}")
-    if not labels(app)[ALT_PORT].isdigit():
+    if whole_number(labels(app)[ALT_PORT]) is None:
         raise ZddError(FIELD, f"label {ALT_PORT} is no port: {labels(app)[ALT_PORT]!r}")
     service_port(app)
 

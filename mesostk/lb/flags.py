@@ -15,6 +15,8 @@ import msgspec
 
 from mesostk import __version__
 from mesostk.base.config import Flag, FlagSet, Values
+from mesostk.base.flagtext import refuse_unwritable
+from mesostk.base.units import port_number
 from mesostk.errors import ConfigError
 from mesostk.lb import model, render
 from mesostk.lb.applying import Rules
@@ -118,7 +120,7 @@ def _own() -> list[Flag]:
         _flag("mode", str, "sse", "How to notice changes.", choices=("sse", "poll")),
         _flag("poll-interval", float, 60.0, "Seconds between two looks.", unit="s", minimum=0.1),
         _flag("http-address", str, "127.0.0.1", "Address of marathon-lb's own port."),
-        _flag("http-port", int, 9092, "Its port; HAProxy hands :9090/_… to it.", minimum=0),
+        _flag("http-port", port_number, 9092, "Its port; HAProxy hands :9090/_… to it."),
         _flag("template-dir", str, "templates", "Directory of files HAPROXY_<TEMPLATE>."),
         _flag("haproxy-program", str, "haproxy", "The program that validates."),
         _flag("haproxy-user", str, None, "User that HAProxy's workers become."),
@@ -243,8 +245,9 @@ def overrides(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
         if f"HAPROXY_{name}" in environ:
             # A variable has one line only, so a line's end is spelled out.
             found[name] = environ[f"HAPROXY_{name}"].replace("\\n", "\n")
-        elif file.is_file():
-            found[name] = file.read_text()
+            refuse_unwritable(found[name], f"HAPROXY_{name}")
+        elif _is_file(file):
+            found[name] = _read("template-dir", file)
     return found
 
 
@@ -263,11 +266,26 @@ def _credentials(values: Values) -> tuple[str, str] | None:
     text = values["auth-credentials"]
     path = values["marathon-auth-credential-file"]
     if path is not None:
-        lines = Path(path).read_text().splitlines()
+        lines = _read("marathon-auth-credential-file", Path(path)).splitlines()
         text = lines[0] if lines else ""
     if text is None:
         return None
     user, colon, password = text.partition(":")
     if not colon or ":" in password or not user:
-        raise ConfigError("credentials must be user:password with exactly one colon")
+        flag = "auth-credentials" if path is None else "marathon-auth-credential-file"
+        raise ConfigError(f"--{flag}: expected user:password with exactly one colon")
     return user, password
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise ConfigError(f"--template-dir: cannot read {path}: {error.strerror}") from error
+
+
+def _read(flag: str, path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--{flag}: cannot read {path}: {error}") from error

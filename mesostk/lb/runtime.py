@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from mesostk.base.units import whole_number
 from mesostk.errors import MesostkError, Unavailable
 
 TIMEOUT_S: Final = 5.0
@@ -135,7 +136,7 @@ def failed_reloads(answer: str) -> int:
     for line in answer.splitlines():
         if " master " in line and "[failed:" in line:
             text = line.partition("[failed:")[2].partition("]")[0].strip()
-            return int(text) if text.isdigit() else 0
+            return whole_number(text) or 0
     return 0
 
 

@@ -22,6 +22,7 @@ from typing import Final
 from aiohttp import web
 
 from mesostk import __version__
+from mesostk.base import flagtext
 from mesostk.base.client import Client
 from mesostk.base.config import Values
 from mesostk.base.core import Event
@@ -32,6 +33,7 @@ from mesostk.base.http import BasicAuth, Server, make_app
 from mesostk.base.log import Log
 from mesostk.base.store import Store
 from mesostk.base.systemd import Notifier
+from mesostk.base.units import whole_number
 from mesostk.base.zk import Zk, ZkUrl
 from mesostk.base.zkstore import ZkStore
 from mesostk.errors import ConfigError
@@ -85,14 +87,18 @@ def master_addresses(master: str | None) -> tuple[str, ...]:
     if master is None:
         raise ConfigError("--master is required: host:port, or zk://host:2181/mesos")
     if master.startswith("zk://"):
-        ZkUrl.parse(master)
+        try:
+            ZkUrl.parse(master)
+        except ConfigError as error:
+            raise ConfigError(f"--master: {error}") from error
         return ()
     found = []
     for address in master.removeprefix("http://").rstrip("/").split(","):
         host, colon, port = address.strip().rpartition(":")
         if not colon:
             host, port = address.strip(), "5050"
-        if not host or not port.isdigit():
+        number = whole_number(port)
+        if not host or number is None or not 0 < number < 65_536:
             raise ConfigError(f"--master: {address!r} is not host:port")
         found.append(f"{host}:{port}")
     return tuple(found)
@@ -284,7 +290,11 @@ def authorization(values: Values) -> str | None:
     if values.mesos_authentication_secret_file is not None:
         if secret is not None:
             raise ConfigError("give --mesos_authentication_secret or …_secret_file, not both")
-        secret = Path(values.mesos_authentication_secret_file).read_text().strip()
+        path = Path(values.mesos_authentication_secret_file)
+        try:
+            secret = flagtext.read(path)
+        except ConfigError as error:
+            raise ConfigError(f"--mesos_authentication_secret_file: {error}") from error
     if principal is None or secret is None:
         return None
     return "Basic " + base64.b64encode(f"{principal}:{secret}".encode()).decode()

@@ -22,6 +22,8 @@ from mesostk.wire import json
 from mesostk.wire.mesos import Range, Ranges, ReservationInfo, Resource, Scalar, Set, ValueType
 
 _RANGE = re.compile(r"\s*(\d+)\s*-\s*(\d+)\s*")
+#: More than any number of 64 bits has, zeros before it included; `int` reads 4,300 at most.
+_MAX_DIGITS = 100
 _UNSAYABLE = re.compile(r"[\s,;:{}]|^$")
 _NAME = re.compile(r"\s*(?P<name>[^()]*?)\s*(?:\(\s*(?P<role>[^()]*?)\s*\)\s*)?")
 
@@ -175,6 +177,8 @@ def _parse_range(part: str, text: str) -> tuple[int, int]:
     match = _RANGE.fullmatch(part)
     if match is None:
         raise ConfigError(f"'{text}': expected ranges such as [31000-32000,33000-33005]")
+    if max(len(match[1]), len(match[2])) > _MAX_DIGITS:
+        raise ConfigError(f"'{text[:80]}': a number of over {_MAX_DIGITS} digits")
     begin, end = int(match[1]), int(match[2])
     if begin > end:
         raise ConfigError(f"'{text}': {begin} is above {end}")
