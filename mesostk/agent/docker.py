@@ -206,13 +206,13 @@ class DockerRuns:
         body = await self._in_thread(self._with_secrets, plan, spec)
         body["Labels"] = {**body["Labels"], OWNER_LABEL: self._owner}
         if plan.force_pull:
-            await self._pull(container, plan)
+            await self._pull(container, plan, spec)
         try:
             await self._create(container, body)
         except EngineError as error:
             if error.status != 404 or plan.force_pull:
                 raise
-            await self._pull(container, plan)
+            await self._pull(container, plan, spec)
             await self._create(container, body)
         async with self._starting:
             await self._engine.start(container.name)
@@ -235,11 +235,18 @@ class DockerRuns:
             sandbox.make_folder(container.copier.sandbox / folder, spec.user)
         container.copier.begin()
 
-    async def _pull(self, container: Container, plan: DockerPlan) -> None:
+    def _credentials(self, image: str, sandbox_dir: Path, spec: RunSpec) -> str | None:
+        """What the task brings as a secret, then what was fetched for it, then the agent's own."""
+        secret = self._secrets.pull_configs(spec.secrets)
+        texts = [(f"secret '{name}'", text) for name, text in secret.items()]
+        texts += docker_engine.fetched_configs(sandbox_dir)
+        if self._options.config is not None:
+            texts.append(("--docker_config", self._options.config))
+        return docker_engine.credentials(image, texts)
+
+    async def _pull(self, container: Container, plan: DockerPlan, spec: RunSpec) -> None:
         folder = container.copier.sandbox
-        auth = await self._in_thread(
-            docker_engine.credentials, plan.image, folder, self._options.config
-        )
+        auth = await self._in_thread(self._credentials, plan.image, folder, spec)
         with (folder / "stderr").open("a", buffering=1) as log:
             log.write(f"Pulling image '{plan.image}'\n")
             limit = self._options.launch_timeout_s

@@ -17,7 +17,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -342,17 +342,14 @@ def _progress(line: bytes, said: dict[str, str], say: Callable[[str], None]) -> 
     say(f"{layer}: {status}" if layer else status)
 
 
-def credentials(image: str, sandbox: Path, config: str | None) -> str | None:
+def credentials(image: str, configs: Iterable[tuple[str, str]]) -> str | None:
     """The X-Registry-Auth header for `image`; None if no configuration knows its registry.
 
-    First what was fetched into the sandbox (`.docker/config.json`, or the older `.dockercfg`), then
-    the JSON text `config`. Blocks; raises EngineError for a configuration that is none.
+    `configs` are (where it is from, JSON text), the first that knows it counts. Raises EngineError
+    for one that is none; its text is not told.
     """
     registry, _ = docker.auth.resolve_repository_name(_split(image)[0])
-    texts = [(str(p), p.read_text()) for p in _configs_in(sandbox)]
-    if config is not None:
-        texts.append(("--docker_config", config))
-    for where, text in texts:
+    for where, text in configs:
         try:
             parsed = docker.auth.load_config(config_dict=json.loads(text) or {"auths": {}})
             found = docker.auth.resolve_authconfig(parsed, registry)
@@ -364,6 +361,7 @@ def credentials(image: str, sandbox: Path, config: str | None) -> str | None:
     return None
 
 
-def _configs_in(sandbox: Path) -> list[Path]:
+def fetched_configs(sandbox: Path) -> list[tuple[str, str]]:
+    """Docker configurations among what was fetched into a sandbox, new form first. Blocks."""
     names = (".docker/config.json", ".dockercfg")
-    return [path for name in names if (path := sandbox / name).is_file()]
+    return [(str(p), p.read_text()) for name in names if (p := sandbox / name).is_file()]

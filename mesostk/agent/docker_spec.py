@@ -104,10 +104,10 @@ def _for_engine(task: TaskInfo) -> TaskInfo:
         return task
     if image.docker is None:
         raise BadContainer("container.mesos.image must be of type DOCKER")
-    if image.docker.config is not None or image.docker.credential is not None:
+    if image.docker.credential is not None:
         raise BadContainer(
-            "container.mesos.image.docker: credentials are not taken from tasks; put those of the "
-            "registry into the agent's --docker_config"
+            "container.mesos.image.docker.credential would be shown in states; give a secret as "
+            "config, or put the registry's into the agent's --docker_config"
         )
     if any(info.name is not None for info in container.network_infos):
         raise BadContainer("container.network_infos need type DOCKER; without them it is HOST")

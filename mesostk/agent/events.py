@@ -265,11 +265,12 @@ class BindMount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SecretUse(msgspec.Struct, frozen=True):
-    """A secret by its name, as a variable or as a file at a path of the sandbox."""
+    """A secret by its name, as a variable, as a file at a path of the sandbox, or to pull with."""
 
     name: str
     variable: str | None = None
     path: str | None = None
+    pulls: bool = False
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,9 @@
-"""Which secrets a task names: as variables of its command, as files among its volumes. Pure.
+"""Which secrets a task names. Pure.
+
+::
+
+    command.environment ─▶ variables     container.volumes ─▶ files
+    container.mesos.image.docker.config ─▶ a Docker configuration, with which the image is pulled
 
 What is in them is known to `secrets` alone; here, in records and in states they are names.
 """
@@ -19,7 +24,7 @@ class SecretError(MesostkError):
 
 
 def uses_of(task: TaskInfo) -> tuple[SecretUse, ...]:
-    """The secrets that `task` wants as variables and as files. Raises SecretError for no name."""
+    """The secrets that `task` wants. Raises SecretError for what is no name."""
     command, container = task.command, task.container
     variables = () if command is None or command.environment is None else command.environment
     found = [
@@ -31,6 +36,9 @@ def uses_of(task: TaskInfo) -> tuple[SecretUse, ...]:
         source = volume.source
         if source is not None and source.type == "SECRET":
             found.append(SecretUse(name_of(source.secret), path=volume.container_path))
+    image = container.mesos.image if container is not None and container.mesos else None
+    if image is not None and image.docker is not None and image.docker.config is not None:
+        found.append(SecretUse(name_of(image.docker.config), pulls=True))
     return tuple(found)
 
 

@@ -5,6 +5,7 @@
     Secret{REFERENCE "db/password"} ─▶ SecretUse in the run's spec: only the name goes through the
                                        core, its records, states and logs
     at launch: <secrets_dir>/db/password ─┬▶ variable of the process, or of the container
+                                          ├▶ credentials for the registry of its image
                                           └▶ <runtime_dir>/secrets/<container>/<n>, linked into the
                                              sandbox or mounted into the container; removed with it
 
@@ -28,6 +29,8 @@ from mesostk.errors import MesostkError
 #: Half of what the kernel takes as one variable (MAX_ARG_STRLEN); a secret is no data set.
 MAX_BYTES = 64 * 1024
 
+_PULL_CONFIG = "to pull with, it must be a Docker configuration, as ~/.docker/config.json"
+
 
 class Secrets:
     """The secrets of this host. Everything here blocks; for the disk thread."""
@@ -49,6 +52,18 @@ class Secrets:
             if "\0" in text:
                 raise SecretError(f"secret '{use.name}' is no text: give it as a file, not in env")
             found[use.variable] = text.removesuffix("\n")
+        return found
+
+    def pull_configs(self, uses: Iterable[SecretUse]) -> dict[str, str]:
+        """Name → text of the secrets to pull with. Raises SecretError."""
+        found: dict[str, str] = {}
+        for use in uses:
+            if not use.pulls:
+                continue
+            try:
+                found[use.name] = self._read(use.name).decode()
+            except UnicodeDecodeError:
+                raise SecretError(f"secret '{use.name}' is no text: {_PULL_CONFIG}") from None
         return found
 
     def place(

@@ -318,6 +318,7 @@ def _container(at: str, container: PodContainer, pod: PodDefinition) -> Violatio
         yield violation(f"{at}/exec/command", "must not be empty")
     if command is None and container.image is None:
         yield violation(f"{at}/exec", "is required without an image")
+    yield from _image(f"{at}/image", container, pod)
     for name in ("cpus", "mem", "disk", "gpus"):
         value = getattr(container.resources, name)
         least = 0.001 if name == "cpus" else 0
@@ -335,6 +336,12 @@ def _container(at: str, container: PodContainer, pod: PodDefinition) -> Violatio
         if not mount.mount_path or ".." in mount.mount_path.split("/"):
             at_mount = f"{at}/volumeMounts({number})/mountPath"
             yield violation(at_mount, "must not be empty, nor lead out of the sandbox by '..'")
+
+
+def _image(at: str, container: PodContainer, pod: PodDefinition) -> Violations:
+    config = container.image.pull_config if container.image is not None else None
+    if config is not None and config.secret not in pod.secrets:
+        yield violation(f"{at}/pullConfig/secret", "is no secret of the pod")
 
 
 def _endpoint(at: str, endpoint: Endpoint, pod: PodDefinition) -> Violations:

@@ -399,6 +399,10 @@ def _secrets(app: AppDefinition) -> Violations:
     for index, volume in enumerate(volumes):
         if volume.secret is not None and volume.secret not in app.secrets:
             yield violation(f"/container/volumes({index})/secret", "names no secret of this app")
+    docker = app.container.docker if app.container is not None else None
+    pull_config = docker.pull_config if docker is not None else None
+    if pull_config is not None and pull_config.secret not in app.secrets:
+        yield violation("/container/docker/pullConfig/secret", "names no secret of this app")
 
 
 def _features(app: AppDefinition, settings: Settings) -> Violations:

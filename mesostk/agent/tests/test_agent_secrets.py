@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from mesostk.agent.docker_reports import launched_of
 from mesostk.agent.docker_spec import DockerPlan, with_secrets
@@ -19,6 +20,9 @@ from mesostk.wire.mesos import (
     CommandInfo,
     ContainerInfo,
     Environment,
+    Image,
+    ImageDocker,
+    MesosInfo,
     Secret,
     SecretReference,
     SecretValue,
@@ -77,6 +81,22 @@ def test_a_task_names_secrets_as_variables_and_files() -> None:
     )
     assert uses_of(asking(named("/db/password"))) == wanted
     assert uses_of(asking(named("db", "password"))) == wanted
+
+
+def test_the_secret_to_pull_an_image_with_is_named_too() -> None:
+    image = Image(type="DOCKER", docker=ImageDocker(name="x", config=named("registry")))
+    container = ContainerInfo(type="MESOS", mesos=MesosInfo(image=image))
+    wanted = (SecretUse("registry", pulls=True),)
+    assert uses_of(replace(asking(named("x")), command=None, container=container)) == wanted
+
+
+def test_what_is_pulled_with_must_be_text(secrets: Secrets, folder: Path) -> None:
+    uses = [SecretUse("registry", pulls=True), SecretUse("db/password", variable="X")]
+    put(folder / "registry", b'{"auths": {}}')
+    assert secrets.pull_configs(uses) == {"registry": '{"auths": {}}'}
+    put(folder / "registry", b"\xff")
+    with pytest.raises(SecretError, match="must be a Docker configuration"):
+        secrets.pull_configs(uses)
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/../b", "a//b", ".hidden", "a b", "a\0", "a/"])

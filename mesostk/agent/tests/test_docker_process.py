@@ -6,19 +6,24 @@ import asyncio
 import base64
 import contextlib
 import functools
+import gzip
 import hashlib
+import io
 import shutil
 import signal
 import socket
+import tarfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import docker
+import docker.errors
 import pytest
+from aiohttp import web
 from msgspec.structs import replace
 
-from mesostk.agent.docker_engine import EngineError, credentials
+from mesostk.agent.docker_engine import EngineError, credentials, fetched_configs
 from mesostk.agent.tests.agent_bench import AGENT, cpus, framework, task
 from mesostk.agent.tests.test_agent_process import TIMEOUT_S, AgentProcess, ScriptedMaster
 from mesostk.testing.disks import small_disk
@@ -697,13 +702,124 @@ async def test_an_engine_whose_disk_is_full_is_named_as_the_reason(
     assert "the engine's disk is full: remove images or enlarge it" in end.status.message
 
 
+@contextlib.asynccontextmanager
+async def guarded_registry(socket: Path, user: str) -> AsyncIterator[str]:
+    """The name of the image of these tests in a registry that wants `user`:secret."""
+    client = docker.APIClient(base_url=f"unix://{socket}", version="auto")
+    with contextlib.closing(client):
+        saved = io.BytesIO(b"".join(client.get_image(IMAGE)))
+    with tarfile.open(fileobj=saved) as archive:
+
+        def read_of(name: str) -> bytes:
+            member = archive.extractfile(name)
+            assert member is not None
+            return member.read()
+
+        [listed] = json.decode(read_of("manifest.json"), list[dict[str, Any]])
+        config = read_of(listed["Config"])
+        layers = [gzip.compress(read_of(name), 1) for name in listed["Layers"]]
+
+    def described(kind: str, data: bytes) -> dict[str, Any]:
+        blobs[digest_of(data)] = data
+        return {"mediaType": f"{kinds}.{kind}", "size": len(data), "digest": digest_of(data)}
+
+    def digest_of(data: bytes) -> str:
+        return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+    wanted = f"Basic {base64.b64encode(f'{user}:secret'.encode()).decode()}"
+    kinds, blobs = "application/vnd.docker", dict[str, bytes]()
+    manifest = json.encode(
+        {
+            "schemaVersion": 2,
+            "mediaType": f"{kinds}.distribution.manifest.v2+json",
+            "config": described("container.image.v1+json", config),
+            "layers": [described("image.rootfs.diff.tar.gzip", each) for each in layers],
+        }
+    )
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.headers.get("Authorization") != wanted:
+            challenge = {"WWW-Authenticate": 'Basic realm="registry"'}
+            return web.Response(status=401, headers=challenge)
+        kind, _, name = request.path.partition("/private/app/")[2].partition("/")
+        if kind == "blobs":
+            return web.Response(body=blobs[name])
+        told = {"Docker-Content-Digest": digest_of(manifest)} if kind else {}
+        told["Docker-Distribution-Api-Version"] = "registry/2.0"
+        type_ = f"{kinds}.distribution.manifest.v2+json" if kind else "application/json"
+        body = manifest if kind else b"{}"
+        return web.Response(body=body, headers=told, content_type=type_)
+
+    app = web.Application()
+    app.router.add_get("/v2/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.70", 0).start()
+    try:
+        yield f"127.0.0.70:{runner.addresses[0][1]}/private/app:1"
+    finally:
+        await runner.cleanup()
+
+
+def remove_image(image: str) -> None:
+    client = docker.APIClient(base_url=f"unix://{DOCKER_SOCKET}", version="auto")
+    with contextlib.closing(client), contextlib.suppress(docker.errors.ImageNotFound):
+        client.remove_image(image)
+
+
+def docker_config(registry: str, user: str) -> str:
+    secret = base64.b64encode(f"{user}:secret".encode()).decode()
+    return json.encode({"auths": {registry: {"auth": secret}}}).decode()
+
+
+async def test_an_image_is_pulled_with_the_secret_that_the_task_names(
+    tmp_path: Path, master: ScriptedMaster, engine: Dockerd
+) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir(mode=0o700)
+    # The machine's own engine: that of these tests has a network of its own, without registries.
+    agent = agent_of(tmp_path, master, DOCKER_SOCKET, f"--secrets_dir={secrets}")
+
+    def pulled(task_id: str, image: str, secret: str) -> TaskInfo:
+        config = None
+        if secret != "none":
+            config = Secret(type="REFERENCE", reference=SecretReference(name=secret))
+        info = MesosInfo(
+            image=Image(type="DOCKER", docker=ImageDocker(name=image, config=config), cached=False)
+        )
+        plain = task(task_id, "true")
+        return replace(plain, container=ContainerInfo(type="MESOS", mesos=info))
+
+    async with guarded_registry(engine.socket, "me") as image, running(agent, master):
+        registry = image.partition("/")[0]
+        for name, user in (("good", "me"), ("wrong", "another")):
+            (secrets / name).write_text(docker_config(registry, user))
+            (secrets / name).chmod(0o600)
+        (secrets / "broken").write_text("{not json: me:secret")
+        (secrets / "broken").chmod(0o600)
+        ends = {}
+        for name in ("none", "wrong", "broken", "absent", "good"):
+            await master.launch(pulled(f"with-{name}", image, name))
+            ends[name] = (await master.until_ended(f"with-{name}")).status
+        remove_all(agent)
+        remove_image(image)
+    assert ends["good"].state == "TASK_FINISHED", ends["good"].message
+    told = {name: str(end.message) for name, end in ends.items() if name != "good"}
+    assert "credentials" in told["none"]
+    assert "credentials" in told["wrong"]
+    assert "secret 'broken' is no Docker configuration" in told["broken"]
+    assert "secret 'absent' is not on this host: put it into" in told["absent"]
+    assert "me:secret" not in str(told)
+
+
 def test_credentials_of_the_sandbox_come_before_the_agents_own(tmp_path: Path) -> None:
     def config(user: str) -> str:
         secret = base64.b64encode(f"{user}:secret".encode()).decode()
         return json.encode({"auths": {"registry.example:5000": {"auth": secret}}}).decode()
 
     def user_of(image: str, agents: str | None) -> str | None:
-        header = credentials(image, tmp_path, agents)
+        own = [] if agents is None else [("--docker_config", agents)]
+        header = credentials(image, [*fetched_configs(tmp_path), *own])
         if header is None:
             return None
         return str(json.decode(base64.urlsafe_b64decode(header), dict[str, Any])["username"])

@@ -15,6 +15,7 @@ from mesostk.wire.mesos import (
     AgentID,
     CommandInfo,
     ContainerInfo,
+    Credential,
     DockerInfo,
     DockerVolume,
     Image,
@@ -28,7 +29,6 @@ from mesostk.wire.mesos import (
     Resource,
     SandboxPath,
     Scalar,
-    Secret,
     TaskID,
     TaskInfo,
     Volume,
@@ -335,7 +335,10 @@ def test_an_image_of_type_mesos_is_run_by_the_engine_in_the_hosts_network() -> N
             {
                 "mesos": MesosInfo(
                     image=Image(
-                        type="DOCKER", docker=ImageDocker(name="x", config=Secret(type="VALUE"))
+                        type="DOCKER",
+                        docker=ImageDocker(
+                            name="x", credential=Credential(principal="p", secret="s")
+                        ),
                     )
                 )
             },

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mesostk.marathon.events import ChangeGroup, CreateApp, PutApps, Reply
+from mesostk.marathon.events import ChangeGroup, CreateApp, CreatePod, PutApps, Reply
 from mesostk.marathon.state import Settings
 from mesostk.marathon.tests.conftest import World
 from mesostk.wire.marathon import ErrorBody
@@ -149,6 +149,45 @@ def test_a_secret_is_named_by_reference_and_must_exist() -> None:
     assert secret is not None
     assert secret.reference is not None
     assert secret.reference.name == "db/pw"
+
+
+PULL: dict[str, Any] = {"image": "registry.example/web", "pullConfig": {"secret": "registry"}}
+
+
+def pulling(task: TaskInfo) -> str:
+    container = task.container
+    assert container is not None
+    assert container.mesos is not None
+    assert container.mesos.image is not None
+    docker = container.mesos.image.docker
+    assert docker is not None
+    assert docker.config is not None
+    assert docker.config.reference is not None
+    return docker.config.reference.name
+
+
+def test_an_image_is_pulled_with_a_secret_of_the_app_that_must_exist() -> None:
+    made = World(settings=Settings(features=frozenset({"secrets"})))
+    made.connect()
+    container = {"type": "MESOS", "docker": PULL}
+    body = {**SLEEP, "container": container}
+    assert paths(made.ask(CreateApp, body=body)) == ["/container/docker/pullConfig/secret"]
+    task = launched(made, container=container, secrets={"registry": {"source": "pull/registry"}})
+    assert pulling(task) == "pull/registry"
+
+
+def test_an_image_of_a_pod_is_pulled_with_a_secret_of_the_pod_that_must_exist() -> None:
+    made = World(settings=Settings(features=frozenset({"secrets"})))
+    made.connect()
+    image = {"kind": "DOCKER", "id": PULL["image"], "pullConfig": PULL["pullConfig"]}
+    pod = {"id": "/pod", "containers": [{"name": "c", "image": image}]}
+    refused = made.ask(CreatePod, body=pod)
+    assert paths(refused) == ["/containers(0)/image/pullConfig/secret"]
+    given = {**pod, "secrets": {"registry": {"source": "pull/registry"}}}
+    assert made.ask(CreatePod, body=given).status == 201
+    made.settle(3)
+    [task] = made.tasks.values()
+    assert pulling(task) == "pull/registry"
 
 
 def test_the_apps_of_a_group_wait_for_the_groups_it_depends_on(world: World) -> None:
