@@ -1,7 +1,7 @@
 """`POST /api/v1`: the agent's operator API. Source: spec §4.4, texts §15.2.
 
-Everything that reads is here, what starts and ends containers in `containers_api`; calls on
-resource providers and images answer 501, for there are none of these.
+Everything that reads is here, what starts and ends containers in `containers_api`, what is about
+resource providers and images in `providers`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from mesostk import MESOS_VERSION, __version__
-from mesostk.agent import negotiation, registration, updates, usage, views
+from mesostk.agent import negotiation, providers, registration, updates, usage, views
 from mesostk.agent.containers_api import CALLS, ContainerCalls
 from mesostk.agent.flags import shown
 from mesostk.agent.runs import Runs
@@ -38,7 +38,11 @@ from mesostk.wire.mesos import (
 from mesostk.wire.statistics import ResourceStatistics
 
 #: Calls that carry a message of their own name, without which they mean nothing.
-_WITH_BODY = frozenset(wire.Call.__struct_fields__) - {"type", "get_containers"}
+_WITH_BODY = frozenset(wire.Call.__struct_fields__) - {
+    "type",
+    "get_containers",
+    "prune_images",
+}
 
 #: Takes the statistics of a run; blocks, for the disk thread.
 Measure = Callable[[Run], Awaitable[usage.Statistics]]
@@ -78,6 +82,10 @@ class OperatorApi:
         if call.type in CALLS:
             self._require_recovered()
             return await self._containers.handle(call, request)
+        if call.type in providers.CALLS:
+            self._require_recovered()
+            providers.CALLS[call.type](self._state, call)
+            return web.Response()
         answer = _READS.get(call.type if call.type is not None else "")
         if answer is None:
             return web.Response(status=501, text="501 Not Implemented.")

@@ -130,8 +130,13 @@ def _refuse_unsupported(master: Master, batch: Batch, operation: OfferOperation)
     if operation.type is None or operation.type == "UNKNOWN":
         drop(master, batch.framework, batch.agent, operation, "Unknown operation type")
         return
-    why = f"{operation.type} is not supported by this master"
-    drop(master, batch.framework, batch.agent, operation, why)
+    # CREATE_DISK and DESTROY_DISK are of resource providers, of which agents here have none.
+    agent = batch.agent
+    why = (
+        f"Not supported on agent {agent.id} at {agent.pid} ({agent.info.hostname}) because it does"
+        " not have RESOURCE_PROVIDER capability"
+    )
+    drop(master, batch.framework, agent, operation, why)
 
 
 def _tasks_of(operation: OfferOperation) -> Iterable[TaskInfo]:

@@ -25,6 +25,7 @@ from mesostk.wire.mesos import (
     Image,
     Message,
     Resource,
+    ResourceProviderID,
     Scalar,
     StatusReason,
     Task,
@@ -164,6 +165,27 @@ class AttachInput(Message, frozen=True, kw_only=True):
     process_io: ProcessIO | None = None
 
 
+class ResourceProviderInfo(Message, frozen=True, kw_only=True):
+    id: ResourceProviderID | None = None
+    type: str
+    name: str
+
+
+class ResourceProviderConfig(Message, frozen=True, kw_only=True):
+    """Body of ADD_ and UPDATE_RESOURCE_PROVIDER_CONFIG."""
+
+    info: ResourceProviderInfo
+
+
+class RemoveResourceProviderConfig(Message, frozen=True, kw_only=True):
+    type: str
+    name: str
+
+
+class MarkResourceProviderGone(Message, frozen=True, kw_only=True):
+    resource_provider_id: ResourceProviderID
+
+
 class PruneImages(Message, frozen=True, kw_only=True):
     excluded_images: tuple[Image, ...] = ()
 
@@ -188,7 +210,11 @@ class Call(Message, frozen=True, kw_only=True):
     wait_container: ContainerRef | None = None
     kill_container: KillContainer | None = None
     remove_container: ContainerRef | None = None
+    add_resource_provider_config: ResourceProviderConfig | None = None
+    update_resource_provider_config: ResourceProviderConfig | None = None
+    remove_resource_provider_config: RemoveResourceProviderConfig | None = None
     prune_images: PruneImages | None = None
+    mark_resource_provider_gone: MarkResourceProviderGone | None = None
 
 
 # -- bodies of responses ------------------------------------------------------------------------

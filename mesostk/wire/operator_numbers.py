@@ -140,13 +140,18 @@ FIELDS: Mapping[type[msgspec.Struct], str] = {
     agent_operator.LaunchContainer: "container_id=1 command=2 resources=3 container=4 limits=5",
     agent_operator.AttachInput: "type=1:AttachContainerInput.Type container_id=2 process_io=3",
     agent_operator.PruneImages: "excluded_images=1",
+    agent_operator.ResourceProviderInfo: "id=1 type=3:string name=4:string",
+    agent_operator.ResourceProviderConfig: "info=1",
+    agent_operator.RemoveResourceProviderConfig: "type=1:string name=2:string",
+    agent_operator.MarkResourceProviderGone: "resource_provider_id=1",
     agent_operator.Call: (
         "type=1:agent.Call.Type get_metrics=2 set_logging_level=3 list_files=4 read_file=5 "
         "launch_nested_container=6 wait_nested_container=7 kill_nested_container=8 "
         "launch_nested_container_session=9 attach_container_input=10 "
         "attach_container_output=11 remove_nested_container=12 launch_container=13 "
         "wait_container=14 kill_container=15 remove_container=16 get_containers=20 "
-        "prune_images=21"
+        "add_resource_provider_config=17 update_resource_provider_config=18 "
+        "remove_resource_provider_config=19 prune_images=21 mark_resource_provider_gone=22"
     ),
     agent_operator.ProcessIO: "type=1:ProcessIO.Type data=2 control=3",
     agent_operator.ProcessData: "type=1:ProcessIO.Data.Type data=2:bytes",

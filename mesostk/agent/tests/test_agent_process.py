@@ -389,7 +389,11 @@ async def test_the_operator_api_tells_what_runs(
     for body, status, words in (
         ({}, 400, "Expecting 'type' to be present"),
         ({"type": "READ_FILE"}, 400, "Expecting 'read_file' to be present"),
-        ({"type": "PRUNE_IMAGES", "prune_images": {}}, 501, "Not Implemented"),
+        (
+            {"type": "REMOVE_RESOURCE_PROVIDER_CONFIG"},
+            400,
+            "Expecting 'remove_resource_provider_config' to be present",
+        ),
         ([], 400, "Failed to parse"),
     ):
         answered, text = await agent.post("/api/v1", body)

@@ -242,7 +242,13 @@ def test_a_framework_of_the_old_format_reserves_by_role(bench: Any) -> None:
         ),
         (destroy(volume(1)), "Persistent volumes not found"),
         (reserve("cpus:1", id=OperationID("a/b")), "Operation ID is invalid"),
-        (OfferOperation(type="CREATE_DISK"), "not supported"),
+        *(
+            (
+                OfferOperation(type=kind),
+                " (a1) because it does not have RESOURCE_PROVIDER capability",
+            )
+            for kind in ("CREATE_DISK", "DESTROY_DISK")
+        ),
     ],
 )
 def test_operations_that_cannot_be_are_refused_by_an_event(

@@ -239,8 +239,15 @@ AGENT_BODIES = (
     "get_metrics", "set_logging_level", "list_files", "read_file", "launch_nested_container",
     "wait_nested_container", "kill_nested_container", "remove_nested_container",
     "launch_nested_container_session", "attach_container_output", "launch_container",
-    "wait_container", "kill_container", "remove_container", "prune_images",
+    "wait_container", "kill_container", "remove_container", "add_resource_provider_config",
+    "update_resource_provider_config", "remove_resource_provider_config",
+    "mark_resource_provider_gone",
 )  # fmt: skip
+PROVIDER = {"info": {"type": "t", "name": "n"}}
+UNKNOWN_PROVIDER = (
+    "Failed to validate resource provider config with type 't' and name 'n':"
+    " Unknown local resource provider type 't'"
+)
 NO_CONTAINER = {"container_id": {"value": "none"}}
 AGENT_REFUSALS: list[tuple[str, dict[str, Any], int, str]] = [
     ("WAIT_NESTED_CONTAINER", NO_CONTAINER, 404, "Container"),
@@ -252,6 +259,25 @@ AGENT_REFUSALS: list[tuple[str, dict[str, Any], int, str]] = [
     ("LAUNCH_CONTAINER", NO_CONTAINER, 400, ""),
     ("LIST_FILES", {"path": "/none"}, 404, ""),
     ("READ_FILE", {"path": "/none", "offset": 0}, 404, ""),
+    ("ADD_RESOURCE_PROVIDER_CONFIG", PROVIDER, 400, UNKNOWN_PROVIDER),
+    ("UPDATE_RESOURCE_PROVIDER_CONFIG", PROVIDER, 400, UNKNOWN_PROVIDER),
+    (
+        "ADD_RESOURCE_PROVIDER_CONFIG",
+        {"info": {"type": "t", "name": "n", "id": {"value": "i"}}},
+        400,
+        "Failed to validate agent::Call: Expecting 'add_resource_provider_config.info.id' to be "
+        + "unset",
+    ),
+    (
+        "REMOVE_RESOURCE_PROVIDER_CONFIG",
+        {"type": "t", "name": "n"},
+        500,
+        "Missing required flag --resource_provider_config_dir",
+    ),
+    # Nothing to do is done.
+    ("MARK_RESOURCE_PROVIDER_GONE", {"resource_provider_id": {"value": "p"}}, 200, ""),
+    ("PRUNE_IMAGES", {}, 200, ""),
+    ("PRUNE_IMAGES", {"excluded_images": [{"type": "DOCKER", "docker": {"name": "x"}}]}, 200, ""),
 ]
 
 # -- §5: the older endpoints ----------------------------------------------------------------------
@@ -589,14 +615,10 @@ def test_older_endpoints_refuse_with_the_originals_status_and_text(
 
 
 def test_every_call_there_is_has_a_row() -> None:
-    providers = {
-        "ADD_RESOURCE_PROVIDER_CONFIG", "UPDATE_RESOURCE_PROVIDER_CONFIG",
-        "REMOVE_RESOURCE_PROVIDER_CONFIG", "MARK_RESOURCE_PROVIDER_GONE",
-    }  # fmt: skip
     bodies = {name.upper() for name in MASTER_BODIES}
     assert {*MASTER_READS, *bodies, "SUBSCRIBE", "UNKNOWN"} == set(get_args(operator.CallType))
     bodies = {name.upper() for name in AGENT_BODIES}
-    rows = {*AGENT_READS, *bodies, *providers, "ATTACH_CONTAINER_INPUT", "UNKNOWN"}
+    rows = {*AGENT_READS, *bodies, "ATTACH_CONTAINER_INPUT", "PRUNE_IMAGES", "UNKNOWN"}
     assert rows == set(get_args(agent_operator.CallType))
 
 
