@@ -129,13 +129,18 @@ def remove_all(agent: AgentProcess) -> None:
             client.remove_container(container["Id"], force=True, v=True)
 
 
+#: Most of the programs are the first process of their container, to which TERM means nothing.
+AT_ONCE = KillPolicy(grace_period=DurationInfo(nanoseconds=0))
+
+
 def contained(task_id: str, command: str | None, **docker_info: Any) -> TaskInfo:
     container = ContainerInfo(type="DOCKER", docker=DockerInfo(image=IMAGE, **docker_info))
     info = CommandInfo(shell=False) if command is None else CommandInfo(value=command)
     plain = task(task_id, "true")
     memory = Resource(name="mem", type="SCALAR", scalar=Scalar(32.0))
     # The weight that a container has by default, lest a busy machine starve those of tests.
-    return replace(plain, command=info, container=container, resources=(cpus(1.0), memory))
+    made = replace(plain, command=info, container=container, resources=(cpus(1.0), memory))
+    return replace(made, kill_policy=AT_ONCE)
 
 
 def read(agent: AgentProcess, task_id: str, name: str = "stdout") -> str:
@@ -189,7 +194,7 @@ async def test_a_killed_container_gets_its_grace_and_no_more(
     )
     stubborn = contained("stubborn", "trap '' TERM; echo hi; while :; do sleep 0.1; done")
     policy = KillPolicy(grace_period=DurationInfo(nanoseconds=1_000_000_000))
-    await master.launch(gentle)
+    await master.launch(replace(gentle, kill_policy=None))  # the agent's own grace
     await master.launch(replace(stubborn, kill_policy=policy))
     for name in ("gentle", "stubborn"):
         await master.until_state(name, "TASK_RUNNING")
@@ -421,9 +426,8 @@ async def test_bridged_containers_have_ports_and_an_address(
 
 async def test_fifty_containers_start_at_once(master: ScriptedMaster, agent: AgentProcess) -> None:
     names = [f"n{i}" for i in range(50)]
-    at_once = KillPolicy(grace_period=DurationInfo(nanoseconds=0))
     for name in names:
-        await master.launch(replace(contained(name, "sleep 1000"), kill_policy=at_once))
+        await master.launch(contained(name, "sleep 1000"))
     for name in names:
         await master.until_state(name, "TASK_RUNNING")
     for name in names:

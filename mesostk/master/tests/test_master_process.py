@@ -709,7 +709,7 @@ async def test_realms_ask_for_their_principals(http: aiohttp.ClientSession, tmp_
 
 
 def test_flags_that_cannot_protect_as_they_should_are_refused(tmp_path: Path) -> None:
-    for flag, text in (
+    refused = (
         ("--authenticate_agents", "needs --credentials=file:///path"),
         ("--acls={}x", "--acls"),
         ('--acls={"run": []}', "'run' is no action"),
@@ -718,8 +718,12 @@ def test_flags_that_cannot_protect_as_they_should_are_refused(tmp_path: Path) ->
         ("--authenticate_http_readonly", "needs --credentials=file:///path"),
         ("--nonsense=1", "no flag is called 'nonsense'"),
         ("--zk=nohost", "expected a URL like zk://"),
-    ):
-        process = Process(tmp_path, f"--work_dir={tmp_path}/work", flag)
+    )
+    started = [
+        (Process(tmp_path, f"--work_dir={tmp_path}/work{number}", flag), text)
+        for number, (flag, text) in enumerate(refused)
+    ]
+    for process, text in started:
         assert process.popen.wait(90) in {1, 2}
         assert text in process.log.read_text()
 

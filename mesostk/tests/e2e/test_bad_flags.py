@@ -5,9 +5,12 @@ Exit codes are those of docs/refusals.md.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -83,11 +86,29 @@ def argv(
     return command(daemon[0], *kept, *extra)
 
 
-@pytest.mark.parametrize(("daemon", "flag", "says"), BAD_FLAGS, ids=[row[1] for row in BAD_FLAGS])
+@pytest.fixture(scope="module")
+def ends(
+    block: AddressBlock, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Future[CompletedProcess[str]]]]:
+    """How the daemon of each row of BAD_FLAGS ends; one for each processor at a time."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = []
+        for daemon, flag, _ in BAD_FLAGS:
+            directory = tmp_path_factory.mktemp("flag")
+            flags = argv(daemon, [flag], block, directory, 20_101)
+            made.append(pool.submit(run_once, flags, directory))
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [(number, row[2]) for number, row in enumerate(BAD_FLAGS)],
+    ids=[row[1] for row in BAD_FLAGS],
+)
 def test_a_flag_that_means_nothing_ends_the_daemon(
-    daemon: tuple[str, ...], flag: str, says: list[str], block: AddressBlock, tmp_path: Path
+    ends: list[Future[CompletedProcess[str]]], number: int, says: list[str]
 ) -> None:
-    done = run_once(argv(daemon, [flag], block, tmp_path, 20_101), tmp_path)
+    done = ends[number].result()
     assert done.returncode == USAGE, done.stdout
     for words in says:
         assert words in done.stdout
