@@ -19,10 +19,8 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from mesostk.master import offers
-from mesostk.master.passed_over import PassedOver, Want
+from mesostk.master.passed_over import Filter, PassedOver, Refusals, Want
 from mesostk.master.quotas import Quota, Quotas, top
 from mesostk.master.sorter import Sorter
 from mesostk.master.state import Agent, Config, Framework
@@ -36,25 +34,6 @@ _REFUSED = "refused by the framework"
 
 #: Agents served in one go: at 30-60 µs each, with their offers, this stays under 10 ms of the loop.
 SLICE = 100
-
-
-class Filter(msgspec.Struct, eq=False):
-    """Offers within `resources` (no allocation role) are held back until `until`."""
-
-    resources: Resources
-    until: float
-
-
-class Refusals(msgspec.Struct, eq=False):
-    """Filters of one framework for one role, by agent; `expiries` is a heap of (time, agent).
-
-    `armed_for` is the earliest time for which a timer runs; it outlives `clear`, so that endless
-    refusing and reviving does not pile up timers.
-    """
-
-    by_agent: dict[str, list[Filter]] = msgspec.field(default_factory=dict)
-    expiries: list[tuple[float, str]] = msgspec.field(default_factory=list)
-    armed_for: float | None = None
 
 
 class Allocator:
@@ -201,7 +180,9 @@ class Allocator:
         """The framework is removed; it holds nothing any more."""
         self._wanting = None
         for role in list(self.by_role):
+            self.clear_refusals(framework.id, role)
             self.refusals.pop((framework.id, role), None)
+            self.passed_over.forget_want((framework.id, role))
             if framework.id in self.by_role[role]:
                 self.by_role[role].remove(framework.id)
                 self._drop_if_empty(role)
@@ -223,17 +204,18 @@ class Allocator:
         until: float,
     ) -> None:
         """Hold `resources` back from the (framework, role) `want`; then look at the agent again."""
-        refused = Filter(resources.unallocate(), until)
+        plain = resources.unallocate()
         refusals = self.refusals.setdefault(want, Refusals())
         filters = refusals.by_agent.setdefault(agent_id, [])
-        filters[:] = [
+        left = [
             item
             for item in filters
-            if item.until > now
-            and not (item.until <= refused.until and refused.resources.contains(item.resources))
+            if item.until > now and not (item.until <= until and plain.contains(item.resources))
         ]
-        filters.append(refused)
-        heapq.heappush(refusals.expiries, (refused.until, agent_id))
+        if len(left) < len(filters):
+            self.passed_over.ask_again(agent_id, want, [item.resources for item in left])
+        filters[:] = [*left, Filter(self.passed_over.refuse(agent_id, want, plain), until)]
+        heapq.heappush(refusals.expiries, (until, agent_id))
         self.arm(master, want, refusals)
 
     def clear_refusals(self, framework_id: str, role: str) -> None:
@@ -318,7 +300,7 @@ class Allocator:
             return
         free = agent.free
         passed = set() if self.quotas.by_role else self.passed_over.of(agent)
-        if self._all_wanting() <= passed:
+        if passed and self.passed_over.is_everybody(agent, self._all_wanting()):
             return
         grants: list[tuple[str, offers.Grant]] = []
         for role in self._in_order():
@@ -346,7 +328,7 @@ class Allocator:
     def _all_wanting(self) -> frozenset[Want]:
         if self._wanting is None:
             self._wanting = frozenset(
-                (framework_id, role)
+                self.passed_over.intern((framework_id, role))
                 for role, sorter in self.by_role.items()
                 for framework_id in sorter.active()
             )
@@ -445,6 +427,7 @@ class Allocator:
                 usable = offers.usable_by(framework, agent.free.allocatable_to(role))
                 filters = self.refusals[framework_id, role].by_agent[agent.id]
                 assert any(item.resources.contains(usable) for item in filters)
+        self.passed_over.check(self.refusals)
 
 
 def fill_books(master: Master, quotas: Quotas) -> None:
@@ -488,6 +471,6 @@ def _refusals_expire(master: Master, now: float, want: Want, armed_for: float) -
         left = [item for item in refusals.by_agent.pop(agent_id, ()) if item.until > now]
         if left:
             refusals.by_agent[agent_id] = left
-        allocator.passed_over.ask_again(agent_id, want)
+        allocator.passed_over.ask_again(agent_id, want, [item.resources for item in left])
         allocator.mark(agent_id, now)
     allocator.arm(master, want, refusals)

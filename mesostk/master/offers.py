@@ -115,7 +115,7 @@ def usable_by(framework: Framework, resources: Resources) -> Resources:
     if "SHARED_RESOURCES" not in framework.capabilities:
         resources = resources.non_shared()
     if "RESERVATION_REFINEMENT" not in framework.capabilities:
-        resources = resources.filter(lambda kind: not kind.is_refined)
+        resources = resources.unrefined()
     return resources
 
 

@@ -21,7 +21,7 @@ from mesostk.wire.mesos import ReservationInfo, Resource, Scalar
 class Resources:
     """Quantities by kind; never holds an empty one. Equal bags are equal and hash alike."""
 
-    __slots__ = ("_hash", "_items", "_quantities", "_revocable", "_shared", "_wire")
+    __slots__ = ("_hash", "_items", "_quantities", "_reserved", "_revocable", "_shared", "_wire")
 
     def __init__(self, items: Mapping[Kind, Quantity] | None = None) -> None:
         """A bag of `items`, which must be non-empty quantities; most callers want `of`."""
@@ -31,6 +31,7 @@ class Resources:
         self._quantities: Mapping[str, int] | None = None
         self._revocable: bool | None = None
         self._shared: bool | None = None
+        self._reserved: bool | None = None
 
     # -- from and to the wire -----------------------------------------------------------------
 
@@ -240,7 +241,18 @@ class Resources:
 
     def allocatable_to(self, role: str) -> Resources:
         """Unreserved, or reserved to `role` or to an ancestor of it."""
-        return self.filter(lambda kind: kind.is_allocatable_to(role))
+        return self.filter(lambda kind: kind.is_allocatable_to(role)) if self.has_reserved else self
+
+    def unrefined(self) -> Resources:
+        """Without what is reserved more than once."""
+        return self.filter(lambda kind: not kind.is_refined) if self.has_reserved else self
+
+    @property
+    def has_reserved(self) -> bool:
+        """Whether any of it is reserved; found out once."""
+        if self._reserved is None:
+            self._reserved = any(kind.is_reserved for kind in self._items)
+        return self._reserved
 
     def unreserved(self) -> Resources:
         return self.filter(lambda kind: not kind.is_reserved)
@@ -366,6 +378,7 @@ def _adopt(items: dict[Kind, Quantity]) -> Resources:
     made._quantities = None
     made._revocable = None
     made._shared = None
+    made._reserved = None
     return made
 
 
