@@ -72,10 +72,15 @@ def limit_cpu(directory: Path, limits: Limits, *, is_v2: bool) -> None:
         write(directory / "cpu.cfs_quota_us", "-1" if quota is None else str(quota))
 
 
+#: Of cgroups v1: the limit and the use of memory and swap together.
+MEMSW_LIMIT, _MEMSW_USAGE = "memory.memsw.limit_in_bytes", "memory.memsw.usage_in_bytes"
+
+
 def limit_memory(
-    directory: Path, limits: Limits, *, is_v2: bool, is_new: bool, as_one: bool
+    directory: Path, limits: Limits, *, is_v2: bool, is_new: bool, as_one: bool, with_swap: bool
 ) -> None:
-    """`as_one`: when it runs out, all in it are ended, for half a task is none (v2)."""
+    """`as_one`: when it runs out, all in it are ended, for half a task is none (v2). `with_swap`:
+    the hard limit holds for memory and swap together (v1)."""
     soft = max(limits.memory_bytes, _MIN_MEMORY_BYTES)
     wanted = limits.memory_limit_bytes
     hard = soft if wanted is None else max(wanted, soft)
@@ -88,9 +93,17 @@ def limit_memory(
     if is_new and is_v2 and as_one:
         write(directory / "memory.oom.group", "1")
     if hard == float("inf"):
-        write(directory / names[1], "max" if is_v2 else "-1")
-    elif is_new or hard >= _number(directory / names[2]):
-        write(directory / names[1], str(int(hard)))
+        _write_hard(directory, names[1], "max" if is_v2 else "-1", with_swap, grows=True)
+    elif is_new or hard >= _number(directory / (_MEMSW_USAGE if with_swap else names[2])):
+        grows = with_swap and not is_new and hard >= _number(directory / MEMSW_LIMIT)
+        _write_hard(directory, names[1], str(int(hard)), with_swap, grows=grows)
+
+
+def _write_hard(directory: Path, name: str, text: str, with_swap: bool, *, grows: bool) -> None:
+    """The limit, and that of memory and swap: at no moment may this one be the lower."""
+    files = [name, MEMSW_LIMIT] if with_swap else [name]
+    for each in reversed(files) if grows else files:
+        write(directory / each, text)
 
 
 def _number(path: Path) -> int:

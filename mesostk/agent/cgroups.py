@@ -28,7 +28,14 @@ from pathlib import Path
 
 import msgspec
 
-from mesostk.agent.cgroup_limits import CgroupError, Limits, limit_cpu, limit_memory, write
+from mesostk.agent.cgroup_limits import (
+    MEMSW_LIMIT,
+    CgroupError,
+    Limits,
+    limit_cpu,
+    limit_memory,
+    write,
+)
 from mesostk.agent.processes import kill_cgroup
 
 #: Controllers that are used where they are mounted; `freezer` first, since killing begins there.
@@ -193,6 +200,18 @@ class Cgroups:
         self._used = sorted(used, key=lambda h: "freezer" not in h.controllers)
         self._root = root.strip("/")
         self._limiting = limiting
+        self._with_swap = False
+
+    def limit_swap(self) -> None:
+        """Have limits of memory hold for memory and swap together. Raises CgroupError where this
+        host cannot: the original does so with cgroups v1 only, too."""
+        memory = next((h for h in self._used if "memory" in h.controllers), None)
+        if self.is_v2 or memory is None:
+            raise CgroupError("swap is limited with memory by cgroups v1 only")
+        path = memory.base / self._root / MEMSW_LIMIT
+        if not path.exists():
+            raise CgroupError(f"{path} is not available; boot with swapaccount=1")
+        self._with_swap = True
 
     def controllers(self) -> set[str]:
         """Those that are to be had."""
@@ -373,7 +392,14 @@ class Cgroups:
             limit_cpu(cpu, limits, is_v2=self.is_v2)
         memory = self._directory("memory", container_id)
         if memory is not None and "memory" in self._limiting:
-            limit_memory(memory, limits, is_v2=self.is_v2, is_new=is_new, as_one=as_one)
+            limit_memory(
+                memory,
+                limits,
+                is_v2=self.is_v2,
+                is_new=is_new,
+                as_one=as_one,
+                with_swap=self._with_swap,
+            )
         pids = self._directory("pids", container_id)
         if pids is not None and "pids" in self._limiting:
             write(pids / "pids.max", "max" if limits.pids is None else str(limits.pids))

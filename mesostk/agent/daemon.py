@@ -31,6 +31,7 @@ from mesostk.agent import (
     operations,
     recovery,
 )
+from mesostk.agent.cgroup_limits import CgroupError
 from mesostk.agent.cgroups import Cgroups
 from mesostk.agent.cgroups import detect as detect_cgroups
 from mesostk.agent.containers import Containers
@@ -221,6 +222,11 @@ class Shell:
             raise ConfigError(
                 f"--isolation={self._values.isolation}: no limits by {', '.join(missing)}: {how}"
             )
+        if found is not None and self._values.cgroups_limit_swap and "memory" in asked.limits:
+            try:
+                found.limit_swap()
+            except CgroupError as error:
+                raise ConfigError(f"--cgroups_limit_swap: {error}; leave it out") from error
         return found
 
     # -- wiring ----------------------------------------------------------------------------------

@@ -108,7 +108,6 @@ _SWITCHES_OF_PORT_MAPPING = {
 
 _ACCEPTED_SWITCHES: dict[str, bool] = {
     "cgroups_cpu_enable_pids_and_tids_count": False,
-    "cgroups_limit_swap": False,
     "check_agent_port_range_only": False,
     "docker_ignore_runtime": False,
     "docker_volume_chown": False,
@@ -307,6 +306,7 @@ def _runs() -> list[Flag]:
              "Refuse tasks that ask for 'share_pid_namespace'."),
         Flag("disallow_sharing_agent_ipc_namespace", bool, False,
              "Refuse tasks that ask for the 'ipc_mode' SHARE_PARENT."),
+        Flag("cgroups_limit_swap", bool, False, "Limit memory and swap together; with cgroups v1."),
         Flag("cgroups_enable_cfs", bool, False, "Limit tasks to their cpus by quota."),
         Flag("switch_user", bool, True, "Run tasks as the user they name; only root can."),
         Flag("frameworks_home", str, None, "Directory that relative URIs are under.",

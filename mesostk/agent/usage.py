@@ -40,6 +40,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpus_nr_throttled: int | None = None
     cpus_throttled_time_secs: float | None = None
     mem_total_bytes: int | None = None
+    mem_total_memsw_bytes: int | None = None
     mem_limit_bytes: int | None = None
     mem_soft_limit_bytes: int | None = None
     mem_rss_bytes: int | None = None
@@ -111,6 +112,7 @@ def _of_cgroups(cgroups: Cgroups, container_id: str) -> dict[str, float | int]:
         cpus_nr_throttled=cpu.get("nr_throttled"),
         cpus_throttled_time_secs=_scaled(cpu.get("throttled_time"), 1e9),
         mem_total_bytes=number("memory", "memory.usage_in_bytes"),
+        mem_total_memsw_bytes=number("memory", "memory.memsw.usage_in_bytes"),
         mem_limit_bytes=number("memory", "memory.limit_in_bytes"),
         mem_soft_limit_bytes=number("memory", "memory.soft_limit_in_bytes"),
         mem_rss_bytes=memory.get("total_rss"),

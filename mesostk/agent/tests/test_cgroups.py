@@ -289,6 +289,56 @@ def test_only_our_own_cgroups_are_orphans(v2: tuple[Cgroups, FakeV2]) -> None:
     assert cgroups.orphans({"ours-live", "ours-dead", "ours-gone"}, {"ours-live"}) == {"ours-dead"}
 
 
+# -- memory and swap together ---------------------------------------------------------------------
+
+
+def swap_tree(tmp_path: Path) -> tuple[Cgroups, Path]:
+    """A v1 memory hierarchy as plain files, and the cgroup `r` in it."""
+    (tmp_path / "mesos").mkdir()
+    (tmp_path / "mesos" / "memory.memsw.limit_in_bytes").write_text("")
+    cgroups = Cgroups([Hierarchy(1, frozenset({"memory"}), tmp_path)], "mesos")
+    run = tmp_path / "mesos" / "r"
+    run.mkdir()
+    for name in ("soft_limit_in_bytes", "limit_in_bytes", "memsw.limit_in_bytes"):
+        (run / f"memory.{name}").write_text("")
+    for name in ("usage_in_bytes", "memsw.usage_in_bytes"):
+        (run / f"memory.{name}").write_text("0")
+    return cgroups, run
+
+
+def limits_in(run: Path) -> tuple[str, str]:
+    names = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
+    first, second = ((run / name).read_text().strip() for name in names)
+    return first, second
+
+
+def test_swap_is_limited_with_memory_where_the_flag_says_so(tmp_path: Path) -> None:
+    cgroups, run = swap_tree(tmp_path)
+    cgroups.update("r", Limits(cpus=1, memory_bytes=64 * MIB))
+    assert limits_in(run) == (str(64 * MIB), "")
+    cgroups.limit_swap()
+    for name in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"):
+        (run / name).write_text(f"{64 * MIB}")
+    for mib in (128, 256, 128):
+        cgroups.update("r", Limits(cpus=1, memory_bytes=mib * MIB))
+        assert limits_in(run) == (str(mib * MIB), str(mib * MIB))
+    # Not below what is in use, swap included.
+    (run / "memory.memsw.usage_in_bytes").write_text(str(120 * MIB))
+    cgroups.update("r", Limits(cpus=1, memory_bytes=100 * MIB))
+    assert limits_in(run) == (str(128 * MIB), str(128 * MIB))
+
+
+def test_swap_that_cannot_be_limited_is_refused(tmp_path: Path, v2: tuple[Cgroups, FakeV2]) -> None:
+    with pytest.raises(CgroupError, match="by cgroups v1 only"):
+        v2[0].limit_swap()
+    other = tmp_path / "v1"
+    other.mkdir()
+    cgroups, run = swap_tree(other)
+    (run.parent / "memory.memsw.limit_in_bytes").unlink()
+    with pytest.raises(CgroupError, match=r"memory.memsw.limit_in_bytes is not available; boot"):
+        cgroups.limit_swap()
+
+
 # -- real cgroups ---------------------------------------------------------------------------------
 
 
@@ -391,6 +441,23 @@ async def test_memory_limit_is_real_and_its_breach_is_told(runner: Runner) -> No
     peak = runner.cgroups.memory_peak_bytes("r")
     assert peak is not None
     assert 40 * MIB < peak <= 48 * MIB
+
+
+@pytest.mark.root
+async def test_limit_of_memory_and_swap_is_real(runner: Runner) -> None:
+    needs(runner.cgroups, "memory")
+    try:
+        runner.cgroups.limit_swap()
+    except CgroupError as error:
+        absent(str(error))
+    limits = Limits(cpus=1, memory_bytes=48 * MIB)
+    await runner.start("r", "sleep 1000", limits)
+    name = "memory.memsw.limit_in_bytes"
+    for mib in (48, 96, 64):
+        runner.cgroups.update("r", Limits(cpus=1, memory_bytes=mib * MIB))
+        for file in (name, "memory.limit_in_bytes"):
+            assert runner.cgroups.file("memory", "r", file) == f"{mib * MIB}\n"
+    runner.cgroups.destroy("r")
 
 
 @pytest.mark.root

@@ -248,6 +248,9 @@ UNKNOWN_PROVIDER = (
     "Failed to validate resource provider config with type 't' and name 'n':"
     " Unknown local resource provider type 't'"
 )
+WITH_ID = (
+    "Failed to validate agent::Call: Expecting 'add_resource_provider_config.info.id' to be unset"
+)
 NO_CONTAINER = {"container_id": {"value": "none"}}
 AGENT_REFUSALS: list[tuple[str, dict[str, Any], int, str]] = [
     ("WAIT_NESTED_CONTAINER", NO_CONTAINER, 404, "Container"),
@@ -265,8 +268,7 @@ AGENT_REFUSALS: list[tuple[str, dict[str, Any], int, str]] = [
         "ADD_RESOURCE_PROVIDER_CONFIG",
         {"info": {"type": "t", "name": "n", "id": {"value": "i"}}},
         400,
-        "Failed to validate agent::Call: Expecting 'add_resource_provider_config.info.id' to be "
-        + "unset",
+        WITH_ID,
     ),
     (
         "REMOVE_RESOURCE_PROVIDER_CONFIG",
