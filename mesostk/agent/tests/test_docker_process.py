@@ -527,13 +527,13 @@ async def test_an_image_in_a_group_shares_a_folder_and_outlives_the_agent(
 async def silent_registry() -> AsyncIterator[tuple[str, asyncio.Event]]:
     """An image whose registry takes connections and says nothing, and when it was asked first.
 
-    Ends when the engine has let go of it.
+    It hangs up at the end: the engine would wait for 10 s.
     """
     asked = asyncio.Event()
-    pulls: set[asyncio.Task[None] | None] = set()
+    pulls: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        pulls.add(asyncio.current_task())
+        pulls[asyncio.current_task()] = writer
         asked.set()
         with contextlib.suppress(ConnectionError):
             await reader.read()
@@ -544,6 +544,9 @@ async def silent_registry() -> AsyncIterator[tuple[str, asyncio.Event]]:
     registry = await asyncio.start_server(silent, "127.0.0.70", 0)
     async with registry:
         yield f"127.0.0.70:{registry.sockets[0].getsockname()[1]}/slow:1", asked
+        registry.close()
+        for writer in pulls.values():
+            writer.transport.abort()
         async with asyncio.timeout(TIMEOUT_S):
             await asyncio.gather(*(pull for pull in pulls if pull is not None))
 
