@@ -226,13 +226,13 @@ def _open(path: str, flags: int) -> int:
 
 
 def make_empty(directory: Path) -> None:
-    """Make a directory; what was there is removed. Raises OSError."""
+    """Make the directory of a run; what was there is removed. Raises OSError."""
     try:
         directory.mkdir()
     except FileNotFoundError:
         directory.mkdir(parents=True)
     except FileExistsError:
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_run(directory)
         directory.mkdir()
 
 
@@ -386,6 +386,21 @@ def run_directory(runtime_dir: Path, container_id: str) -> Path:
     return runtime_dir / "containers" / container_id
 
 
+def remove_run(run_dir: Path) -> None:
+    """Remove the directory of a run, as far as that can be.
+
+    `pid` goes first: without `status` beside it, it would name as alive what is over, by a
+    supervisor that may be another run's since.
+    """
+    try:
+        for name in ("pid", "status", "kill"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{run_dir}/{name}")  # noqa: PTH108 - text as it is, for every run
+        os.rmdir(run_dir)  # noqa: PTH106
+    except OSError:
+        shutil.rmtree(run_dir, ignore_errors=True)
+
+
 def read_pid(run_dir: Path) -> PidRecord | None:
     """The `pid` record of a run; None if its task was never forked.
 
@@ -398,6 +413,14 @@ def read_pid(run_dir: Path) -> PidRecord | None:
 def read_exit(run_dir: Path) -> ExitRecord | None:
     """The `status` record of a run; None while it runs. Raises WireError as `read_pid`."""
     return _read_plain(run_dir / "status", ExitRecord)
+
+
+def exit_of(record: bytes) -> ExitRecord:
+    """The `status` record as its supervisor tells it. Raises nothing: a damaged one is `lost`."""
+    try:
+        return msgspec.json.decode(record, type=ExitRecord)
+    except msgspec.MsgspecError as error:
+        return ExitRecord(lost=True, note=f"its record is damaged: {error}")
 
 
 def _read_plain(path: Path, type: type[T]) -> T | None:

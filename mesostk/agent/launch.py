@@ -3,8 +3,8 @@
 ::
 
     launch(spec) ─▶ launcher ─▶ supervisor ─▶ pid record ─▶ exec ─▶ Run            LaunchFailed
-                                                                     │ pidfd readable
-    reattach(container id) ── records, pidfd, start time ─▶ Run      ▼
+                 └▶ idle one, by its line ─┘ (pool.py)               │ `ended` by line, or
+    reattach(container id) ── records, pidfd, start time ─▶ Run      ▼ pidfd readable
     kill(run, grace) ─▶ SIGTERM to the supervisor            status record ─▶ on_exit(id, record)
                                                              none: kill what is left, then on_exit
 
@@ -24,7 +24,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -37,9 +36,10 @@ from pathlib import Path
 import msgspec
 
 import mesostk
-from mesostk.agent import checkpoint, launcher, leftovers
+from mesostk.agent import checkpoint, frames, leftovers
 from mesostk.agent.checkpoint import ExitRecord, PidRecord
 from mesostk.agent.launch_spec import LaunchFailed, LaunchSpec, request_of
+from mesostk.agent.pool import Pool, Supervisor
 from mesostk.agent.processes import children_of
 from mesostk.errors import Unavailable, WireError
 
@@ -73,11 +73,12 @@ class Run:
 
 
 class _Started(msgspec.Struct, frozen=True):
-    """The supervisor's answer: the task has exec'ed."""
+    """The supervisor's answer: the task has exec'ed. `supervisor` if there is a line to it."""
 
     pid: int
     task_pid: int
     pidfd: int
+    supervisor: Supervisor | None = None
 
 
 class LauncherClient:
@@ -103,7 +104,11 @@ class LauncherClient:
         self._starting = asyncio.Lock()
         self._sending = asyncio.Lock()
         self._ready: asyncio.Future[None] | None = None
+        self._lock = -1
         self._launching: dict[int, asyncio.Future[_Started]] = {}
+        self._pool = Pool(self._on_said, self._on_supervisor_gone)
+        self._using: dict[Supervisor, Run] = {}
+        self._ended_early: dict[Supervisor, ExitRecord] = {}
         self._concluding: set[asyncio.Future[ExitRecord]] = set()
         self._number = 0
         self._closed = False
@@ -112,6 +117,11 @@ class LauncherClient:
     def launcher_pid(self) -> int | None:
         """Pid of the launcher; None before the first `start` and after it died."""
         return self._process.pid if self._process is not None else None
+
+    @property
+    def idle(self) -> tuple[int, ...]:
+        """Pids of supervisors that are kept without a run; the last is used next."""
+        return self._pool.idle
 
     # -- the launcher process -----------------------------------------------------------------
 
@@ -166,13 +176,22 @@ class LauncherClient:
         Launches under way end with Unavailable; whether they happened is for that agent to see.
         """
         self._closed = True
+        for run in self._using.values():
+            run.pidfd = -1  # the pool's
+        self._using.clear()
+        self._pool.close()
         for run in self.runs.values():
-            asyncio.get_running_loop().remove_reader(run.pidfd)
-            os.close(run.pidfd)
+            if run.pidfd >= 0:
+                asyncio.get_running_loop().remove_reader(run.pidfd)
+                os.close(run.pidfd)
+                run.pidfd = -1
         self.runs.clear()
         self._drop_launcher()
 
     def _drop_launcher(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)  # or its successor would wait for us
+            self._lock = -1
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
             self._socket.close()
@@ -196,16 +215,19 @@ class LauncherClient:
         Unavailable if the launcher cannot.
         """
         directory = checkpoint.run_directory(self._runtime_dir, spec.container_id)
-        frame = launcher.encode((self._next(), request_of(spec, directory, self._boot)))
-        number = self._number
+        request = request_of(spec, directory, self._boot)
+        number = self._next()
+        frame = frames.encode((number, request))
         try:
             checkpoint.make_empty(directory)
         except OSError as error:
             raise LaunchFailed(f"cannot make {directory}: {error.strerror}") from error
-        for _ in range(_LAUNCHERS_PER_LAUNCH):
+        for n in range(_LAUNCHERS_PER_LAUNCH):
             await self.start()
             try:
-                return await self._launch_once(spec.container_id, directory, number, frame)
+                again = n == 0 and request["again"] is True
+                started = await self._launch_once(number, frame, again=again)
+                return self._begun(spec.container_id, directory, started)
             except _Unanswered:
                 await self.start()  # past it, the records do not change behind our back
             outcome = await self.reattach(spec.container_id)
@@ -222,49 +244,57 @@ class LauncherClient:
         self._number += 1
         return self._number
 
-    async def _launch_once(
-        self, container_id: str, directory: Path, number: int, frame: bytes
-    ) -> Run:
+    async def _launch_once(self, number: int, frame: bytes, *, again: bool) -> _Started:
         answer: asyncio.Future[_Started] = asyncio.get_running_loop().create_future()
         self._launching[number] = answer
         try:
-            await self._send(frame)
-            started = await answer
+            if not (again and self._lock >= 0 and self._pool.give(number, frame, [self._lock])):
+                await self._send(frame)
+            return await answer
         except asyncio.CancelledError:
             # The run goes on; whoever cancelled finds it by `reattach`.
             if answer.done() and not answer.cancelled() and answer.exception() is None:
-                os.close(answer.result().pidfd)
+                self._let_go(answer.result())
             raise
         finally:
             del self._launching[number]
+
+    def _begun(self, container_id: str, directory: Path, started: _Started) -> Run:
+        """Watch a run that has started, whose end may have been told already."""
+        one = started.supervisor
         run = Run(container_id, directory, started.pid, started.task_pid, started.pidfd)
-        self._watch(run)
+        if one is None:
+            self._watch(run)
+            return run
+        self.runs[container_id] = run
+        self._using[one] = run
+        ended = self._ended_early.pop(one, None)
+        if ended is not None:
+            asyncio.get_running_loop().call_soon(self._over, one, ended)
+        elif one.pidfd < 0:
+            asyncio.get_running_loop().call_soon(self._on_supervisor_gone, one)
         return run
+
+    def _let_go(self, started: _Started) -> None:
+        if started.supervisor is None:
+            os.close(started.pidfd)
+            return
+        self._ended_early.pop(started.supervisor, None)
+        self._pool.drop(started.supervisor)
 
     async def _send(self, frame: bytes) -> None:
         """One frame to the launcher, waiting for room; raises _Unanswered if it is gone."""
-        memory_file = -1
-        if len(frame) > launcher.MAX_INLINE:
-            memory_file = os.memfd_create("launch")
-            os.write(memory_file, frame)
-            frame = launcher.encode("in-file")
-        try:
-            async with self._sending:
-                while self._socket is not None:
-                    try:
-                        socket.send_fds(
-                            self._socket, [frame], [memory_file] if memory_file >= 0 else []
-                        )
-                    except BlockingIOError:
-                        await self._room(self._socket)
-                    except OSError:
-                        break  # the reader hears of it, too
-                    else:
-                        return
-            raise _Unanswered
-        finally:
-            if memory_file >= 0:
-                os.close(memory_file)
+        async with self._sending:
+            while self._socket is not None:
+                try:
+                    frames.send(self._socket, frame)
+                except BlockingIOError:
+                    await self._room(self._socket)
+                except OSError:
+                    break  # the reader hears of it, too
+                else:
+                    return
+        raise _Unanswered
 
     async def _room(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -279,27 +309,66 @@ class LauncherClient:
     def _on_readable(self) -> None:
         while self._socket is not None:
             try:
-                frame, fds, _, _ = socket.recv_fds(self._socket, launcher.MAX_INLINE, 1)
+                received = frames.receive(self._socket)
             except BlockingIOError:
                 return
             except OSError:
-                frame, fds = b"", []
-            if not frame:
+                received = None
+            if received is None:
                 self._drop_launcher()
                 return
-            match launcher.decode(frame):
-                case ("ready", _, _):
+            message, fds = received
+            match message, fds:
+                case ("ready", _, _), [lock] if self._lock < 0:
+                    self._lock = lock
                     if self._ready is not None:
                         _settle(self._ready)
-                case ("started", int(number), int(task_pid), int(pid)) if fds:
-                    if self._answer(number, _Started(pid, task_pid, fds[0])):
-                        continue
-                case ("failed", int(number), str(reason)):
+                    continue
+                case ("started", int(number), int(task_pid), int(pid)), [pidfd, *line]:
+                    one = self._pool.add(number, pid, pidfd, line[0]) if line else None
+                    started = _Started(pid, task_pid, pidfd, one)
+                    if not self._answer(number, started):
+                        self._let_go(started)
+                    continue
+                case ("failed", int(number), str(reason)), _:
                     self._answer(number, LaunchFailed(reason))
-                case ("gone", int(number), int()):
+                case ("gone", int(number), int()), _:
                     self._answer(number, _Unanswered())
-            for fd in fds:
-                os.close(fd)
+            frames.close(fds)
+
+    def _on_said(self, one: Supervisor, message: object) -> None:
+        """By line: of the launch that it was given last."""
+        match message:
+            case ("started", one.number, int(task_pid), int(pid)):
+                started = _Started(pid, task_pid, one.pidfd, one)
+                if not self._answer(one.number, started):
+                    self._let_go(started)
+            case ("failed", one.number, str(reason)):
+                self._answer(one.number, LaunchFailed(reason))
+                self._pool.drop(one)
+            case ("ended", one.number, bytes(record)):
+                ended = checkpoint.exit_of(record)
+                if one in self._using:
+                    self._over(one, ended)
+                else:  # `launch` has yet to return
+                    self._ended_early[one] = ended
+
+    def _over(self, one: Supervisor, ended: ExitRecord) -> None:
+        run = self._using.pop(one, None)
+        if run is None:
+            return  # closed meanwhile
+        run.pidfd = -1  # from here on no signal is for this run
+        self.runs.pop(run.container_id, None)
+        self._pool.put_back(one)
+        self._on_exit(run.container_id, ended)
+
+    def _on_supervisor_gone(self, one: Supervisor) -> None:
+        """It was killed, or failed: its launch, if it had one, has no other answer."""
+        self._answer(one.number, _Unanswered())
+        run = self._using.pop(one, None)
+        if run is not None:
+            run.pidfd = -1
+            self._look_up(run)
 
     def _answer(self, number: int, value: _Started | Exception) -> bool:
         """False if nobody waits for it: answered already, or cancelled."""
@@ -358,6 +427,11 @@ class LauncherClient:
         loop.remove_reader(run.pidfd)
         os.close(run.pidfd)
         run.pidfd = -1
+        self._look_up(run)
+
+    def _look_up(self, run: Run) -> None:
+        """Tell how a run whose supervisor has gone ended."""
+        loop = asyncio.get_running_loop()
         ended = leftovers.recorded(run.directory)
         if ended is not None:  # as ever but when the supervisor was killed
             self.runs.pop(run.container_id, None)
@@ -393,7 +467,7 @@ class LauncherClient:
 
     def forget(self, container_id: str) -> None:
         """Remove the runtime directory of a run that is over and fully reported."""
-        shutil.rmtree(checkpoint.run_directory(self._runtime_dir, container_id), ignore_errors=True)
+        checkpoint.remove_run(checkpoint.run_directory(self._runtime_dir, container_id))
 
 
 def _settle(future: asyncio.Future[None]) -> None:

@@ -63,6 +63,12 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     terminal: tuple[int, int] | None = None
 
 
+def is_ordinary(spec: LaunchSpec) -> bool:
+    """Whether the run leaves its supervisor as it found it, so that another may follow."""
+    own = (spec.namespaces, spec.mounts, spec.shm_mib, spec.beside, spec.terminal, spec.stdio)
+    return not any(own) and not spec.tty
+
+
 def request_of(spec: LaunchSpec, directory: Path, boot: str) -> dict[str, object]:
     """What the supervisor is told, in plain objects. Raises LaunchFailed for a bad value."""
     for name, text in (*spec.env.items(), *(("argv", arg) for arg in spec.argv)):
@@ -93,6 +99,7 @@ def request_of(spec: LaunchSpec, directory: Path, boot: str) -> dict[str, object
         "no_new_privileges": spec.no_new_privileges,
         "terminal": spec.terminal,
         "boot": boot,
+        "again": is_ordinary(spec),
     }
 
 

@@ -1,15 +1,16 @@
-"""The pre-forked launcher: a small single-threaded process that forks one supervisor per run.
+"""The pre-forked launcher: a small single-threaded process that forks the supervisors of runs.
 
 ::
 
     agent ── SOCK_SEQPACKET ── launcher ── fork ─▶ spare: supervisor ── fork ─▶ task to be
       ready      ◀──────────────  holds the lock: no launch of an earlier launcher is under way
       (n, request) ───────────▶  ── pipe ─▶ no longer a spare ── pipe ─▶ execs the task
-      started n (with a pidfd) or failed n ◀───── from the supervisor, over the same socket
+      started n (with pidfd, line) or failed n ◀─ from the supervisor, over the same socket
       gone n     ◀──────────────  it was killed, perhaps before it could answer
 
 One supervisor with its task's process is forked ahead, so that a launch waits for no fork; the
-next spare is forked when the request has been handed over.
+next spare is forked when the request has been handed over. A supervisor whose run is over takes
+the next one from the agent by its line (line.py): the launcher is asked only when none is idle.
 
 It is exec'd as `python -I -S` and imports nothing but small modules of the standard library, so
 that a fork costs a millisecond and a supervisor a megabyte; forking from the agent itself would be
@@ -18,58 +19,24 @@ supervisors do not notice.
 
 The lock (`flock` on `<runtime_dir>/launcher.lock`) is shared with each supervisor until that has
 written its `pid` record. Whoever starts a new launcher and hears `ready` therefore knows that every
-launch asked of the old one has left its record or never will: recovery reads the truth.
+launch asked of the old one has left its record or never will: recovery reads the truth. `ready`
+brings the agent a share, too, of which it sends one with each request by line.
 """
 
 from __future__ import annotations
 
-import binascii
 import fcntl
 import gc
-import marshal
 import os
 import signal
 import socket
-import sys
 
-from mesostk.agent import supervisor, task_process
+from mesostk.agent import frames, supervisor, task_process
 
-TYPE_CHECKING = False  # importing typing for it would bring re and half a megabyte along
+TYPE_CHECKING = False  # as in frames.py
 if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
-
-#: Opens each frame; with the checksum it keeps stray bytes away from `marshal`, which trusts them.
-MAGIC = b"MSL1"
-
-#: A request up to this size travels in the frame; a larger one in a memory file beside it, because
-#: a SOCK_SEQPACKET message must fit the socket's buffer (208 KiB by default).
-MAX_INLINE = 64 * 1024
-
-#: Largest request in a memory file: the kernel allows no more for argv and environment together.
-MAX_REQUEST = 8 * 1024 * 1024
-
-_HEADER = len(MAGIC) + 4
-
-
-def encode(message: Any) -> bytes:
-    """A frame of plain objects (None, bool, int, float, str, bytes, tuple, list, dict)."""
-    body = marshal.dumps(message)
-    return MAGIC + binascii.crc32(body).to_bytes(4, "big") + body
-
-
-def decode(frame: bytes) -> object | None:
-    """What `encode` was given; None if the bytes are not such a frame."""
-    body = frame[_HEADER:]
-    if frame[: len(MAGIC)] != MAGIC:
-        return None
-    if binascii.crc32(body) != int.from_bytes(frame[len(MAGIC) : _HEADER], "big"):
-        return None
-    try:
-        message: object = marshal.loads(body)  # noqa: S302 - checksummed, from our own agent
-    except (EOFError, TypeError, ValueError):
-        return None
-    return message
 
 
 def main(socket_fd: int, lock_path: str) -> None:
@@ -85,7 +52,7 @@ def main(socket_fd: int, lock_path: str) -> None:
     lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
     try:
-        sock.send(encode(("ready", 0, os.getpid())))
+        frames.send(sock, frames.encode(("ready", 0, os.getpid())), [lock])
     except OSError:
         return
     gc.disable()
@@ -111,17 +78,13 @@ class _Launcher:
         self._fork_spare()
         while True:
             try:
-                frame, ancillary, flags, _ = self._sock.recvmsg(
-                    2 * MAX_INLINE, socket.CMSG_SPACE(4 * 4)
-                )
+                received = frames.receive(self._sock)
             except ConnectionError:
                 return
-            fds = _received_fds(ancillary)
-            if not frame and not fds:
+            if received is None:
                 return
-            message = None if flags & socket.MSG_TRUNC else _message(frame, fds)
-            for fd in fds:
-                os.close(fd)
+            message, fds = received
+            frames.close(fds)
             if (
                 isinstance(message, tuple)
                 and len(message) == 2
@@ -186,7 +149,7 @@ class _Launcher:
 
     def _tell(self, message: object) -> None:
         try:
-            self._sock.send(encode(message))
+            self._sock.send(frames.encode(message))
         except ConnectionError:
             return  # the next recvmsg hears of it, too
 
@@ -196,35 +159,10 @@ def _reporter(sock: socket.socket) -> supervisor.Report:
 
     def report(number: int, message: tuple[Any, ...], *fds: int) -> None:
         try:
-            socket.send_fds(sock, [encode((message[0], number, *message[1:]))], list(fds))
+            frames.send(sock, frames.encode((message[0], number, *message[1:])), fds)
         except OSError:
             pass  # the agent is gone, or was told; it reads the records when it is back
         finally:
             sock.close()
 
     return report
-
-
-def _received_fds(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    fds = []
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            usable = len(data) - len(data) % 4
-            fds += [
-                int.from_bytes(data[i : i + 4], sys.byteorder, signed=True)
-                for i in range(0, usable, 4)
-            ]
-    return fds
-
-
-def _message(frame: bytes, fds: list[int]) -> object | None:
-    message = decode(frame)
-    if message != "in-file":
-        return message
-    if len(fds) != 1:
-        return None
-    try:
-        size = os.fstat(fds[0]).st_size
-        return decode(os.pread(fds[0], min(size, MAX_REQUEST), 0))
-    except OSError:
-        return None

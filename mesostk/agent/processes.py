@@ -104,7 +104,9 @@ def send(pid: int, number: int) -> bool:
 
 
 def send_group(group: int, number: int) -> None:
-    """Signal a process group as far as there is one and it may be signalled."""
+    """Signal a process group as far as there is one and it may be signalled; 0 is none."""
+    if group == 0:
+        return  # for the kernel it would be our own
     try:
         os.killpg(group, number)
     except OSError:

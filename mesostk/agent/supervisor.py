@@ -1,4 +1,4 @@
-"""The supervisor: one small process per run, forked by the launcher, that outlives the agent.
+"""The supervisor: one small process per live run, forked by the launcher, that outlives the agent.
 
 ::
 
@@ -8,7 +8,14 @@
                                         gone                  `status` {failure}  the rest is killed
                                                                                         ▼
     SIGTERM: TERM to the task's group and its other descendants       `status` {wait_status}
-             … grace … KILL to all of them, and to the cgroup
+             … grace … KILL to all of them, and to the cgroup               │
+                                                                            ▼
+    gone ◀─ nobody at the line, or none of it ─ `ended` ─ idle again ─ request ─▶ as above
+            (line.py)
+
+After a run that changed nothing of the process itself (no namespaces, no terminal) and of which
+nothing is left it takes another, if the agent that saw the end has one: a fork of a Python costs
+more than a short task. It never has two; without its agent it ends with its run.
 
 It is a child subreaper: whatever the task forks, daemonised or not, is found when it is orphaned,
 and the run is over only when nothing of it is left. Only the task enters the run's cgroups, so that
@@ -30,7 +37,8 @@ import os
 import signal
 import time
 
-from mesostk.agent import keeper, namespaces, processes
+from mesostk.agent import keeper, namespaces, processes, spawn
+from mesostk.agent.line import Line
 from mesostk.agent.task_process import Failure, TaskProcess, enter_cgroup, take_over
 
 TYPE_CHECKING = False  # as in launcher.py
@@ -39,7 +47,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     #: Sends the agent, as far as it listens, a message about launch number n, with file
-    #: descriptors. After the first call nothing is open any more.
+    #: descriptors. After the first call the launcher's socket is not open any more.
     Report = Callable[..., None]
 
 #: Signals that a supervisor takes by sigtimedwait. HUP and INT are blocked only to be ignored.
@@ -64,6 +72,9 @@ _STRAY_ROUNDS = 100
 #: For the keeper of a terminal to record the last of the output, in seconds.
 _LAST_WORDS_S = 2.0
 
+#: What `ps` shows of a supervisor with a run, and of one without.
+_BUSY, _IDLE = "mesos-supervise", "mesos-launcher"
+
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -84,43 +95,109 @@ def run(report: Report, pipe: int, channel: int, lock: int) -> NoReturn:
     `request` is of `launch.request_of`. Reports `("started", task pid, own pid)` with a pidfd, or
     `("failed", reason)`, and closes `lock` once the `pid` record is written. WAITED must be
     blocked. `channel` is what `report` sends on, which like `lock` is not for the task's process.
+
+    Where the request says so, the agent's end of a `Line` goes with the pidfd: by it the end is
+    told, and the next run comes.
     """
     number = 0
     try:
-        os.setsid()
-        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        os.chdir("/")
-        null = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(null, fd)
-        os.close(null)
-        task = TaskProcess((pipe, channel, lock))
+        _make_ready()
+        task: TaskProcess | None = TaskProcess((pipe, channel, lock))
         message = take_over(pipe)
         if message is None:
             os._exit(0)
         number, request = message
-        while signal.sigtimedwait(WAITED, 0) is not None:
-            pass  # what was meant for the spare is not for the run
-        _Supervisor(request, task, (channel, lock)).run(lambda *told: report(number, *told), lock)
+        line = Line() if request["again"] else None
+        own = _Own()
+        one = _Supervisor(own, number, request, task, (channel, lock))
+        report = _introducing(report, line)
+        while one.run(report, lock) and line is not None:
+            line.report(number, ("ended", one.record))
+            set_process_name(_IDLE)
+            task = one.successor((line.number,))
+            following = line.next()
+            if following is None:
+                break
+            number, request, lock = following
+            report = line.report
+            one = _Supervisor(own, number, request, task, (line.number, lock))
     except BaseException as error:  # noqa: BLE001 - a forked child must never return to the launcher
         report(number, ("failed", f"supervisor: {type(error).__name__}: {error}"))
         os._exit(1)
     os._exit(0)
 
 
+def _introducing(report: Report, line: Line | None) -> Report:
+    """`report` that sends with the start what the agent knows this process by from then on."""
+
+    def told(number: int, message: tuple[Any, ...]) -> None:
+        if message[0] != "started":
+            report(number, message)
+            return
+        pidfd = os.pidfd_open(os.getpid())
+        report(number, message, *((pidfd,) if line is None else (pidfd, line.theirs)))
+        os.close(pidfd)
+        if line is not None:
+            line.hand_over()
+
+    return told
+
+
+def _make_ready() -> None:
+    """A session, orphans of its tasks, and no file or directory of the launcher's."""
+    os.setsid()
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    os.chdir("/")
+    os.umask(0o022)
+    for flags, fds in ((os.O_RDONLY, (0,)), (os.O_RDWR, (1, 2))):
+        null = os.open(os.devnull, flags)
+        for fd in fds:
+            os.dup2(null, fd)
+        os.close(null)
+
+
+class _Own:
+    """What stays of a supervisor from run to run."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.start_time = processes.start_time(self.pid)
+        self.judge = spawn.Judge()
+        self._entered: Sequence[str] = ()
+
+    def enter(self, cgroups: Sequence[str]) -> None:
+        """Enter the supervisors' cgroups, unless a run before has; raises Failure."""
+        if cgroups != self._entered:
+            for path in cgroups:
+                enter_cgroup(path)
+            self._entered = cgroups
+
+
 class _Supervisor:
-    """Of one run; `_task` is the pid of its task."""
+    """Of one run; `_task` is the pid of its task, 0 until it is known.
+
+    `process` is forked ahead, or None. `record` is that of `status`, once it is written.
+    """
 
     def __init__(
-        self, request: dict[str, Any], task: TaskProcess, not_inherited: Sequence[int]
+        self,
+        own: _Own,
+        number: int,
+        request: dict[str, Any],
+        process: TaskProcess | None,
+        not_inherited: Sequence[int],
     ) -> None:
+        self._own = own
+        self._number = number
         self._request = request
-        self._process = task
         self._not_inherited = not_inherited
+        self.process: TaskProcess | spawn.Spawned = (
+            process if process is not None else self._make_process()
+        )
         self._runtime: str = request["runtime"]
         self._cgroups: Sequence[str] = request["cgroups"]
         self._status_fd = -1
-        self._task = task.pid
+        self._task = self.process.pid
         self._wait_status: int | None = None
         self._killed = False
         self._escalated = False
@@ -128,8 +205,23 @@ class _Supervisor:
         self._deadline: float | None = None
         self._keeper, self._terminal = 0, -1
         self._is_elsewhere = False
+        self.record = b""
 
-    def run(self, report: Callable[..., None], lock: int) -> None:
+    def _make_process(self) -> TaskProcess | spawn.Spawned:
+        if self._own.judge.can(self._request):
+            return spawn.Spawned()
+        return TaskProcess(self._not_inherited)
+
+    def successor(self, not_inherited: Sequence[int]) -> TaskProcess | None:
+        """Fork the next run's process ahead if it is as little to be spawned as this run's."""
+        if isinstance(self.process, spawn.Spawned) or self._own.judge.can(self._request):
+            return None
+        return TaskProcess(not_inherited)
+
+    def run(self, report: Report, lock: int) -> bool:
+        """Whether the run was started, is over, and nothing is left of it."""
+        while signal.sigtimedwait(WAITED, 0) is not None:
+            pass  # what was meant for the spare, or the run before, is not for the run
         try:
             started_at = time.time()
             self._start(lock)
@@ -137,12 +229,10 @@ class _Supervisor:
             self._close_terminal()
             self._end_all()
             self._write_status(f'"failure":{_quote(str(failure))},"ended_at":{time.time():.6f}')
-            report(("failed", str(failure)))
-            return
-        pidfd = os.pidfd_open(os.getpid())
-        report(("started", self._task, os.getpid()), pidfd)
-        os.close(pidfd)
-        set_process_name("mesos-supervise")
+            report(self._number, ("failed", str(failure)))
+            return False
+        report(self._number, ("started", self._task, self._own.pid))
+        set_process_name(_BUSY)
         self._wait()
         self._write_status(
             f'"wait_status":{self._wait_status},"killed":{_bool(self._killed)},'
@@ -150,13 +240,13 @@ class _Supervisor:
             f'"left":{self._left},'
             f'"started_at":{started_at:.6f},"ended_at":{time.time():.6f}'
         )
+        return self._left == 0
 
     # -- start --------------------------------------------------------------------------------
 
     def _start(self, lock: int) -> None:
         """Record the run, then let the task exec; raises Failure if it did not come to that."""
-        for path in self._request["supervisor_cgroups"]:
-            enter_cgroup(path)
+        self._own.enter(self._request["supervisor_cgroups"])
         # First: what is forked after the next step is in the task's pid namespace, ends with it.
         self._make_terminal()
         if namespaces.wants_new_process(self._request):
@@ -164,7 +254,8 @@ class _Supervisor:
         self._reserve_status()
         self._write_pid()
         os.close(lock)
-        self._process.start(self._request)
+        self.process.start(self._request)
+        self._task = self.process.pid
         self._close_terminal()
 
     def _make_terminal(self) -> None:
@@ -185,17 +276,17 @@ class _Supervisor:
 
     def _fork_anew(self) -> None:
         """Have the task's process in another pid namespace than the one forked ahead is in."""
-        self._process.discard()
+        self.process.discard()
         self._is_elsewhere = True
         try:
             below_init = namespaces.enter_pid(self._request)
         except namespaces.NamespaceError as error:
             raise Failure(str(error)) from None
         closed = [*self._not_inherited, *([self._terminal] if self._terminal >= 0 else [])]
-        self._process = TaskProcess(
+        self.process = TaskProcess(
             closed, below_init=below_init, leads_group=not self._request["tty"]
         )
-        self._task = self._process.pid
+        self._task = self.process.pid
 
     def _reserve_status(self) -> None:
         try:
@@ -206,9 +297,9 @@ class _Supervisor:
             raise Failure(f"cannot write to {self._runtime}: {error.strerror}") from None
 
     def _write_pid(self) -> None:
-        pid = os.getpid()
+        own = self._own
         record = (
-            f'{{"pid":{pid},"task":{self._task},"start_time":{processes.start_time(pid)},'
+            f'{{"pid":{own.pid},"task":{self._task},"start_time":{own.start_time},'
             f'"boot":{_quote(self._request["boot"])},'
             f'"cgroups":[{",".join(_quote(path) for path in self._cgroups)}],'
             f'"container_id":{_quote(self._request["container_id"])}}}\n'
@@ -233,7 +324,7 @@ class _Supervisor:
                 break
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 if self._wait_status is None:
-                    self._wait_status = self._process.status(None)
+                    self._wait_status = self.process.status(None)
                 self._escalated = self._escalated or self._wait_status is None
                 break
             timeout = (
@@ -251,8 +342,8 @@ class _Supervisor:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return True
-                if pid == self._process.child:
-                    self._wait_status = self._process.status(status)
+                if pid == self.process.child:
+                    self._wait_status = self.process.status(status)
         except ChildProcessError:
             return False
 
@@ -262,8 +353,8 @@ class _Supervisor:
         first = self._deadline is None
         self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
         if first:
-            if self._process.child != self._task:
-                processes.send(self._process.child, signal.SIGTERM)  # init, which ends gently then
+            if self.process.child != self._task:
+                processes.send(self.process.child, signal.SIGTERM)  # init, which ends gently then
             processes.send_group(self._task, signal.SIGTERM)
             for pid in processes.descendants(os.getpid()):
                 if processes.group_of(pid) != self._task:
@@ -339,7 +430,9 @@ class _Supervisor:
             return  # its directory cannot be written to; the answer to the agent says so
         os.pwrite(self._status_fd, record, 0)
         os.ftruncate(self._status_fd, len(record))
+        os.close(self._status_fd)
         os.rename(path + ".tmp", path)  # noqa: PTH104 - pathlib is not imported here
+        self.record = record
 
 
 # -- records and reports ------------------------------------------------------------------------
@@ -351,6 +444,8 @@ def _bool(value: bool) -> str:
 
 def _quote(text: str) -> str:
     """A JSON string; the json module is not imported here. Outside the BMP becomes `?`."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
     return '"' + "".join(map(_quoted_character, text)) + '"'
 
 

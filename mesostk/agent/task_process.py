@@ -10,6 +10,7 @@ Imports nothing but small modules of the standard library: see launcher.py.
 
 from __future__ import annotations
 
+import errno
 import marshal
 import os
 import pwd
@@ -26,13 +27,23 @@ if TYPE_CHECKING:
 
 
 #: What the agent was started to ignore (`nohup`, `&`), which its tasks shall not, too.
-_IGNORED = tuple(
+IGNORED_BY_AGENT = tuple(
     number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN
 )
+
+#: How a task's stdout and stderr are opened: as the user and not through a link, for a sandbox's
+#: files are the user's own.
+OUTPUT_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Failure(Exception):
     """The task cannot be started, for the reason given."""
+
+
+def not_executable(executable: str, error: OSError | None) -> Failure:
+    """What exec says of `executable`."""
+    why = error.strerror if error is not None else os.strerror(errno.ENOENT)
+    return Failure(f"cannot execute '{executable}': {why}")
 
 
 def hand_over(pipe: int, message: Any) -> None:
@@ -150,7 +161,7 @@ def _await_task(take: int, why: int, *, leads_group: bool) -> NoReturn:
         try:
             os.execvpe(executable, request["argv"], request["env"])  # noqa: S606 - it is the point
         except OSError as error:
-            raise Failure(f"cannot execute '{executable}': {error.strerror}") from None
+            raise not_executable(executable, error) from None
     except (Failure, namespaces.NamespaceError) as failure:
         text = str(failure)
     except BaseException as error:  # noqa: BLE001 - must not return into the supervisor's code
@@ -173,24 +184,22 @@ def _prepare(request: dict[str, Any]) -> None:
     _become_user(request["user"])
     _become_ordinary_for_oom_killer()
     os.umask(0o022)
-    _at(os.chdir, request["cwd"], "change to directory")
+    perform(os.chdir, request["cwd"], "change to directory")
     if stdio:
         for fd, opened in enumerate(stdio):
             os.dup2(opened, fd)
         _take_signals()
         return
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    # Opened as the user and not through a link: a sandbox's files are the user's own.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
     for fd, key in ((1, "stdout"), (2, "stderr")):
-        opened = _at(lambda path: os.open(path, flags, 0o644), request[key], "open")
+        opened = perform(lambda path: os.open(path, OUTPUT_FLAGS, 0o644), request[key], "open")
         os.dup2(opened, fd)
     _take_signals()
 
 
 def _take_signals() -> None:
     """As a program expects them."""
-    for number in _IGNORED:
+    for number in IGNORED_BY_AGENT:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
@@ -208,7 +217,7 @@ def _open_stdio(paths: Sequence[str] | None, tty: bool) -> list[int]:
         os.setsid()
     flags = [os.O_RDWR] * 3 if tty else [os.O_RDONLY, os.O_WRONLY, os.O_WRONLY]
     return [
-        _at(lambda path, flag=flag: os.open(path, flag | os.O_CLOEXEC), path, "open")
+        perform(lambda path, flag=flag: os.open(path, flag | os.O_CLOEXEC), path, "open")
         for path, flag in zip(paths, flags, strict=True)
     ]
 
@@ -241,7 +250,8 @@ def _become_ordinary_for_oom_killer() -> None:
         return  # a kernel without it protects nobody
 
 
-def _at(act: Any, path: str, verb: str) -> Any:
+def perform(act: Any, path: str, verb: str) -> Any:
+    """`act` on `path`; raises Failure with the verb and the path."""
     try:
         return act(path)
     except OSError as error:

@@ -353,9 +353,18 @@ def real() -> Iterator[Cgroups]:
         cgroups.destroy(name)
     for top in cgroups.of("any").supervisor_cgroups:
         directory = Path(top)
+        wait_for_none_in(directory)
         directory.rmdir()
         if cgroups.is_v2:
             directory.parent.rmdir()
+
+
+def wait_for_none_in(cgroup: Path) -> None:
+    """The supervisors that were not told to end, but that no agent is left."""
+    deadline = time.monotonic() + 90.0
+    while (cgroup / "cgroup.procs").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 class Runner:

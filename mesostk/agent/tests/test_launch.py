@@ -20,7 +20,7 @@ import pytest
 import uvloop
 
 import mesostk
-from mesostk.agent import launcher
+from mesostk.agent import frames
 from mesostk.agent.checkpoint import ExitRecord, read_exit, read_pid
 from mesostk.agent.launch import LauncherClient, Run
 from mesostk.agent.launch_spec import LaunchFailed, LaunchSpec
@@ -112,7 +112,8 @@ def code(record: ExitRecord) -> int:
 
 
 @pytest.fixture
-async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
+async def new_agent(tmp_path: Path) -> AsyncIterator[Agent]:
+    """Whose next run has a supervisor of its own."""
     agent = Agent(tmp_path)
     await agent.client.start()
     yield agent
@@ -120,6 +121,24 @@ async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
         agent.client.kill(run, 0.0)
     await until(lambda: not agent.client.runs)
     await agent.client.close()
+
+
+@pytest.fixture(params=["new supervisor", "used supervisor"])
+async def agent(new_agent: Agent, tmp_path: Path, request: pytest.FixtureRequest) -> Agent:
+    if request.param == "used supervisor":
+        await use(new_agent, tmp_path / "before")
+    return new_agent
+
+
+async def use(agent: Agent, sandbox: Path) -> int:
+    """Have a run and leave no trace of it but its supervisor, the pid of which is returned."""
+    await asyncio.to_thread(sandbox.mkdir)
+    await agent.run("before", "true", sandbox=sandbox)
+    del agent.ended["before"]
+    agent.client.forget("before")
+    (agent.runtime / "containers").rmdir()
+    (pid,) = agent.client.idle
+    return pid
 
 
 # -- exit codes, output, environment ---------------------------------------------------------------
@@ -433,31 +452,31 @@ async def spare_of(agent: Agent) -> tuple[int, int]:
     return supervisor, task
 
 
-async def test_spare_that_was_killed_is_replaced(agent: Agent) -> None:
-    supervisor, task = await spare_of(agent)
+async def test_spare_that_was_killed_is_replaced(new_agent: Agent) -> None:
+    supervisor, task = await spare_of(new_agent)
     os.kill(supervisor, signal.SIGKILL)
     await until(lambda: not is_alive(task))
-    assert code(await agent.run("r", "exit 7")) == 7
+    assert code(await new_agent.run("r", "exit 7")) == 7
 
 
-async def test_spare_without_the_tasks_process_fails_one_launch(agent: Agent) -> None:
-    _, task = await spare_of(agent)
+async def test_spare_without_the_tasks_process_fails_one_launch(new_agent: Agent) -> None:
+    _, task = await spare_of(new_agent)
     os.kill(task, signal.SIGKILL)
     await until(lambda: not is_alive(task))
     with pytest.raises(LaunchFailed, match="killed before it could start"):
-        await agent.client.launch(agent.spec("r", "exit 7"))
-    assert code(await agent.run("next", "exit 7")) == 7
+        await new_agent.client.launch(new_agent.spec("r", "exit 7"))
+    assert code(await new_agent.run("next", "exit 7")) == 7
 
 
-async def test_signals_to_a_spare_are_not_for_its_run(agent: Agent) -> None:
-    supervisor, _ = await spare_of(agent)
+async def test_signals_to_a_spare_are_not_for_its_run(new_agent: Agent) -> None:
+    supervisor, _ = await spare_of(new_agent)
     os.kill(supervisor, signal.SIGTERM)
-    assert code(await agent.run("r", "exit 7")) == 7
+    assert code(await new_agent.run("r", "exit 7")) == 7
 
 
-async def test_spare_ends_with_its_launcher(agent: Agent) -> None:
-    supervisor, task = await spare_of(agent)
-    launcher_pid = agent.client.launcher_pid
+async def test_spare_ends_with_its_launcher(new_agent: Agent) -> None:
+    supervisor, task = await spare_of(new_agent)
+    launcher_pid = new_agent.client.launcher_pid
     assert launcher_pid is not None
     os.kill(launcher_pid, signal.SIGKILL)
     await until(lambda: not is_alive(supervisor) and not is_alive(task))
@@ -691,7 +710,7 @@ def bare(tmp_path: Path):  # type: ignore[no-untyped-def] # (socket, Popen)
             stdout=subprocess.PIPE,
         )
     ours.settimeout(90.0)
-    assert launcher.decode(ours.recv(100)) == ("ready", 0, process.pid)
+    assert frames.decode(ours.recv(100)) == ("ready", 0, process.pid)
     assert process.stdout is not None
     with ours, process.stdout:
         yield ours, process
@@ -701,15 +720,15 @@ def bare(tmp_path: Path):  # type: ignore[no-untyped-def] # (socket, Popen)
 
 def test_launcher_survives_garbage(bare) -> None:  # type: ignore[no-untyped-def]
     sock, process = bare
-    good = launcher.encode((1, {"no": "such request"}))
+    good = frames.encode((1, {"no": "such request"}))
     for frame in (b"x", b"\0" * 5000, b"MSL1", good[:-1], good[:8] + b"\xff" + good[9:]):
         sock.send(frame)
     messages: tuple[object, ...] = (None, "in-file", 7, (), (1, 2), (1, {}, 3), ("1", {}), {1: 2})
     for message in messages:
-        sock.send(launcher.encode(message))
+        sock.send(frames.encode(message))
     sock.send(b"y" * 150_000)
     sock.send(good)
-    answers = [launcher.decode(sock.recv(1000)) for _ in range(2)]
+    answers = [frames.decode(sock.recv(1000)) for _ in range(2)]
     assert [answer[:2] for answer in answers] == [("failed", 1), ("gone", 1)]  # type: ignore[index]
     assert process.poll() is None
     sock.close()
@@ -723,10 +742,13 @@ def test_launcher_imports_only_small_modules(bare) -> None:  # type: ignore[no-u
     assert ours == {
         "mesostk",
         "mesostk.agent",
+        "mesostk.agent.frames",
         "mesostk.agent.keeper",
         "mesostk.agent.launcher",
+        "mesostk.agent.line",
         "mesostk.agent.namespaces",
         "mesostk.agent.processes",
+        "mesostk.agent.spawn",
         "mesostk.agent.supervisor",
         "mesostk.agent.task_process",
     }
@@ -753,7 +775,13 @@ async def test_supervisor_holds_nothing_of_the_agent(agent: Agent) -> None:
         assert server not in open_files(agent.client.launcher_pid)
         own = {"/dev/null", str(agent.sandbox / "stdout"), str(agent.sandbox / "stderr")}
         await until(lambda: open_files(run.task_pid) == own)  # the shell loads its libraries first
-    await until(lambda: open_files(run.pid) <= {"/dev/null", str(run.directory / "status.tmp")})
+    files = {"/dev/null", str(run.directory / "status.tmp")}
+
+    def has_a_line_only() -> bool:
+        found = open_files(run.pid)
+        return files <= found and [name.partition(":")[0] for name in found - files] == ["socket"]
+
+    await until(has_a_line_only)
     assert descendants(run.pid)[0] == run.task_pid
 
 
