@@ -46,6 +46,10 @@ from mesostk.wire.mesos import CommandURI
 MAX_FETCHING = 8
 
 _CHUNK_BYTES = 1 << 20
+
+#: How often a copy is looked at. It is over within a millisecond or two for most files.
+_ROUND_S = 0.005
+
 _TAR_SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 
 
@@ -210,7 +214,7 @@ def _bring(value: str, target: Path, job: Job) -> None:
             ftp.retrbinary(f"RETR {path}", file.write, _CHUNK_BYTES)
             _check_size(file.tell(), size)
     elif scheme in ("", "file"):
-        _copy(local_path(value, job.home), target, job.user)
+        _copy(local_path(value, job.home), target, job)
     else:
         raise OSError(f"scheme '{scheme}' is not supported; use http, https, ftp or file")
 
@@ -237,25 +241,37 @@ def announced_size(value: str, job: Job) -> int | None:
     return whole_number(length) if length is not None else None
 
 
-def _copy(source: Path, target: Path, user: str | None) -> None:
-    """Copy a file that `user` may read: a task must not have the agent read it others' files."""
-    if user is None or os.geteuid() != 0:
+def _copy(source: Path, target: Path, job: Job) -> None:
+    """Copy a file that the job's user may read: a task must not have the agent read it others'
+    files. That is done by a process of that user, which ends with the job."""
+    if source.exists() and not (source.is_file() or source.is_dir()):
+        # A pipe has no end, and a device fills the disk.
+        raise OSError(f"'{source}' is no regular file")
+    if job.user is None or os.geteuid() != 0:
         shutil.copyfile(source, target)
         return
-    entry = pwd.getpwnam(user)
-    with target.open("wb") as file:
-        done = subprocess.run(
+    entry = pwd.getpwnam(job.user)
+    with (
+        target.open("wb") as file,
+        subprocess.Popen(
             ["/bin/cat", "--", str(source)],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.PIPE,
             user=entry.pw_uid,
             group=entry.pw_gid,
-            extra_groups=os.getgrouplist(user, entry.pw_gid),
-            check=False,
-        )
-    if done.returncode != 0:
-        raise OSError(done.stderr.decode(errors="replace").strip().removeprefix("/bin/cat: "))
+            extra_groups=os.getgrouplist(job.user, entry.pw_gid),
+        ) as copying,
+    ):
+        while copying.poll() is None:
+            if job.cancelled.wait(_ROUND_S):
+                copying.kill()
+                copying.wait()
+                raise OSError("no longer wanted")
+        assert copying.stderr is not None
+        said = copying.stderr.read().decode(errors="replace").strip()
+    if copying.returncode != 0:
+        raise OSError(said.removeprefix("/bin/cat: "))
 
 
 def name_of(uri: CommandURI) -> str:

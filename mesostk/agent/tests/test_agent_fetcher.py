@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import os
 import tarfile
+import tempfile
 import threading
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +27,7 @@ from mesostk.agent.fetcher import (
     name_of,
     unpack,
 )
+from mesostk.testing.requirements import require_root
 from mesostk.wire.mesos import CommandURI
 
 
@@ -243,3 +246,52 @@ async def test_http_is_fetched_and_a_bad_status_is_told(server: str, tmp_path: P
 async def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="refused"):
         await asyncio.to_thread(fetch, CommandURI(value="http://127.0.0.1:1/x"), tmp_path / "box")
+
+
+# -- files of this host ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that every user gets to; pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def fetch_as(user: str | None, source: Path, sandbox: Path, *, cancelled: bool = False) -> Path:
+    sandbox.mkdir(exist_ok=True)
+    gone = threading.Event()
+    if cancelled:
+        gone.set()
+    job = Job(sandbox, user, None, 60.0, gone)
+    return fetch_one(CommandURI(value=str(source)), job, FetchCache(sandbox / "c", 0))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for source in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(OSError, match=f"'{source}' is no regular file"):
+            fetch_as(None, source, tmp_path / "box")
+
+
+@pytest.mark.root
+def test_a_task_gets_the_files_that_its_user_may_read(public: Path, tmp_path: Path) -> None:
+    require_root()
+    (public / "open").write_text("hi")
+    (public / "closed").write_text("secret")
+    (public / "closed").chmod(0o600)
+    assert fetch_as("nobody", public / "open", tmp_path / "box").read_text() == "hi"
+    with pytest.raises(OSError, match="closed: Permission denied"):
+        fetch_as("nobody", public / "closed", tmp_path / "box")
+    with pytest.raises(OSError, match="none: No such file"):
+        fetch_as("nobody", public / "none", tmp_path / "box")
+
+
+@pytest.mark.root
+def test_a_copy_ends_with_its_run(public: Path, tmp_path: Path) -> None:
+    require_root()
+    with (public / "endless").open("wb") as file:
+        file.truncate(1 << 40)  # holes: nobody waits for that much to be copied
+    with pytest.raises(OSError, match="no longer wanted"):
+        fetch_as("nobody", public / "endless", tmp_path / "box", cancelled=True)
