@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -301,6 +302,18 @@ async def test_the_page_runs_no_foreign_code(client: aiohttp.ClientSession) -> N
     assert "https://" not in text
     for name in ("../core.py", "..%2fcore.py", "%2e%2e/core.py", "nothing.js"):
         assert (await client.get(f"/ui/{name}")).status == 404
+
+
+async def test_every_module_of_the_page_is_there(client: aiohttp.ClientSession) -> None:
+    seen, left = set[str](), ["main.js"]
+    while left:
+        name = left.pop()
+        seen.add(name)
+        answer = await client.get(f"/ui/{name}")
+        assert (answer.status, answer.content_type) == (200, "text/javascript"), name
+        found = re.findall(r'from "\./([a-z]+\.js)"', await answer.text())
+        left += [each for each in found if each not in seen and each not in left]
+    assert {"views.js", "model.js", "pods.js"} <= seen
 
 
 async def test_cross_origin_callers_are_allowed_as_configured(

@@ -3,6 +3,7 @@
 import { ApiError, appPath, call, live } from "./api.js";
 import { delegate, h, show } from "./dom.js";
 import * as dialogs from "./dialogs.js";
+import { asApp, podPath } from "./pods.js";
 import { deployments, detail, hashOf, list, top } from "./views.js";
 
 // At most one refresh in this time, however many events come.
@@ -72,13 +73,18 @@ async function refresh() {
 
 async function load() {
   const { id, tab } = state.route;
-  const requests = [call("GET", "/v2/apps"), call("GET", "/v2/deployments"), call("GET", "/v2/queue?embed=lastUnusedOffers")];
+  const requests = [call("GET", "/v2/apps"), call("GET", "/v2/deployments"), call("GET", "/v2/queue?embed=lastUnusedOffers"),
+    call("GET", "/v2/pods/::status")];
   if (!state.info) requests.push(call("GET", "/v2/info").then((info) => { state.info = info; }));
-  if (id) requests.push(loadApp(id, tab));
-  const [apps, running, queue] = await Promise.all(requests);
-  state.apps = apps.apps;
+  if (id && !known(id)?.pod) requests.push(loadApp(id, tab));
+  const [apps, running, queue, statuses] = await Promise.all(requests);
+  const pods = statuses.map((each) => asApp(each, running));
+  state.apps = [...apps.apps, ...pods];
   state.deployments = running;
-  state.queue = new Map(queue.queue.map((item) => [item.app.id, item]));
+  state.queue = new Map(queue.queue.map((item) => [(item.app || item.pod).id, item]));
+  const pod = pods.find((each) => each.id === state.route.id);
+  if (pod) Object.assign(state, { app: pod, missing: false });
+  else if (state.app?.pod) Object.assign(state, { app: null, missing: true });
 }
 
 async function loadApp(id, tab) {
@@ -122,6 +128,14 @@ function change(id, body, force) {
   return call("PUT", appPath(id) + forced(force), body).then(refreshSoon);
 }
 
+async function resize(id, instances, force) {
+  const { pod } = known(id);
+  if (!pod) return change(id, { instances }, force);
+  const { version, ...spec } = pod.spec;
+  await call("PUT", podPath(id) + forced(force), { ...spec, scaling: { kind: "fixed", instances } });
+  refreshSoon();
+}
+
 const known = (id) => (state.app?.id === id ? state.app : state.apps.find((app) => app.id === id));
 
 function go(hash) {
@@ -135,14 +149,16 @@ const actions = {
     go(hashOf(["app", made.id]));
   }),
   edit: ({ id }) => dialogs.edit(dialogs.definitionOf(known(id)), (app, force) => change(id, app, force)),
-  scale: ({ id }) => dialogs.scale(known(id), (instances, force) => change(id, { instances }, force)),
+  scale: ({ id }) => dialogs.scale(known(id), (instances, force) => resize(id, instances, force)),
   suspend: ({ id }) => dialogs.confirm(`Suspend ${id}?`, "All its instances are killed; its definition stays.", "Suspend",
-    (force) => change(id, { instances: 0 }, force)),
+    (force) => resize(id, 0, force)),
   restart: ({ id }) => dialogs.confirm(`Restart ${id}?`, "Every instance is replaced by a new one, within the upgrade strategy.", "Restart",
     (force) => call("POST", `${appPath(id)}/restart${forced(force)}`).then(refreshSoon), false),
   destroy: ({ id }) => dialogs.confirm(`Destroy ${id}?`, "All its instances are killed and its definition and versions are removed. This cannot be undone.", "Destroy",
-    async () => { await call("DELETE", appPath(id)); if (state.route.id === id) go("#/"); else refreshSoon(); }),
-  kill: ({ id, task }) => attempt(() => call("DELETE", `${appPath(id)}/tasks/${encodeURIComponent(task)}`), "Killing; a new instance follows"),
+    async (force) => { await call("DELETE", (known(id)?.pod ? podPath(id) : appPath(id)) + forced(force)); if (state.route.id === id) go("#/"); else refreshSoon(); }),
+  kill: ({ id, task }) => attempt(() => call("DELETE", known(id)?.pod
+    ? `${podPath(id)}::instances/${encodeURIComponent(task)}`
+    : `${appPath(id)}/tasks/${encodeURIComponent(task)}`), "Killing; a new instance follows"),
   "kill-scale": ({ id, task }) => dialogs.confirm("Kill and scale down?", `${task} is killed and ${id} wants one instance less.`, "Kill & Scale",
     (force) => call("DELETE", `${appPath(id)}/tasks/${encodeURIComponent(task)}?scale=true${force ? "&force=true" : ""}`).then(refreshSoon)),
   "reset-delay": ({ id }) => attempt(() => call("DELETE", `/v2/queue/${id.slice(1)}/delay`), "The delay is over"),
@@ -187,7 +203,8 @@ document.addEventListener("keydown", (event) => {
   else if (afterG && event.key === "d") go("#/deployments");
 });
 
-document.documentElement.dataset.theme = localStorage.getItem("theme") || "dark";
+document.documentElement.dataset.theme = localStorage.getItem("theme")
+  || (matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark");
 window.addEventListener("hashchange", readRoute);
 readRoute();
 live(refreshSoon, (linked) => { state.linked = linked; if (!linked) refreshSoon(); });

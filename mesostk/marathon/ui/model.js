@@ -45,7 +45,7 @@ export function sumOf(apps) {
 }
 
 export function cpus(value) {
-  return (Math.round(value * 100) / 100).toString();
+  return (Math.round(value * 1000) / 1000).toString();
 }
 
 export function memory(mib) {

@@ -77,7 +77,7 @@ function appRow(state, row) {
   const { app } = row;
   const status = statusOf(app, state.queue);
   return h("tr", { "data-key": app.id },
-    h("td", { class: "name", "data-label": "Name" }, h("span", {}, h("a", { href: appHash(app.id) }, row.name), chips(app.labels))),
+    h("td", { class: "name", "data-label": "Name" }, h("span", {}, h("a", { href: appHash(app.id) }, row.name), app.pod ? h("span", { class: "soft small" }, " pod") : null, chips(app.labels))),
     h("td", { class: "num", "data-label": "CPU" }, cpus(app.cpus * app.instances)),
     h("td", { class: "num", "data-label": "Memory" }, memory(app.mem * app.instances)),
     h("td", { "data-label": "Status" }, h("span", { class: `status ${status}` }, status)),
@@ -133,15 +133,16 @@ export function detail(state) {
       h("span", { class: "soft" }, `${app.tasksRunning} of ${app.instances} instances`),
       bar(app),
       h("span", { class: "spacer" }),
-      act("scale", "Scale"), act("restart", "Restart"), act("edit", "Edit"),
+      act("scale", "Scale"), app.pod ? null : [act("restart", "Restart"), act("edit", "Edit")],
       app.instances > 0 ? act("suspend", "Suspend") : null,
       waiting && !waiting.delay.overdue ? act("reset-delay", "Reset delay") : null,
       act("destroy", "Destroy", { class: "danger" })),
     Object.keys(app.labels).length ? h("p", {}, chips(app.labels)) : null,
     app.lastTaskFailure ? failure(app.lastTaskFailure) : null,
     waiting ? whyWaiting(waiting) : null,
-    h("div", { class: "tabs" }, link("instances", "Instances"), link("configuration", "Configuration"), link("debug", "Debug")),
-    tab === "configuration" ? configuration(app, state.versions) : tab === "debug" ? debug(app, waiting) : instances(app),
+    h("div", { class: "tabs" }, link("instances", "Instances"), link("configuration", "Configuration"), app.pod ? null : link("debug", "Debug")),
+    tab === "configuration" ? (app.pod ? podConfiguration(app.pod) : configuration(app, state.versions))
+      : tab === "debug" && !app.pod ? debug(app, waiting) : instances(app),
   ];
 }
 
@@ -184,9 +185,21 @@ function instances(app) {
       h("td", { "data-label": "Health" }, health(task)),
       h("td", { class: "small", "data-label": "Version", title: task.version }, task.version === app.version ? "current" : ago(task.version)),
       h("td", { class: "small", "data-label": "Updated", title: task.startedAt || task.stagedAt }, ago(task.startedAt || task.stagedAt)),
-      h("td", { class: "acts" }, h("span", {},
+      h("td", { class: "acts" }, app.pod ? killPod(app, task) : h("span", {},
         h("button", { class: "quiet", "data-action": "kill", "data-id": app.id, "data-task": task.id, title: "Kill; a new one is launched" }, "Kill"),
         h("button", { class: "quiet danger", "data-action": "kill-scale", "data-id": app.id, "data-task": task.id, title: "Kill and want one less" }, "Kill & Scale")))))));
+}
+
+function killPod(app, task) {
+  return h("span", {}, h("button", { class: "quiet", "data-action": "kill", "data-id": app.id, "data-task": task.instance,
+    title: "Kill the instance with all its containers; a new one is launched" }, "Kill instance"));
+}
+
+function podConfiguration(pod) {
+  return h("section", { class: "panel" },
+    h("h3", {}, "Current version"),
+    h("dl", {}, Object.entries(pod.spec).filter(([, value]) => !isEmpty(value)).map(([key, value]) => [
+      h("dt", {}, key), h("dd", { class: typeof value === "object" ? "mono" : null }, text(value))])));
 }
 
 function health(task) {
@@ -259,11 +272,11 @@ export function deployments(state) {
 }
 
 function deploymentRow(each) {
-  const doing = each.currentActions.map((action) => `${action.action.replace("Application", "").toLowerCase()} ${action.app}`).join(", ");
+  const doing = each.currentActions.map((action) => `${action.action.replace("Application", "").replace("Pod", "").toLowerCase()} ${action.app || action.pod}`).join(", ");
   const done = Math.max(0, each.currentStep - 1) / each.totalSteps;
   return h("tr", { "data-key": each.id },
     h("td", { class: "mono", "data-label": "Deployment" }, each.id),
-    h("td", { "data-label": "Applications" }, h("span", {}, each.affectedApps.map((id, index) => [index ? ", " : "", h("a", { href: appHash(id) }, id)]))),
+    h("td", { "data-label": "Applications" }, h("span", {}, [...each.affectedApps, ...(each.affectedPods || [])].map((id, index) => [index ? ", " : "", h("a", { href: appHash(id) }, id)]))),
     h("td", { "data-label": "Doing" }, doing),
     h("td", { "data-label": "Step" }, h("span", {}, `${each.currentStep} of ${each.totalSteps} `, h("span", { class: "progress" }, h("i", { width: `${done * 100}%` })))),
     h("td", { class: "small", "data-label": "Begun", title: each.version }, ago(each.version)),

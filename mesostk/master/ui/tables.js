@@ -33,7 +33,7 @@ const taskColumns = [
   { ...text("State", (row) => row.task.state), cell: (row) => stateElement(row.task.state) },
   text("Framework", (row) => row.framework),
   text("Host", (row) => row.host),
-  number("CPUs", (row) => row.used.cpus, (value) => amount(value, 2)),
+  number("CPUs", (row) => row.used.cpus, (value) => amount(value, 3)),
   number("Memory", (row) => row.used.mem, size),
   timed("Since", (row) => row.since),
   { ...text("Sandbox", (row) => row.sandbox ?? ""), cell: sandboxLinks },
@@ -140,7 +140,7 @@ const frameworkColumns = [
   text("Roles", (row) => (row.info.roles ?? [row.info.role ?? "*"]).join(", ")),
   text("Host", (row) => row.info.hostname ?? ""),
   number("Tasks", (row) => row.used.tasks, (value) => amount(value, 0)),
-  number("CPUs", (row) => row.used.cpus, (value) => amount(value, 2)),
+  number("CPUs", (row) => row.used.cpus, (value) => amount(value, 3)),
   number("Memory", (row) => row.used.mem, size),
   timed("Registered", (row) => nanos(row.framework.registered_time)),
 ];
