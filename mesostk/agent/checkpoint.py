@@ -432,5 +432,5 @@ def _read_plain(path: Path, type: type[T]) -> T | None:
         raise WireError(f"{path}: {error.strerror}") from error
     try:
         return msgspec.json.decode(data, type=type)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise WireError(f"{path}: {error}") from error

@@ -53,6 +53,7 @@ from mesostk.agent.secrets import Secrets
 from mesostk.base.config import Values
 from mesostk.base.core import Event
 from mesostk.base.daemon import Daemon
+from mesostk.base.flagtext import decode_json
 from mesostk.errors import ConfigError, MesostkError, WireError
 
 T = TypeVar("T")
@@ -98,8 +99,8 @@ def options_of(values: Values) -> Options:
     config = values.docker_config
     if config is not None:
         try:
-            msgspec.json.decode(config, type=dict[str, Any])
-        except msgspec.MsgspecError as error:
+            decode_json(config, dict[str, Any])
+        except ValueError as error:
             raise ConfigError(
                 f'--docker_config: {error}; expected {{"auths":{{…}}}} or file:///path'
             ) from error

@@ -142,7 +142,7 @@ class Copier:
         """Go on from the record, be it ours or a former agent's; without one, from the start."""
         try:
             self.positions = msgspec.json.decode(self._record.read_bytes(), type=Positions)
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, ValueError, RecursionError):
             self.positions = Positions()
         for number in STREAMS:
             position = self.positions.of(number)

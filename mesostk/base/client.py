@@ -99,6 +99,9 @@ class Client:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise Unavailable(f"no answer from {_where(url)}: {reason}") from error
+        except ValueError as error:
+            # Addresses come from others: of a leader's node, of a redirect.
+            raise NotSent(f"{url[:200]!r} names no host: {error}") from error
 
     async def request(
         self,
@@ -252,15 +255,21 @@ class LeaderClient:
 
 def redirected(url: str, location: str) -> str:
     """Where `Location` points: absolute, `//host:port/path` or `/path`."""
-    base = urlsplit(url)
+    try:
+        base, target = urlsplit(url), urlsplit(location)
+    except ValueError as error:
+        raise Unavailable(f"{_where(url)} redirects to {location[:200]!r}: {error}") from error
     if location.startswith("//"):
         return f"{base.scheme}:{location}"
     if location.startswith("/"):
         return f"{base.scheme}://{base.netloc}{location}"
-    if urlsplit(location).scheme not in ("http", "https"):
+    if target.scheme not in ("http", "https"):
         raise Unavailable(f"{base.netloc} redirects to {location!r}, which is no address")
     return location
 
 
 def _where(url: str) -> str:
-    return urlsplit(url).netloc
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return repr(url[:200])

@@ -29,7 +29,8 @@ MASTER_PREFIX: Final = "json.info_"
 #: Pause before a directory is read again after an answer was lost; the original's.
 RETRY_S: Final = 2.0
 
-_SEQUENCE = re.compile(r"(?:^|.*[_-])(\d+)")
+#: Up to as many digits as 64 bits have; ZooKeeper makes ten.
+_SEQUENCE = re.compile(r"(?:^|.*[_-])([0-9]{1,19})", re.DOTALL)
 
 
 def latch_prefix(unique: str) -> str:

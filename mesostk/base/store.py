@@ -107,7 +107,7 @@ def parse_epoch(data: bytes, where: str) -> EpochRecord:
     """The record kept at `where`; StoreError with the remedy if it is not one."""
     try:
         record = msgspec.json.decode(data, type=EpochRecord)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         if (backup := restoring(data)) is not None:
             raise StoreError(
                 f"{where}: the backup {backup} is being restored, or that was interrupted: wait,"
@@ -127,7 +127,7 @@ def restoring(data: bytes) -> str | None:
     """The backup that is being written back, if that is what `data` in the epoch's place says."""
     try:
         return msgspec.json.decode(data, type=Restoring).restoring
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         return None
 
 

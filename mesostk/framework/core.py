@@ -451,8 +451,10 @@ def _id_text(info: FrameworkInfo) -> str:
 
 def redirect_target(location: str) -> str | None:
     """`host:port` of `//host:port/path` or `http://host:port/path`; None if it names no host."""
-    netloc = urlsplit(location).netloc
-    return netloc.rpartition("@")[2] or None
+    try:
+        return urlsplit(location).netloc.rpartition("@")[2] or None
+    except ValueError:
+        return None
 
 
 def leader_address(data: bytes) -> str:

@@ -240,6 +240,9 @@ class MarathonDaemon:
 
     def _led_by(self, data: bytes | None) -> None:
         self._leader = None if data is None else data.decode(errors="replace")
+        if self._leader is not None and not (self._leader.isprintable() and self._leader.strip()):
+            self._daemon.log.error("Unreadable leader in ZooKeeper", data=self._leader[:200])
+            self._leader = None
         self._daemon.log.info("Leader detected", leader=self._leader)
         self._daemon.status(f"led by {self._leader}")
 

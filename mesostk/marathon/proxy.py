@@ -111,6 +111,8 @@ class LeaderProxy:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise Rejected(502, f"Could not reach the leader at {url}: {reason}") from error
+        except ValueError as error:
+            raise Rejected(502, f"The leader's node names no host, but {url!r}") from error
 
     async def _pass_back(
         self, request: web.Request, answer: aiohttp.ClientResponse, mine: str

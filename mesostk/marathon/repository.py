@@ -32,6 +32,7 @@ from mesostk.marathon import paths
 from mesostk.marathon.grouprecords import ShardKey
 from mesostk.marathon.instances import Instance
 from mesostk.marathon.residence import Residence
+from mesostk.marathon.timestamps import from_iso
 from mesostk.wire.marathon import (
     AppDefinition,
     AuditEntry,
@@ -191,9 +192,15 @@ def read_all(stored: Mapping[str, bytes]) -> Records:
     for path, data in sorted(stored.items()):
         try:
             _take(records, path, data)
-        except (msgspec.MsgspecError, zlib.error, UnicodeError, RecursionError) as error:
+        except (ValueError, zlib.error, RecursionError) as error:
             records.unreadable[path] = str(error)
     return records
+
+
+def _time(version: str) -> str:
+    """`version`; WireError unless it is a time, which the next change's version has to follow."""
+    from_iso(version)
+    return version
 
 
 def _take(records: Records, path: str, data: bytes) -> None:
@@ -201,16 +208,16 @@ def _take(records: Records, path: str, data: bytes) -> None:
     if path == FRAMEWORK_ID:
         records.framework_id = read(data, StoredId).value
     elif path == ROOT:
-        records.root_version = read(data, RootPointer).version
+        records.root_version = _time(read(data, RootPointer).version)
     elif kind == "apps":
         app = read(data, AppDefinition)
-        records.apps.setdefault(app.id, {})[path.rpartition("/")[2]] = app
+        records.apps.setdefault(app.id, {})[_time(path.rpartition("/")[2])] = app
     elif kind == "groups":
         group = read(data, GroupNode)
-        records.groups.setdefault(group.id, {})[group.version] = group
+        records.groups.setdefault(group.id, {})[_time(group.version)] = group
     elif kind == "shards":
         part = read(data, GroupShard)
-        records.shards[part.id, part.shard, part.version] = part
+        records.shards[part.id, part.shard, _time(part.version)] = part
     elif kind == "deployments":
         records.deployments.append(read(data, Deployment))
     elif kind == "instances":

@@ -204,7 +204,7 @@ class MasterDaemon:
         leader = None
         if data is not None:
             try:
-                leader = json.decode(data, MasterInfo)
+                leader = readable(json.decode(data, MasterInfo))
             except WireError as error:
                 self._daemon.log.error("Unreadable leader in ZooKeeper", error=error)
         self._node.leader = leader
@@ -254,6 +254,15 @@ class MasterDaemon:
 
 
 # -- who this is --------------------------------------------------------------------------------
+
+
+def readable(leader: MasterInfo) -> MasterInfo:
+    """A leader to whom a redirect can point. Raises WireError for any other."""
+    address = leader.address
+    for name in (leader.hostname, *(() if address is None else (address.hostname, address.ip))):
+        if name is not None and not name.isprintable():
+            raise WireError(f"{name!r} is the name of no host")
+    return leader
 
 
 def identity(values: Values) -> tuple[str, str]:

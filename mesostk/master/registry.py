@@ -15,6 +15,7 @@ An agent's id is in exactly one of the three; each operation moves it in one ato
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterable, Mapping
 
@@ -22,6 +23,7 @@ import msgspec
 
 from mesostk.base.core import Delete, Op, Put
 from mesostk.errors import WireError
+from mesostk.resources import scalar
 from mesostk.wire import json
 from mesostk.wire.maintenance import Schedule
 from mesostk.wire.mesos import AgentID, AgentInfo, DrainInfo, MachineID, Message, TimeInfo
@@ -106,15 +108,30 @@ def load(records: Mapping[str, bytes]) -> Registry:
             elif kind == GONE:
                 registry.gone[agent_id] = json.decode(data, GoneRecord)
             elif kind == WEIGHTS:
-                registry.weights = json.decode(data, WeightsRecord).weights
+                registry.weights = _weights(json.decode(data, WeightsRecord))
             elif kind == MAINTENANCE:
                 registry.maintenance = json.decode(data, MaintenanceRecord)
             elif kind == QUOTAS:
-                quotas = json.decode(data, QuotasRecord).quotas
-                registry.quotas = {config.role: config for config in quotas}
+                registry.quotas = _quotas(json.decode(data, QuotasRecord))
         except WireError as exc:
             registry.unreadable.append((where, str(exc)))
     return registry
+
+
+def _weights(record: WeightsRecord) -> dict[str, float]:
+    """Raises WireError for what no operator could have set: the allocator divides by it."""
+    for role, weight in record.weights.items():
+        if not 0 < weight < math.inf:
+            raise WireError(f"the weight of {role!r} is {weight}, not a number above 0")
+    return record.weights
+
+
+def _quotas(record: QuotasRecord) -> dict[str, QuotaConfig]:
+    """Raises WireError for amounts that are none."""
+    for config in record.quotas:
+        for amount in (*config.guarantees.values(), *config.limits.values()):
+            scalar.from_float(amount.value)
+    return {config.role: config for config in record.quotas}
 
 
 def admit(agent_id: str, record: AgentRecord) -> tuple[Op, ...]:
