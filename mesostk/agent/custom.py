@@ -268,7 +268,6 @@ def _updated(state: State, now: float, run: Run, status: TaskStatus) -> list[Eff
         if entry is None:
             state.count("invalid_status_updates")
         return _acknowledge(state, run, status)
-    state.count("valid_status_updates")
     entry.uuids.add(status.uuid)
     entry.sent = True
     return updates.report(state, now, run, entry, _completed(state, now, run, entry, status))

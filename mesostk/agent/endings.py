@@ -38,6 +38,8 @@ def exited(state: State, now: float, event: Exited) -> list[Effect]:
         return []
     if run.is_custom:
         return executor_over(state, now, run, event)
+    if run.parent_id is None:
+        state.count("executors_terminated")
     if run.silent:
         run.phase = "OVER"
         return forget(state, run)
@@ -53,6 +55,7 @@ def executor_over(state: State, now: float, run: Run, event: Exited | None = Non
     Source: spec §8.4 "Executor exit".
     """
     run.phase = "OVER"
+    state.count("executors_terminated")
     stream, run.stream = run.stream, None
     state.reconnecting.discard(run.container_id)
     status = event.status if event is not None and event.status is not None else -1
@@ -250,6 +253,7 @@ def _leave(state: State, framework: Framework, run: Run, parent_id: str) -> list
 def default_over(state: State, run: Run) -> list[Effect]:
     """Nothing is left of a default executor."""
     run.phase = "OVER"
+    state.count("executors_terminated")
     told = [] if run.silent else tell_exited(state, run, 0)
     said = note("Ended", executor=run.executor_id, run=run.container_id)
     return [said, *told, *forget(state, run)]

@@ -169,7 +169,10 @@ class Endpoints:
 
     def _figures(self) -> dict[str, float]:
         uptime_s = self._daemon.clock.monotonic() - self._started
-        return views.figures(self._state, uptime_s)
+        found = views.figures(self._state, uptime_s)
+        if self._state.recovered_at is not None:
+            found["slave/recovery_time_secs"] = max(0.0, self._state.recovered_at - self._started)
+        return found
 
     # -- containers ------------------------------------------------------------------------------
 

@@ -199,6 +199,7 @@ def _lost(
 def done(state: State, now: float, event: RecoveryDone) -> list[Effect]:
     """Everything was told: register, as soon as what must end first has ended."""
     state.recovered = True
+    state.recovered_at = now
     state.phase = "DISCONNECTED"
     state.lost_records = event.lost
     for name in [name for name, f in state.frameworks.items() if not f.runs]:

@@ -86,6 +86,8 @@ class Runs:
         self._resizing: dict[str, Callable[[], Amounts | None] | None] = {}
         #: Of containers that are none of the core's: told of their end instead of it.
         self.others: dict[str, Callable[[ExitRecord], None]] = {}
+        #: So that it is shown before the first one.
+        daemon.metrics.counter("containerizer/mesos/container_destroy_errors")
         self.cgroups = cgroups
         self.docker: DockerRuns | None = None
         self.files = VirtualFiles()

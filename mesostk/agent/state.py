@@ -303,6 +303,8 @@ class State:
         self.shutdown_reason: str | None = None
         self.leaving = False
         self.recovered = False
+        #: When that was done, by the monotonic clock.
+        self.recovered_at: float | None = None
         self.registering = False
         #: Runs that must end, or executors that must subscribe again, before the agent registers.
         self.recovery_kills: set[str] = set()

@@ -134,6 +134,7 @@ def report(
     state: State, now: float, run: Run, entry: TaskEntry, status: TaskStatus
 ) -> list[Effect]:
     """Take `status` as the task's latest and see that it reaches the framework."""
+    state.count("valid_status_updates")
     entry.state = status.state
     entry.statuses = [*entry.statuses[1 - STATUSES_KEPT :], status]
     key = (run.framework_id, entry.info.task_id.value)

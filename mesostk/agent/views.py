@@ -104,6 +104,21 @@ def container_view(run: Run) -> View:
     }
 
 
+_COUNTERS = (
+    "container_launch_errors", "checkpoint_errors", "executors_terminated",
+    "valid_framework_messages", "invalid_framework_messages", "valid_status_updates",
+    "invalid_status_updates",
+)  # fmt: skip
+
+#: Of what there is none here: oversubscription, resource providers, an image store.
+_NEVER = (
+    "slave/executors_preempted", "resource_provider_manager/subscribed",
+    "resource_provider_manager/events/subscribe", "resource_provider_manager/events/disconnect",
+    "containerizer/mesos/provisioner/remove_container_errors",
+    "containerizer/mesos/provisioner/bind/remove_rootfs_errors",
+)  # fmt: skip
+
+
 def figures(state: State, uptime_s: float) -> dict[str, float]:
     """The `slave/…` part of /metrics/snapshot that only the core knows."""
     live = state.live_runs()
@@ -122,8 +137,9 @@ def figures(state: State, uptime_s: float) -> dict[str, float]:
         found[f"slave/tasks_{name}"] = float(sum(entry.state == wanted for entry in tasks))
     for name in ("finished", "failed", "killed", "lost", "gone", "dropped", "error"):
         found[f"slave/tasks_{name}"] = float(state.counters.get(f"tasks_{name}", 0))
-    for name in ("container_launch_errors", "checkpoint_errors"):
+    for name in _COUNTERS:
         found[f"slave/{name}"] = float(state.counters.get(name, 0))
+    found.update(dict.fromkeys(_NEVER, 0.0))
     found.update(_amounts(state, (entry.info.resources for entry in tasks)))
     return found
 

@@ -149,6 +149,7 @@ class Master:
     def tell(self, framework: Framework, event: scheduler.Event) -> None:
         """Send to the framework if it is connected, else nobody hears it."""
         if framework.stream is not None:
+            count(framework.counters, "events")
             count(framework.counters, f"events/{event.type.lower()}")
             self._out.append(SendToScheduler(framework.stream, event))
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from operator import attrgetter
+from typing import get_args
 from urllib.parse import quote
 
 from mesostk.master.core import Master
 from mesostk.master.views import used_on
 from mesostk.resources.resources import Resources
+from mesostk.wire import scheduler
 
 _RESOURCES = ("cpus", "gpus", "mem", "disk")
 _LIVE_STATES = ("staging", "starting", "running", "killing")
@@ -71,6 +73,18 @@ _COUNTERS = (
             "status_updates", "status_update_acknowledgements",
         )
     ),
+)  # fmt: skip
+
+
+#: Counters of each framework, shown as 0 before the first event, too.
+_OF_FRAMEWORKS = (
+    "calls", "events", "operations",
+    *(f"calls/{str(name).lower()}" for name in get_args(scheduler.CallType) if name != "UNKNOWN"),
+    *(f"events/{str(name).lower()}" for name in get_args(scheduler.EventType) if name != "UNKNOWN"),
+    *(f"offers/{what}" for what in ("sent", "accepted", "declined", "rescinded")),
+    *(f"operations/{name}" for name in (*OPERATIONS, "launch", "launch_group")),
+    *(f"tasks/terminal/task_{state}" for state in _ENDS),
+    "tasks/active/task_unknown",
 )  # fmt: skip
 
 
@@ -231,6 +245,8 @@ def _frameworks(master: Master, by_framework: _States) -> dict[str, float]:
                 shown[key] = shown.get(key, 0) + calls
         prefix = f"master/frameworks/{quote(framework.info.name, safe='')}/{framework.id}"
         shown[f"{prefix}/subscribed"] = float(framework.stream is not None)
+        for name in _OF_FRAMEWORKS:
+            shown[f"{prefix}/{name}"] = 0
         for name, value in framework.counters.items():
             shown[f"{prefix}/{name}"] = value
         for role in framework.roles:

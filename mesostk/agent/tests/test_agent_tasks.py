@@ -31,6 +31,7 @@ from mesostk.agent.tests.agent_bench import (
     task,
     updates,
 )
+from mesostk.agent.views import figures
 from mesostk.base.core import Exit
 from mesostk.wire.link import (
     Drain,
@@ -118,6 +119,17 @@ def test_exit_statuses_become_states_and_texts(
     update = updates(bench.feed(Exited(bench.run(), status)))[0].status
     assert (update.state, update.message) == (state, text)
     assert update.reason == ("REASON_EXECUTOR_TERMINATED" if status is None else None)
+
+
+def test_updates_and_ended_executors_are_counted(bench: Bench) -> None:
+    cid = bench.run()
+    before = figures(bench.core.state, 1.0)
+    assert (before["slave/valid_status_updates"], before["slave/executors_terminated"]) == (2, 0)
+    bench.feed(Exited(cid, 0))
+    bench.feed(Exited(cid, 0))
+    after = figures(bench.core.state, 1.0)
+    assert (after["slave/valid_status_updates"], after["slave/executors_terminated"]) == (3, 1)
+    assert after["slave/tasks_finished"] == 1
 
 
 def test_a_status_that_is_no_known_signal_is_told_by_number() -> None:

@@ -156,6 +156,37 @@ def test_keys_of_a_framework_and_of_its_role(bench: Any) -> None:
     assert shown["allocator/mesos/offer_filters/roles/*/active"] >= 0
 
 
+def test_every_counter_of_a_framework_is_there_from_the_start(bench: Any) -> None:
+    """spec/mesos.md §15.1, as of a framework that has only subscribed."""
+    bench.framework("filler")
+    shown = figures(bench.master, 2.0, elected=True, per_framework=True)
+    [framework_id] = bench.master.frameworks
+    prefix = f"master/frameworks/filler/{framework_id}/"
+    kinds = {
+        "calls/": ("accept", "accept_inverse_offers", "acknowledge",
+                   "acknowledge_operation_status", "decline", "decline_inverse_offers", "kill",
+                   "message", "reconcile", "reconcile_operations", "request", "revive",
+                   "shutdown", "subscribe", "suppress", "teardown", "update_framework"),
+        "events/": ("error", "failure", "heartbeat", "inverse_offers", "message", "offers",
+                    "rescind", "rescind_inverse_offer", "subscribed", "update",
+                    "update_operation_status"),
+        "offers/": ("accepted", "declined", "rescinded", "sent"),
+        "operations/": ("create", "create_disk", "destroy", "destroy_disk", "grow_volume",
+                        "launch", "launch_group", "reserve", "shrink_volume", "unreserve"),
+        "roles/*/": ("suppressed",),
+        "tasks/active/": ("task_killing", "task_running", "task_staging", "task_starting",
+                          "task_unknown", "task_unreachable"),
+        "tasks/terminal/": ("task_dropped", "task_error", "task_failed", "task_finished",
+                            "task_gone", "task_gone_by_operator", "task_killed", "task_lost"),
+        "": ("calls", "events", "operations", "subscribed"),
+    }  # fmt: skip
+    wanted = {kind + name for kind, names in kinds.items() for name in names}
+    have = {name.removeprefix(prefix): value for name, value in shown.items() if prefix in name}
+    assert sorted(wanted ^ have.keys()) == []
+    assert (have["calls"], have["events"]) == (1, 2)
+    assert (have["events/subscribed"], have["events/heartbeat"]) == (1, 1)
+
+
 def test_calls_are_counted_by_principal(bench: Any) -> None:
     bench.framework("f", principal="web")
     bench.framework("g", principal="web")

@@ -102,6 +102,32 @@ AGENT: list[tuple[str, str, str, int, str]] = [
     ("5.3 pending", "GET", "/containerizer/debug", 200, '{"pending":[]}'),
 ]  # fmt: skip
 
+_SHARES = ("total", "used", "percent", "revocable_total", "revocable_used", "revocable_percent")
+
+#: §15.1, every metric of an agent of the original.
+AGENT_METRICS = {
+    "": ("containerizer/mesos/container_destroy_errors", "resource_provider_manager/subscribed",
+         "containerizer/mesos/provisioner/bind/remove_rootfs_errors",
+         "containerizer/mesos/provisioner/remove_container_errors"),
+    "containerizer/fetcher/": ("cache_size_total_bytes", "cache_size_used_bytes",
+                               "task_fetches_failed", "task_fetches_succeeded"),
+    "gc/": ("path_removals_failed", "path_removals_pending", "path_removals_succeeded"),
+    "resource_provider_manager/events/": ("disconnect", "subscribe"),
+    "slave/": (
+        *(f"{name}_{share}" for name in ("cpus", "disk", "gpus", "mem") for share in _SHARES),
+        *(f"executors_{name}" for name in ("preempted", "registering", "running", "terminated",
+                                           "terminating")),
+        *(f"tasks_{name}" for name in ("failed", "finished", "gone", "killed", "killing", "lost",
+                                       "running", "staging", "starting")),
+        *(f"{validity}_{name}" for validity in ("valid", "invalid")
+          for name in ("framework_messages", "status_updates")),
+        "container_launch_errors", "executor_directory_max_allowed_age_secs", "frameworks_active",
+        "recovery_errors", "recovery_time_secs", "registered", "uptime_secs",
+    ),
+    "system/": ("cpus_total", "load_15min", "load_1min", "load_5min", "mem_free_bytes",
+                "mem_total_bytes"),
+}  # fmt: skip
+
 ROWS: list[Row] = [
     *((row[0], who, *row[1:]) for row in BOTH for who in ("master", "agent")),
     *((row[0], "master", *row[1:]) for row in MASTER),
@@ -189,3 +215,11 @@ def test_the_log_of_an_agent_is_told_to_be_detailed_for_a_time(pair: dict[str, s
     assert shown["get_logging_level"] == {"level": 1}
     assert requests.post(f"{url}?level=0&duration=1hrs", timeout=30).status_code == 200
     assert requests.get(url, timeout=30).text == "0\n"
+
+
+def test_every_metric_of_an_agent_is_there_from_the_start(pair: dict[str, str]) -> None:
+    shown = requests.get(f"{pair['agent']}/metrics/snapshot", timeout=30).json()
+    wanted = {prefix + name for prefix, names in AGENT_METRICS.items() for name in names}
+    assert len(wanted) == 68
+    assert sorted(wanted - shown.keys()) == []
+    assert shown["slave/recovery_time_secs"] <= shown["slave/uptime_secs"]
