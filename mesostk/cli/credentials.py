@@ -56,7 +56,7 @@ def read(name: str) -> Credential:
 
 
 def refused(what: str, status: int, text: str, known: Credential | None) -> Rejected:
-    """What a service's refusal means; 401 and 403 with what can be done about it."""
+    """What a service's refusal means; 401, 403 and 404 with what to do about it."""
     if status == requests.codes.unauthorized and known is None:
         return Rejected(status, f"{what} asks who you are: {_REMEDY}")
     if status == requests.codes.unauthorized:
@@ -65,4 +65,6 @@ def refused(what: str, status: int, text: str, known: Credential | None) -> Reje
     if status == requests.codes.forbidden:
         who = f"the principal {known.principal!r}" if known is not None else "who gives no name"
         return Rejected(status, f"{what} does not allow this to {who}: {text}")
+    if status == requests.codes.not_found and text.startswith("App '"):
+        return Rejected(status, f"{text}; `mesostk apps` lists those that do")
     return Rejected(status, text)

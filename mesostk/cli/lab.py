@@ -125,7 +125,7 @@ def up(
             shown.done("The lab is up.")
         status.show(context, form)
         if form is Format.TABLE:
-            _say_what_next(context)
+            _say_what_next(context, lab.spec.name)
 
 
 def _provision(lab: Lab, shown: Progress, entry: Run) -> contexts.Context:
@@ -138,7 +138,8 @@ def _provision(lab: Lab, shown: Progress, entry: Run) -> contexts.Context:
     return context
 
 
-def _say_what_next(context: contexts.Context) -> None:
+def _say_what_next(context: contexts.Context, name: str) -> None:
+    named = "" if name == "lab" else f" --name {name}"
     say(
         f"Mesos     {context.masters[0]}\n"
         f"Marathon  {context.marathons[0]}/ui/\n\n"
@@ -147,7 +148,7 @@ def _say_what_next(context: contexts.Context) -> None:
         "  mesostk logs -f hello2\n"
         "  mesostk scale hello2 5\n"
         "  mesostk dns hello2\n"
-        "  mesostk lab status"
+        f"  mesostk lab status{named}"
     )
 
 

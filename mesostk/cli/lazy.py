@@ -5,6 +5,7 @@ Contexts and commands are `Any` here: newer releases of typer bring a click of t
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from typing import Any, ClassVar
 
@@ -38,6 +39,14 @@ class LazyGroup(TyperGroup):
             command = typer.main.get_command(single)
         command.name = cmd_name
         return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As every group; a word that is none is told with the one that was meant."""
+        word = args[0] if args else ""
+        near = difflib.get_close_matches(word, self.words, 1)
+        if near and word not in self.words and not ctx.resilient_parsing:
+            ctx.fail(f"No such command '{word}'. Did you mean '{near[0]}'?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 # click's signature
         """The words with their help, without importing what they lead to."""

@@ -149,7 +149,8 @@ def _task_ids(marathon: Marathon, masters: Masters, target: str) -> list[str]:
             return [target]
         task = long_id(marathon, target)
         if task is None:
-            raise Rejected(404, f"there is neither an app nor a task {target!r}") from error
+            why = f"there is neither an app nor a task {target!r}; look at `mesostk tasks`"
+            raise Rejected(404, why) from error
         return [task]
     return found
 

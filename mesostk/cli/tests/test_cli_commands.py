@@ -496,6 +496,22 @@ def state(cluster: Cluster) -> None:
         cluster.answers["GET", path] = (200, answer)
 
 
+def test_a_mistyped_word_is_told_with_the_one_that_was_meant() -> None:
+    result = run("stauts")
+    assert result.exit_code == 2
+    assert "No such command 'stauts'. Did you mean 'status'?" in " ".join(result.stderr.split())
+    assert "Did you mean" not in run("xyzzy").stderr
+
+
+def test_an_app_that_is_not_there_is_told_with_where_to_look(cluster: Cluster) -> None:
+    answer = (404, {"message": "App '/nope' does not exist"})
+    cluster.answers["GET", "/v2/apps/nope"] = answer
+    cluster.answers["GET", "/v2/pods/nope::status"] = answer
+    result = run("app", "nope")
+    assert result.exit_code == 1
+    assert "App '/nope' does not exist; `mesostk apps` lists those that do" in result.stderr
+
+
 def test_status_shows_who_leads(cluster: Cluster) -> None:
     state(cluster)
     result = run("status")
