@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from mesostk.agent import docker_spec, executors, layout
 from mesostk.agent.checkpoint import salvage
@@ -85,6 +86,17 @@ class FoundRun(msgspec.Struct, kw_only=True):
     def had_task(self) -> bool:
         """Whether a task of it was accepted."""
         return any(task.was_accepted for task in self.tasks.values())
+
+    @property
+    def told_executor(self) -> ExecutorInfo | None:
+        """The custom executor that it is one of, by the records of its tasks: a readable one names
+        it, and the only task of a command's run has the id that is its executor's, too."""
+        infos = (task.info for task in self.tasks.values() if task.info is not None)
+        named = [info.executor for info in infos if info.executor is not None]
+        if not named and self.tasks.keys() <= {self.executor_id}:
+            return None
+        info = named[0] if named else ExecutorInfo(executor_id=ExecutorID(self.executor_id))
+        return replace(info, type="CUSTOM", framework_id=FrameworkID(self.framework_id))
 
     @property
     def is_docker(self) -> bool:
@@ -218,6 +230,8 @@ class Found(msgspec.Struct, kw_only=True):
         ):
             executor_id = ExecutorID(run.executor_id)
             return ExecutorInfo(type="DEFAULT", executor_id=executor_id, framework_id=framework_id)
+        if owner.told_executor is not None:
+            return owner.told_executor
         task_id, task = next(iter(run.tasks.items()), (run.executor_id, FoundTask()))
         return executors.command_executor(_task(agent_id, task_id, task), framework_id)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from mesostk.agent import layout, recovery
 from mesostk.agent.events import (
     Connect,
+    ExecutorSubscribed,
     Exited,
     KillRun,
     Launch,
@@ -27,10 +29,14 @@ from mesostk.agent.tests.agent_bench import (
     task,
     updates,
 )
+from mesostk.wire import executor as wire
 from mesostk.wire.link import Drain, Kill, RunTask
 from mesostk.wire.mesos import (
     TERMINAL_STATES,
+    CommandInfo,
     DrainConfig,
+    ExecutorID,
+    ExecutorInfo,
     FrameworkCapabilityType,
     FrameworkID,
     TaskID,
@@ -188,6 +194,35 @@ def test_no_unreadable_record_ends_a_task_that_runs(name: str, damage: bytes) ->
     lost = [n for n in found.notes if n.verb == "Losing"]
     assert len(lost) == (0 if name == "task.updates" and damage == b"" else 1)
     assert bench.core.state.lost_records == len(lost)
+
+
+@pytest.mark.parametrize("names", [("executor.info",), ("executor.info", "task.info")])
+@pytest.mark.parametrize("alive", [True, False])
+def test_an_executor_whose_record_is_unreadable_is_still_one(
+    names: tuple[str, ...], alive: bool
+) -> None:
+    executor = ExecutorInfo(executor_id=ExecutorID("e"), command=CommandInfo(value="./run"))
+    bench = Bench()
+    bench.register()
+    for id in ("t1", "t2"):
+        info = replace(task(id), command=None, executor=executor)
+        bench.down(RunTask(framework=framework(), task=info))
+    cid = next(iter(bench.core.state.runs))
+    for path in [path for path in bench.disk.files if path.endswith(names)]:
+        bench.disk.files[path] = b"cut"
+    bench.start({cid: RunSeen(alive=alive)})
+    if alive:
+        known = wire.Subscribe(unacknowledged_tasks=(task("t1"), task("t2")))
+        bench.feed(
+            ExecutorSubscribed(stream="s", framework_id="F", executor_id="e", subscribe=known)
+        )
+    told = bench.register()
+    subscribe = one(bench.effects, Connect).subscribe
+    assert [t.task_id.value for t in subscribe.tasks] == ["t1", "t2"]
+    executors = [item.executor.executor_id.value for item in subscribe.executors]
+    assert executors == (["e"] if alive else [])
+    # Each of the tasks that are no more has an end.
+    assert states(told) == ([] if alive else ["TASK_LOST", "TASK_LOST"])
 
 
 @pytest.mark.parametrize("name", ["epoch", "slave.info"])
