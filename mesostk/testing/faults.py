@@ -31,6 +31,8 @@ class Kind(StrEnum):
     LATE_MESSAGE = "late message"
     TASK_DIES = "task dies by itself"
     PROBE_FAILS = "probe without an answer"
+    EXECUTOR_DIES = "executor dies by itself"
+    EXECUTOR_HANGS = "executor stops for a while"
     # -- drawn by the world
     KILL_PROCESS = "process killed"
     KILL_LEADER = "leader killed"
@@ -70,6 +72,8 @@ CHANCES = {
     Kind.LATE_MESSAGE: 0.02,
     Kind.TASK_DIES: 0.1,
     Kind.PROBE_FAILS: 0.01,
+    Kind.EXECUTOR_DIES: 0.02,
+    Kind.EXECUTOR_HANGS: 0.04,
 }
 
 #: Relative frequency of those that the world draws.

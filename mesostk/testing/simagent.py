@@ -18,6 +18,7 @@ from mesostk.resources.resources import Resources
 from mesostk.testing import simstore
 from mesostk.testing.faults import Kind
 from mesostk.testing.simdisk import SimDisk
+from mesostk.testing.simexecutor import Desk
 from mesostk.testing.simhost import Checked, Ground, Host, Process
 from mesostk.testing.simmaster import ELECTION, SESSION_TIMEOUT_S
 from mesostk.testing.simnet import Network, Stream
@@ -30,6 +31,8 @@ PORT = 5051
 #: A write to the disk, and a launch, take so long; seconds.
 DISK_S = (0.0001, 0.01)
 LAUNCH_S = (0.002, 0.05)
+#: How long an executor may take to subscribe; seconds.
+EXECUTOR_REGISTRATION_S = 20.0
 #: Records in one POST (as `agent.link`).
 MAX_BATCH = 64
 
@@ -57,6 +60,7 @@ class AgentShell(Process):
         self._net = net
         self.disk = SimDisk(ground.rng)
         self.processes = Processes(ground.loop, ground.rng, ground.faults)
+        self.desk = Desk(self, self._feed)
         self.cpus = cpus
         self.boots = 1
         #: Whether the disk ever refused a record, and unsynced ones were ever lost.
@@ -74,6 +78,7 @@ class AgentShell(Process):
             work_dir="/w",
             version="0",
             registration_backoff_max_s=10.0,
+            executor_registration_timeout_s=EXECUTOR_REGISTRATION_S,
         )
         self.core: Agent | None = None
         self._driver: Driver[Checked[Agent]] | None = None
@@ -106,6 +111,8 @@ class AgentShell(Process):
                 events.KillRun: ("", lambda e: self.processes.kill(e.container_id, e.grace_s)),
                 events.RunOver: ("", lambda e: self.processes.forget(e.container_id)),
                 events.Resize: ("", lambda _e: None),  # simulated processes have no limits
+                events.SendToExecutor: ("send", self.desk.send),
+                events.CloseExecutorStream: ("", self.desk.close),
             },
         )
         self._recover()
@@ -136,6 +143,7 @@ class AgentShell(Process):
 
     def _died(self) -> None:
         """Checkpoints that wait get in or not; a launch under way happens or not."""
+        self.desk.ended()
         rng = self.ground.rng
         written = rng.randint(0, len(self._queue))
         for checkpoint in list(self._queue)[:written]:
@@ -212,7 +220,9 @@ class AgentShell(Process):
         def start() -> None:
             nonlocal started
             started = True
-            self.processes.start(spec, task_id)
+            run = self.processes.start(spec, task_id)
+            if run.command.startswith("executor"):
+                self.desk.started(run)
 
         def launched() -> None:
             if not started:
@@ -224,9 +234,10 @@ class AgentShell(Process):
         self.later(self.ground.rng.uniform(*LAUNCH_S), launched)
 
     def task_of(self, container_id: str) -> str:
-        """The task that is run in a container."""
+        """The task that is run in a container, or the executor."""
         assert self.core is not None
-        return self.core.state.runs[container_id].only_task.info.task_id.value
+        run = self.core.state.runs[container_id]
+        return run.executor_id if run.is_custom else run.only_task.info.task_id.value
 
     # -- the link (as agent.link) ---------------------------------------------------------------
 
@@ -318,6 +329,11 @@ class AgentShell(Process):
                 self._closed(uplink, f"the master refused a record: {status} {text}")
 
         self._net.post(self, uplink.address, "link", tuple(batch), stream.id, answered)
+
+    @property
+    def shutdown_grace_s(self) -> float:
+        """How long an executor may take to end; seconds."""
+        return self._settings.shutdown_grace_s
 
     @property
     def link_server(self) -> str | None:

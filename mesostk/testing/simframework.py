@@ -1,4 +1,5 @@
-"""A scripted framework beside Marathon: jobs that run once, some on what it reserves for them.
+"""A scripted framework beside Marathon: jobs that run once, some on what it reserves for them, some
+through executors of its own (`simcrews`).
 
 What it reserves, with volumes, it gives back at rest, and it acknowledges every outcome that it is
 told.
@@ -17,6 +18,7 @@ import msgspec
 
 from mesostk.resources import conversions
 from mesostk.resources.resources import Resources
+from mesostk.testing.simcrews import NEEDED, Crews
 from mesostk.testing.simhost import Ground, Host, Process
 from mesostk.testing.simmaster import SESSION_TIMEOUT_S
 from mesostk.testing.simnet import Network
@@ -67,12 +69,20 @@ class FrameworkShell(Process):
     """One scheduler of one framework."""
 
     def __init__(
-        self, ground: Ground, name: str, host: Host, ensemble: Ensemble, net: Network
+        self,
+        ground: Ground,
+        name: str,
+        host: Host,
+        ensemble: Ensemble,
+        net: Network,
+        crews: random.Random | None = None,
     ) -> None:
         super().__init__(ground, name, host)
         self._ensemble = ensemble
         self._net = net
         self._client: SchedulerClient | None = None
+        #: Executors of its own, where `crews` is given to draw them.
+        self._crews = None if crews is None else Crews(crews, self._send)
         self.info = FrameworkInfo(
             user="root",
             name="jobs",
@@ -118,6 +128,8 @@ class FrameworkShell(Process):
         if self.is_resting:
             for job, agent_id in sorted(self.jobs.items()):
                 self._kill(job, agent_id)
+        if self._crews is not None:
+            self._crews.look_after(set(self.jobs), is_resting=self.is_resting)
         self.later(RECONCILE_S, self._look_after)
 
     def _reconcile(self) -> None:
@@ -162,12 +174,13 @@ class FrameworkShell(Process):
         filters = Filters(refuse_seconds=self.ground.rng.choice((1.0, 5.0, 20.0)))
         wanted = 0 if self.is_resting else JOBS - len(self.jobs)
         cpus = Resources.of(offer.resources).unallocate().quantities().get("cpus", 0)
-        count = min(wanted, cpus // 500, 2)
+        each = 500 if self._crews is None else NEEDED
+        count = min(wanted, cpus // each, 2)
         if count <= 0:
             decline = scheduler.Decline(offer_ids=(offer.id,), filters=filters)
             self._send(scheduler.Call(type="DECLINE", decline=decline))
             return
-        tasks = tuple(self._new_job(offer.agent_id) for _ in range(count))
+        tasks = tuple(self._new_job(offer) for _ in range(count))
         launch = OfferOperation(type="LAUNCH", launch=LaunchTasks(task_infos=tasks))
         accept = scheduler.Accept(offer_ids=(offer.id,), operations=(launch,), filters=filters)
         self._send(scheduler.Call(type="ACCEPT", accept=accept))
@@ -209,7 +222,7 @@ class FrameworkShell(Process):
             found.append(self._operation("CREATE", create=Create(volumes=(volume,))))
             mine = mine - mine.named("disk") + Resources.of((volume,))
         if len(self.jobs) < JOBS:
-            job = msgspec.structs.replace(self._new_job(offer.agent_id), resources=mine.to_wire())
+            job = msgspec.structs.replace(self._plain_job(offer), resources=mine.to_wire())
             found.append(OfferOperation(type="LAUNCH", launch=LaunchTasks(task_infos=(job,))))
         return tuple(found)
 
@@ -247,14 +260,18 @@ class FrameworkShell(Process):
             scheduler.Call(type="ACKNOWLEDGE_OPERATION_STATUS", acknowledge_operation_status=heard)
         )
 
-    def _new_job(self, agent_id: AgentID) -> TaskInfo:
+    def _new_job(self, offer: Offer) -> TaskInfo:
+        job = self._plain_job(offer)
+        return job if self._crews is None else self._crews.take(job, offer)
+
+    def _plain_job(self, offer: Offer) -> TaskInfo:
         self.made += 1
         job = f"job-{self.made}"
-        self.jobs[job] = agent_id
+        self.jobs[job] = offer.agent_id
         return TaskInfo(
             name=job,
             task_id=TaskID(job),
-            agent_id=agent_id,
+            agent_id=offer.agent_id,
             resources=Resources.scalars(cpus=0.5, mem=16).to_wire(),
             command=CommandInfo(value=self.ground.rng.choice(COMMANDS)),
         )

@@ -24,6 +24,7 @@ from mesostk.testing.simmembers import Registrar
 from mesostk.testing.simproc import Run
 from mesostk.testing.simrollout import Referee
 from mesostk.testing.simshapes import of_app
+from mesostk.testing.simsteward import Steward
 from mesostk.testing.simvolumes import Warden
 from mesostk.testing.simzk import Zk
 from mesostk.wire import link, scheduler
@@ -43,6 +44,9 @@ _LOST = frozenset(
         "TASK_UNKNOWN",
     }
 )
+
+#: States that say how a task ended that was started.
+_LIVED = frozenset({"TASK_FINISHED", "TASK_FAILED", "TASK_KILLED"})
 
 #: An agent that a master hears of this often is reachable (its limit is 4 × 5 s); seconds.
 SILENCE_S = 18.0
@@ -68,6 +72,8 @@ class Oracle:
         self._heard: dict[bytes, TaskStatus] = {}
         #: What schedulers heard of the end of each task, from its agent or from the master.
         self._ends: dict[str, set[str]] = {}
+        #: The update of an agent that each task's end was told with: its uuid and state.
+        self._last: dict[str, tuple[bytes, str]] = {}
         self.registrar = Registrar(world.loop)
         #: Every run that was ever started, with its agent.
         self.started: list[tuple[AgentShell, Run]] = []
@@ -86,11 +92,13 @@ class Oracle:
             marathon.on_heard.append(self._scheduler_hears)
         self._referee = Referee(world)
         self._warden = Warden(world)
+        self._steward = Steward(world)
         if world.framework is not None:
             world.framework.on_heard.append(self._scheduler_hears)
 
     def _run_started(self, agent: AgentShell, run: Run) -> None:
-        self.started.append((agent, run))
+        if not run.command.startswith("executor"):
+            self.started.append((agent, run))
         self._warden.started(agent, run)
 
     # -- one writer per epoch -------------------------------------------------------------------
@@ -274,6 +282,18 @@ class Oracle:
         if status.state in TERMINAL_STATES or status.state in _LOST:
             told = status.state if status.uuid is not None else "by the master"
             self._ends.setdefault(status.task_id.value, set()).add(told)
+        if status.state in _LIVED and status.uuid is not None:
+            self._check_told_once(status, status.uuid)
+
+    def _check_told_once(self, status: TaskStatus, uuid: bytes) -> None:
+        """A task ends once: who hears of it again hears the same update."""
+        task_id = status.task_id.value
+        first = self._last.setdefault(task_id, (uuid, status.state))
+        if first[0] == uuid:
+            return
+        agents = {agent for agent, run in self.started if run.task_id == task_id}
+        if not any(agent.was_full or agent.lost_power for agent in agents):
+            raise Broken(f"{task_id}: {status.state} is told after {first[1]}")
 
     def _marathon_calls(self, marathon: MarathonShell, call: scheduler.Call) -> None:
         if not self._owns(STORE, marathon):
@@ -335,6 +355,8 @@ class Oracle:
             return f"deployments run: {sorted(marathon.state.deployments)}"
         if world.framework is not None and world.framework.asked:
             return f"nobody told how {sorted(world.framework.asked)} ended"
+        if world.framework is not None and world.framework.jobs:
+            return f"nobody told how {sorted(world.framework.jobs)} ended"
         for user in world.user.apps.values():
             if user.is_asking:
                 return f"the user waits for an answer about {user.id}"
@@ -376,31 +398,38 @@ class Oracle:
         theirs = {task for i in known if i.is_running for task in i.task_ids}
         if theirs != alive or not all(i.is_running for i in known):
             return f"Marathon's instances differ: {sorted(theirs ^ alive)}"
-        for agent in self._world.agents:
-            assert agent.core is not None
-            state = agent.core.state
-            theirs_total = None if state.agent_id is None else master.agents[state.agent_id.value]
-            if theirs_total is None or theirs_total.total != state.total:
-                return f"{agent.name} has {state.total}, the master thinks otherwise"
-            if state.operations or theirs_total.operations:
-                return f"{agent.name} has outcomes that are not acknowledged"
-            lost = {r.app_id for r in marathon.state.residences.values()} - set(marathon.state.apps)
-            if lost:
-                return f"residences are left of {sorted(lost)}"
-            # An agent that was marked gone keeps the volumes of residents that did not run then.
-            homes = [r for r in marathon.state.residences.values() if r.host == agent.host.name]
-            wanted = Resources.sum(Resources.of(r.resources) for r in homes)
-            if state.total.checkpointable() != wanted.unallocate():
-                return f"{agent.name} has {state.total.checkpointable()}, {wanted} is wanted"
-            volumes = {volume.persistence_id for r in homes for volume in r.volumes}
-            if {path.rpartition("/")[2] for path in agent.disk.volumes} != volumes:
-                return f"{agent.name} keeps {sorted(agent.disk.volumes)}, not {sorted(volumes)}"
-            if any(stream.pending for stream in agent.core.state.streams.values()):
-                return f"{agent.name} has unacknowledged updates"
-            runs = [run for run in state.runs.values() if not run.is_default or run.nested]
-            held = sum(1 for run in runs if not run.is_default)
-            if held != len(agent.processes.alive()) or len(runs) != len(state.runs):
-                return f"{agent.name} knows {len(state.runs)} runs"
+        differ = (self._why_agent_differs(a, master, marathon) for a in self._world.agents)
+        return next((why for why in differ if why is not None), None)
+
+    def _why_agent_differs(self, agent: AgentShell, master: Any, marathon: Any) -> str | None:
+        assert agent.core is not None
+        state = agent.core.state
+        theirs_total = None if state.agent_id is None else master.agents[state.agent_id.value]
+        if theirs_total is None or theirs_total.total != state.total:
+            return f"{agent.name} has {state.total}, the master thinks otherwise"
+        if state.operations or theirs_total.operations:
+            return f"{agent.name} has outcomes that are not acknowledged"
+        lost = {r.app_id for r in marathon.state.residences.values()} - set(marathon.state.apps)
+        if lost:
+            return f"residences are left of {sorted(lost)}"
+        # An agent that was marked gone keeps the volumes of residents that did not run then.
+        homes = [r for r in marathon.state.residences.values() if r.host == agent.host.name]
+        wanted = Resources.sum(Resources.of(r.resources) for r in homes)
+        if state.total.checkpointable() != wanted.unallocate():
+            return f"{agent.name} has {state.total.checkpointable()}, {wanted} is wanted"
+        volumes = {volume.persistence_id for r in homes for volume in r.volumes}
+        if {path.rpartition("/")[2] for path in agent.disk.volumes} != volumes:
+            return f"{agent.name} keeps {sorted(agent.disk.volumes)}, not {sorted(volumes)}"
+        known_executors = {id for _, id in theirs_total.executors}
+        executors = {r.executor_id for r in state.runs.values() if r.is_executor}
+        if known_executors != executors:
+            return f"{agent.name} has {sorted(executors)}, not {sorted(known_executors)}"
+        if any(stream.pending for stream in agent.core.state.streams.values()):
+            return f"{agent.name} has unacknowledged updates"
+        runs = [run for run in state.runs.values() if not run.is_default or run.nested]
+        held = sum(1 for run in runs if not run.is_default)
+        if held != len(agent.processes.alive()) or len(runs) != len(state.runs):
+            return f"{agent.name} knows {len(state.runs)} runs"
         return None
 
     def at_rest(self) -> None:
@@ -419,11 +448,13 @@ class Oracle:
             is_side = run is not None and ".side." in task_id
             if run is not None and not is_side and run.command != wanted[str(app_id)]:
                 raise Broken(f"{task_id} runs {run.command}, not {wanted[str(app_id)]}")
+        taken = self._steward.ends()
         for agent, run in self.started:
-            self._check_end_was_told(agent, run)
+            self._check_end_was_told(agent, run, taken.get(run.task_id))
 
-    def _check_end_was_told(self, agent: AgentShell, run: Run) -> None:
-        """Of a run that is over, Marathon heard the truth from the agent, whatever crashed."""
+    def _check_end_was_told(self, agent: AgentShell, run: Run, taken: str | None) -> None:
+        """Of a run that is over, its framework heard the truth from the agent, whatever crashed;
+        `taken` is the end that the agent took from an executor."""
         if run.is_alive or agent.lost_power or agent.was_full:
             return
         if agent.name in self.registrar.given_up:
@@ -434,6 +465,9 @@ class Oracle:
         if not run.is_killed:
             # A kill may have been decided on, and come too late.
             true.add("TASK_FINISHED" if run.ended.status == 0 else "TASK_FAILED")
+        if run.within is not None:
+            # What nobody had taken from its executor ended with that one.
+            true = {"TASK_FAILED", "TASK_LOST"} | _LIVED if taken is None else {taken}
         if not told & true:
             raise Broken(f"{run.task_id} on {agent.name}: {sorted(true)} not told, but {told}")
 

@@ -3,12 +3,17 @@
 A task's command says how it behaves: `run` for ever, `exit 0`, `exit 1` after a while, `hang` on
 TERM until it is killed, `serve 3`: answer probes some time after it began, unless it is sick. Runs
 outlive the agent; what became of them is found in the runtime directory by the next one.
+
+A custom executor is a run, too; its tasks are runs within it, which the agent does not see: they
+end with it at the latest, and only it tells of their ends (`simexecutor`).
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+
+import msgspec
 
 from mesostk.agent.events import Exited, RunSeen, RunSpec
 from mesostk.testing.faults import Faults, Kind
@@ -39,6 +44,9 @@ class Run:
         self.is_killed = False
         self.kill_at: float | None = None
         self.ended: Exited | None = None
+        #: Of an executor's task: the executor's run, and who is told of the task's end.
+        self.within: Run | None = None
+        self.on_end: Callable[[Run], None] = lambda _run: None
 
     @property
     def command(self) -> str:
@@ -59,12 +67,28 @@ class Processes:
         self._rng = rng
         self._faults = faults
         self.runs: dict[str, Run] = {}
+        #: Tasks of executors.
+        self.inner: list[Run] = []
         self.on_start: Callable[[Run], None] = lambda _run: None
         self.on_exit: Callable[[Exited], None] = lambda _exited: None
 
     def start(self, spec: RunSpec, task_id: str) -> Run:
         """Exec a task."""
         run = self.runs[spec.container_id] = Run(spec, task_id, self._loop.now, self._rng)
+        self._begin(run)
+        return run
+
+    def start_within(self, executor: Run, task_id: str, command: str) -> Run:
+        """A task of an executor begins."""
+        spec = msgspec.structs.replace(executor.spec, argv=(command,), volumes=())
+        run = Run(spec, task_id, self._loop.now, self._rng)
+        run.within = executor
+        self.inner = [other for other in self.inner if other.is_alive]
+        self.inner.append(run)
+        self._begin(run)
+        return run
+
+    def _begin(self, run: Run) -> None:
         self.on_start(run)
         if run.command.startswith("exit"):
             life = self._rng.uniform(*LIFE_S)
@@ -72,12 +96,16 @@ class Processes:
             self._loop.later(life, lambda: self._end(run, status))
         elif self._faults.roll(Kind.TASK_DIES, run.task_id):
             self._loop.later(self._rng.uniform(*LIFE_S), lambda: self._end(run, FAILED))
-        return run
 
     def kill(self, container_id: str, grace_s: float) -> None:
         """TERM now, KILL after the grace; told again, it may only come sooner."""
         run = self.runs.get(container_id)
-        if run is None or not run.is_alive:
+        if run is not None:
+            self.end(run, grace_s)
+
+    def end(self, run: Run, grace_s: float) -> None:
+        """The same, for one that is at hand."""
+        if not run.is_alive:
             return
         hangs = run.command == "hang"
         delay = grace_s if hangs else min(grace_s, self._rng.uniform(*DYING_S))
@@ -93,7 +121,24 @@ class Processes:
             return
         run.is_alive = False
         run.ended = Exited(run.spec.container_id, status, killed=run.is_killed)
+        if run.within is not None:
+            run.on_end(run)
+            return
+        self._end_within(run)
+        run.on_end(run)
         self.on_exit(run.ended)
+
+    def exits(self, run: Run, status: int) -> None:
+        """A run ends by itself now."""
+        self._end(run, status)
+
+    def _end_within(self, executor: Run) -> None:
+        """What an executor has started ends with it, and nobody is left to tell."""
+        for run in self.inner:
+            if run.within is executor and run.is_alive:
+                run.is_alive = False
+                run.is_killed = True
+                run.ended = Exited(run.spec.container_id, None)
 
     def forget(self, container_id: str) -> None:
         """The records of a run that is over may go."""
@@ -110,9 +155,11 @@ class Processes:
 
     def cut_power(self) -> None:
         """Nothing is left, not even the records."""
-        for run in self.runs.values():
+        for run in (*self.runs.values(), *self.inner):
             run.is_alive = False
         self.runs.clear()
+        self.inner.clear()
 
     def alive(self) -> list[Run]:
-        return [run for run in self.runs.values() if run.is_alive]
+        """All that runs: tasks, executors and their tasks."""
+        return [run for run in (*self.runs.values(), *self.inner) if run.is_alive]

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 
 from mesostk.testing.faults import Kind
@@ -60,6 +61,7 @@ class World:
         marathons: int | None = None,
         apps: int | None = None,
         framework: bool | None = None,
+        crews: bool | None = None,
         kinds: Sequence[str] | None = None,
     ) -> None:
         self.seed = seed
@@ -92,8 +94,12 @@ class World:
             for n in range(1, agents + 1)
         ]
         #: A second framework, in half of the worlds.
+        draws = random.Random(f"{seed} crews")
+        crews = draws.random() < 0.5 if crews is None else crews
         self.framework = (
-            FrameworkShell(ground, "jobs", control[-1], self.ensemble, self.net)
+            FrameworkShell(
+                ground, "jobs", control[-1], self.ensemble, self.net, draws if crews else None
+            )
             if framework
             else None
         )

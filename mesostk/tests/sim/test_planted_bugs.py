@@ -1,11 +1,7 @@
-"""Teeth: bugs planted one at a time in the real code, each of which some seed must catch.
-
-A bug that no seed catches means that the simulation, or the oracle, does not look where it should.
-"""
+"""Teeth: bugs planted one at a time in the real code, each of which some seed must catch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -28,24 +24,11 @@ from mesostk.master.core import Master
 from mesostk.master.events import AgentStreamClosed
 from mesostk.master.quotas import Quotas
 from mesostk.master.state import Agent
-from mesostk.testing.simhost import Broken
+from mesostk.testing.planted import Patch, Planted, without_check
 from mesostk.testing.simzk import Ensemble
-from mesostk.testing.world import World
 from mesostk.wire import link
 
-Patch = pytest.MonkeyPatch
-Bug = Callable[[Patch], None]
-
-#: Seeds that are tried before a bug counts as not caught.
-SEEDS = 200
-
-BUGS: dict[str, Bug] = {}
-
-#: Worlds that are full of what a bug is about, by its name: it shows in fewer of them.
-KINDS: dict[str, tuple[str, ...]] = {}
-
-
-#: Where rare ones were seen last: looked at first, because the seeds before cost half a minute.
+#: Where rare ones were seen last.
 SEEN = {
     "an agent is greeted before it is saved": 11,
     "who is gone may come back": 35,
@@ -56,21 +39,8 @@ SEEN = {
     "another app settles in the place of a resident": 22,
 }
 
-
-def bug(plant: Bug) -> Bug:
-    """Enter a bug in the table under its name."""
-    BUGS[plant.__name__.replace("_", " ")] = plant
-    return plant
-
-
-def bug_among(*kinds: str) -> Callable[[Bug], Bug]:
-    """The same, for worlds with just these kinds of things."""
-
-    def enter(plant: Bug) -> Bug:
-        KINDS[plant.__name__.replace("_", " ")] = kinds
-        return bug(plant)
-
-    return enter
+PLANTED = Planted(SEEN)
+bug, bug_among = PLANTED.bug, PLANTED.bug_among
 
 
 def _messages() -> dict[Any, Any]:
@@ -109,7 +79,7 @@ def an_agent_is_greeted_before_it_is_saved(patch: Patch) -> None:
 
 @bug
 def a_resource_is_offered_twice(patch: Patch) -> None:
-    _without_check(patch, Master)
+    without_check(patch, Master)
     serve = allocator.Allocator._serve
 
     def twice(self: Any, master: Any, now: float, agent: Any, granted: Any) -> None:
@@ -122,7 +92,7 @@ def a_resource_is_offered_twice(patch: Patch) -> None:
 
 @bug
 def an_agent_that_is_out_of_service_is_offered(patch: Patch) -> None:
-    _without_check(patch, Master)
+    without_check(patch, Master)
     patch.setattr(Agent, "is_active", property(lambda self: self.stream is not None))
     why_not = allocator.Allocator.why_not_served
 
@@ -325,7 +295,7 @@ def a_kill_is_forgotten_by_a_failover(patch: Patch) -> None:
 
 @bug
 def launches_under_way_are_not_counted(patch: Patch) -> None:
-    _without_check(patch, Marathon)
+    without_check(patch, Marathon)
     patch.setitem(deploying._LIVES, Condition.PROVISIONED, "ended")
 
 
@@ -345,7 +315,7 @@ def unknown_tasks_are_left_running(patch: Patch) -> None:
 
 def _bounds(patch: Patch, **changed: int) -> None:
     """Have upgrades go by other bounds than the app's."""
-    _without_check(patch, Marathon)
+    without_check(patch, Marathon)
     bounds = rollout.bounds
     patch.setattr(rollout, "bounds", lambda app: msgspec.structs.replace(bounds(app), **changed))
 
@@ -438,19 +408,7 @@ def the_volumes_of_a_deleted_app_are_kept(patch: Patch) -> None:
     patch.setattr(residents, "leave", lambda _state, _turn, _residences: None)
 
 
-def _without_check(patch: Patch, core: type[Any]) -> None:
-    """The core's own check would see it first; here the oracle must."""
-    patch.setattr(core, "check", lambda _self: None)
-
-
 @pytest.mark.timeout(400)  # the last bugs to be seen need some tens of worlds
-@pytest.mark.parametrize("name", BUGS)
+@pytest.mark.parametrize("name", PLANTED.bugs)
 def test_a_planted_bug_is_caught(name: str, monkeypatch: Patch) -> None:
-    BUGS[name](monkeypatch)
-    for seed in (SEEN.get(name, 0), *range(SEEDS)):
-        try:
-            World(seed, kinds=KINDS.get(name)).prove()
-        except Broken as broken:
-            print(f"{name}: {str(broken).splitlines()[0]}")
-            return
-    raise AssertionError(f"no seed below {SEEDS} sees that {name}")
+    PLANTED.hunt(name, monkeypatch)
