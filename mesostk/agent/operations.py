@@ -124,13 +124,16 @@ def applied(state: State, now: float, what: Applied, error: str | None) -> list[
 def _refuse(
     state: State, message: link.ApplyOperation, outcome: OperationState, why: str
 ) -> list[Effect]:
-    """Nothing changed: the master, which thought it would, is told what there is."""
+    """Nothing changed: the master, which thought it would, is told what there is.
+
+    The outcome goes first: to a total the master adds what it still waits for, this among it.
+    """
     # Not kept over a restart, so that there is nothing to acknowledge.
     status = replace(_status(state, message, outcome, why), uuid=None)
     return [
         note("Refusing", level="WARNING", operation=message.operation.type, why=why),
-        *_tell_total(state),
         *_tell(state, _operation(state, message, status)),
+        *_tell_total(state),
     ]
 
 

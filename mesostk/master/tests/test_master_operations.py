@@ -384,15 +384,16 @@ def test_a_refused_operation_is_undone_and_those_behind_it_are_kept(ready: Any) 
     bench.accept(framework_id, bench.offers(stream), operations=(first, second))
     one, two = asked(bench, wire)
     total = bench.subscription().agent_info.resources
-    bench.up(wire, link.UpdateAgent(resources=total), answer(one, "OPERATION_FAILED"))
+    bench.up(wire, answer(one, "OPERATION_FAILED"))
     (status,) = outcomes(bench, stream)
     assert status.state == "OPERATION_FAILED"
+    bench.up(wire, link.UpdateAgent(resources=total))
     agent = bench.master.agents[agent_id]
-    # The second is still on its way and is thought to succeed; the first answered by its total.
-    bench.up(wire, answer(two))
+    # The second is still on its way and is thought to succeed.
     after = conversions.apply(Resources.of(total), two.operation)
     assert not isinstance(after, str)
-    bench.up(wire, link.UpdateAgent(resources=after.to_wire()))
+    assert agent.total == after
+    bench.up(wire, answer(two))
     assert agent.total == after
     assert agent.total.reserved("web").scalar("mem") == 100000
 
