@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +21,7 @@ from mesostk.cli.cluster import (
 )
 from mesostk.cli.contexts import ContextOption
 from mesostk.cli.output import Format, FormatOption, JsonOption, chosen, errors, progress, say
+from mesostk.cli.runs import recorded, say_estimate, the_ledger
 from mesostk.errors import ConfigError
 from mesostk.ops import lab as labs
 from mesostk.ops.inventory import groups
@@ -108,24 +109,46 @@ def _lab_of(inventory: Path | None, context: str | None) -> DockerLab | None:
     return found
 
 
-def _make(lab: DockerLab | None, name: str, form: Format, old: str = "") -> None:
-    """A host of a lab is made and written to its inventory, which nobody else owns."""
-    if lab is not None:
-        spec = labs.with_host(lab.spec, name, old)
+def _join(lab: DockerLab, names: Sequence[str], form: Format, *old: str) -> None:
+    """Make hosts of a lab, or what of them an interrupted run left unmade; write the inventory."""
+    for name in names:
         with progress(form) as shown:
-            lab.reshape(spec, shown)
+            lab.reshape(labs.with_host(lab.spec, name, *old), shown, name)
 
 
-def _unmake(lab: DockerLab | None, name: str, form: Format) -> None:
-    if lab is not None:
-        with progress(form) as shown:
-            lab.reshape(labs.without_host(lab.spec, name), shown)
+def _leave(lab: DockerLab, names: Sequence[str], form: Format) -> None:
+    """Remove hosts of a lab that are still there; write the inventory."""
+    spec = lab.spec
+    for name in names:
+        spec = labs.without_host(spec, name)
+    with progress(form) as shown:
+        lab.reshape(spec, shown)
+
+
+def _not_left(
+    lab: DockerLab, verb: str, leaving: Sequence[str], joining: Sequence[str], hosts: Path
+) -> Sequence[str]:
+    """Those of `leaving` that are to leave the lab yet. Raises ConfigError for who is not in it.
+
+    A lab's host is removed when all else is done, and is in no inventory then: a playbook that runs
+    again after an interruption could not find it.
+    """
+    there = {host.name for host in lab.spec.hosts()}
+    was_cut_off = there.issuperset(joining) and the_ledger().was_cut_off(
+        verb, (*leaving, *joining), str(hosts.absolute())
+    )
+    left = [name for name in leaving if name in there or not was_cut_off]
+    for name in left:
+        labs.named(lab.spec, name)
+    for name in joining:
+        labs.with_host(lab.spec, name, *left)
+    return left
 
 
 def _change(
     verb: str,
     playbook: str,
-    extra_vars: dict[str, object],
+    variables: Callable[[Sequence[str]], dict[str, object]],
     extra_var: Sequence[str] | None,
     done: str,
     inventory: Path | None,
@@ -136,16 +159,32 @@ def _change(
     leaving: Sequence[str] = (),
     joining: Sequence[str] = (),
 ) -> None:
+    """Run the playbook with `variables`, which depend on who is to leave.
+
+    Hosts of a lab are made before it and removed after it.
+    """
+    given = extra_vars_of(extra_var or ())
+    lab = _lab_of(inventory, context)
     hosts = inventory_of(inventory, context)
-    extra_vars = {**extra_vars_of(extra_var or ()), **extra_vars}
     if check:
-        done = "Nothing was changed."
-        outcome = look(playbook, hosts, done, form, check=True, extra_vars=extra_vars)
-        say(outcome.output())
+        given |= variables(leaving)
+        unchanged = "Nothing was changed."
+        say(look(playbook, hosts, unchanged, form, check=True, extra_vars=given).output())
         return
-    steps = change_steps(groups(hosts), leaving, joining)
-    outcome = act(verb, playbook, hosts, done, form, context, steps, extra_vars=extra_vars)
-    remember_cluster(outcome, hosts, None if inventory else context)
+    left = leaving if lab is None else _not_left(lab, verb, leaving, joining, hosts)
+    with recorded(verb, context=context, inventory=hosts) as entry:
+        if lab is not None:
+            _join(lab, joining, form, *left)
+        if left or not leaving:
+            if form is Format.TABLE:
+                say_estimate(verb, hosts, change_steps(groups(hosts), left, joining))
+            given |= variables(left)
+            outcome = look(playbook, hosts, done, form, entry=entry, extra_vars=given)
+            remember_cluster(outcome, hosts, None if inventory else context)
+        else:
+            say(f"{done} An interrupted run had done all but this.")
+        if lab is not None and leaving:
+            _leave(lab, left, form)
 
 
 @commands.command("add")
@@ -165,14 +204,10 @@ def add(
     Other hosts are touched only where they must know: of an agent they learn its name.
     """
     with errors():
-        form = chosen(output, as_json)
-        lab = _lab_of(inventory, context)
-        for host in hosts if not check else ():
-            _make(lab, host, form)
         _change(
             "node add",
             "add_node",
-            {
+            lambda _left: {
                 "node": ",".join(hosts),
                 "later": ",".join(later or ()),
                 "node_allow_even": allow_even,
@@ -181,7 +216,7 @@ def add(
             f"{', '.join(hosts)}: part of the cluster.",
             inventory,
             context,
-            form,
+            chosen(output, as_json),
             check=check,
             joining=hosts,
         )
@@ -200,23 +235,18 @@ def remove(
 ) -> None:
     """Drain hosts, take them out of the cluster, and clean them; dead ones are told off only."""
     with errors():
-        form = chosen(output, as_json)
-        lab = _lab_of(inventory, context)
         _change(
             "node remove",
             "remove_node",
-            {"node": ",".join(hosts), "node_allow_even": allow_even},
+            lambda left: {"node": ",".join(left), "node_allow_even": allow_even},
             extra_var,
             f"{', '.join(hosts)}: no part of the cluster any more.",
             inventory,
             context,
-            form,
+            chosen(output, as_json),
             check=check,
             leaving=hosts,
         )
-        if not check:
-            for host in hosts:
-                _unmake(lab, host, form)
 
 
 @commands.command("replace")
@@ -235,22 +265,16 @@ def replace(
     The quorum arithmetic comes first, and what would lose quorum is refused.
     """
     with errors():
-        form = chosen(output, as_json)
-        lab = _lab_of(inventory, context)
-        if not check:
-            _make(lab, new, form, old)
         _change(
             "node replace",
             "replace_node",
-            {"old": old, "new": new},
+            lambda _left: {"old": old, "new": new},
             extra_var,
             f"{new} is in the place of {old}, which must not be switched on as it was.",
             inventory,
             context,
-            form,
+            chosen(output, as_json),
             check=check,
             leaving=[old],
             joining=[new],
         )
-        if not check:
-            _unmake(lab, old, form)

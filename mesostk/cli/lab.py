@@ -43,7 +43,7 @@ commands = typer.Typer(
 NameOption = Annotated[str, typer.Option("--name", help="Which lab.")]
 
 #: Seconds that the first app gets to run.
-_APP_S = 120.0
+_APP_S = 300.0
 
 
 def context_of(lab: Lab) -> contexts.Context:

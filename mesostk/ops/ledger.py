@@ -407,6 +407,17 @@ class Ledger:
             raise Rejected(409, f"several runs are called {wanted!r}: {ids}")
         return found[0]
 
+    def was_cut_off(self, verb: str, words: Iterable[str], inventory: str) -> bool:
+        """Whether a run of `verb` with these arguments has failed or was interrupted."""
+        wanted = set(words)
+        return any(
+            one.verb == verb
+            and one.outcome in ("failed", "interrupted")
+            and one.inventory == inventory
+            and wanted <= set(one.arguments)
+            for one in self.entries()
+        )
+
     def last_unfinished(self) -> Entry:
         """The newest run that failed or was interrupted. Raises MesostkError without any."""
         for entry in reversed(self.entries()):

@@ -2,16 +2,31 @@
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
+import requests
 
 from mesostk.ops.ansible import Outcome, run_playbook
 from mesostk.ops.lab import Host, Lab
 from mesostk.ops.progress import Lines
 
+T = TypeVar("T")
 
-def mesostk(*words: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+#: For what hangs, not a measure of speed: a busy machine may take ten times as long as an idle one.
+LIMIT_S = 600.0
+
+#: Seconds for one answer over HTTP.
+ANSWER_S = 60.0
+
+#: Between two looks at a condition that nothing announces; each costs a request or an SSH command.
+_LOOK_S = 0.2
+
+
+def mesostk(*words: str, timeout_s: float = LIMIT_S) -> subprocess.CompletedProcess[str]:
     """Run the command as a user would."""
     return subprocess.run(
         [sys.executable, "-m", "mesostk", *words],
@@ -20,6 +35,34 @@ def mesostk(*words: str, timeout_s: float = 300) -> subprocess.CompletedProcess[
         timeout=timeout_s,
         check=False,
     )
+
+
+def until(what: str, probe: Callable[[], T | None], limit_s: float = LIMIT_S) -> T:
+    """What `probe` returns once that is true in a condition; AssertionError after `limit_s`.
+
+    No answer, and one that lacks what is looked for, count as not yet.
+    """
+    deadline = time.monotonic() + limit_s
+    last: object = ""
+    while True:
+        try:
+            found = probe()
+        except (requests.RequestException, LookupError) as error:
+            found, last = None, repr(error)
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not after {limit_s:g} s: {what} {last}"
+        time.sleep(_LOOK_S)
+
+
+def page(url: str, **options: Any) -> str:
+    """The page at `url`, once somebody serves it there: a task runs before it listens."""
+
+    def served() -> requests.Response | None:
+        answer = requests.get(url, timeout=ANSWER_S, **options)
+        return answer if answer.status_code == 200 else None
+
+    return until(f"a page at {url}", served).text
 
 
 class Cluster:
@@ -34,7 +77,26 @@ class Cluster:
     def hosts(self) -> tuple[Host, ...]:
         return self.lab.spec.hosts()
 
-    def run(self, host: Host, script: str, limit_s: float = 60) -> str:
+    def ask(self, method: str, path: str, port: int = 8080, **options: Any) -> requests.Response:
+        """The answer of whoever leads, by way of any master's host: 8080 Marathon, 5050 masters.
+
+        Asked again while nobody leads and where nothing listens.
+        """
+        urls = [f"http://{host.address}:{port}{path}" for host in self.hosts if host.is_master]
+
+        def answered() -> tuple[requests.Response] | None:
+            for url in urls:
+                try:
+                    answer = requests.request(method, url, timeout=ANSWER_S, **options)
+                except requests.ConnectionError:
+                    continue
+                if answer.status_code not in (502, 503):
+                    return (answer,)  # an error is an answer, too, though false
+            return None
+
+        return until(f"an answer to {method} {path}", answered)[0]
+
+    def run(self, host: Host, script: str, limit_s: float = LIMIT_S) -> str:
         """Output of a shell script as root on `host`; raises if it fails."""
         container = f"{self.lab.spec.name}-{host.name}"
         done = subprocess.run(

@@ -11,6 +11,7 @@ from typing import Any, Self
 import requests
 
 from mesostk.testing.balanced import Load
+from mesostk.testing.labs import ANSWER_S, LIMIT_S, page, until
 
 #: Dies at once on SIGTERM, so that only a kill after real draining loses no request.
 APP: dict[str, Any] = {
@@ -66,20 +67,33 @@ class LoadedApp:
             await asyncio.to_thread(self._stop.wait)
 
     def __enter__(self) -> Self:
-        answer = requests.put(f"{self.marathon}/v2/apps/balanced", json=APP, timeout=30)
+        answer = self._ask("PUT", "", json=APP)
         assert answer.status_code in (200, 201), answer.text
-        self._wait_served()
-        self._thread.start()
-        assert self._begun.wait(60), self._load.failures[:3]
+        try:
+            page(self.url)
+            # Tasks that are started side by side need not serve at the same time.
+            until("all its instances serve", self._is_whole)
+            self._thread.start()
+            assert self._begun.wait(LIMIT_S), self._load.failures[:3]
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
-    def _wait_served(self) -> None:
-        session = requests.Session()
-        retry = requests.adapters.Retry(
-            total=None, connect=60, read=60, status=60, status_forcelist=[503], backoff_factor=0.5
-        )
-        session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retry))
-        assert session.get(self.url, timeout=10).status_code == 200
+    def _ask(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Marathon's answer about the app, asked again while nobody leads."""
+        url = f"{self.marathon}/v2/apps/balanced{path}"
+
+        def answered() -> tuple[requests.Response] | None:
+            answer = requests.request(method, url, timeout=ANSWER_S, **options)
+            return None if answer.status_code in (502, 503) else (answer,)
+
+        return until(f"an answer to {method} {url}", answered)[0]
+
+    def _is_whole(self) -> bool:
+        """Whether all that is wanted runs and is healthy."""
+        app = self._ask("GET", "").json()["app"]
+        return bool(app["tasksHealthy"] == app["instances"] and not app["deployments"])
 
     def __exit__(
         self,
@@ -88,10 +102,10 @@ class LoadedApp:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
-        self._thread.join(30)
-        requests.delete(f"{self.marathon}/v2/apps/balanced", timeout=30)
+        if self._thread.is_alive():
+            self._thread.join(LIMIT_S)
+        self._ask("DELETE", "?force=true")
 
     def tasks(self) -> list[dict[str, Any]]:
         """The app's tasks as Marathon tells them."""
-        found = requests.get(f"{self.marathon}/v2/apps/balanced/tasks", timeout=30).json()
-        return list(found["tasks"])
+        return list(self._ask("GET", "/tasks").json()["tasks"])

@@ -203,6 +203,20 @@ def test_a_run_whose_process_is_gone_was_interrupted(tmp_path: Path) -> None:
     assert book.last_unfinished() == seen
 
 
+def test_a_command_was_cut_off_on_the_same_hosts_with_the_same_words(tmp_path: Path) -> None:
+    book = Ledger(tmp_path)
+    words = ["node", "replace", "old", "new", "--context", "lab"]
+    run = book.begin("node replace", words, version="1", inventory="/inventory/lab", environ={})
+    asked = ("node replace", ["old", "new"], "/inventory/lab")
+    with run:
+        assert not book.was_cut_off(*asked), "it is at work"
+        run.end("interrupted")
+    assert book.was_cut_off(*asked)
+    assert not book.was_cut_off("node replace", ["old", "other"], "/inventory/lab")
+    assert not book.was_cut_off("node remove", ["old"], "/inventory/lab")
+    assert not book.was_cut_off("node replace", ["old", "new"], "/inventory/prod")
+
+
 def test_two_runs_do_not_change_the_same_hosts_at_once(tmp_path: Path) -> None:
     book = Ledger(tmp_path)
     with begin(book, "/inventory/prod") as run:

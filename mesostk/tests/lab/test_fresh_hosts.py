@@ -9,10 +9,10 @@ import pytest
 import requests
 
 from mesostk.ops.lab import existing
-from mesostk.testing.labs import Cluster, mesostk
+from mesostk.testing.labs import ANSWER_S, Cluster, mesostk, until
 from mesostk.testing.requirements import require_docker, require_root
 
-pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(1800)]
 
 NAME = "fresh"
 SUBNET = "10.0.36.0/24"
@@ -61,8 +61,12 @@ def test_cluster_is_made_without_a_network_and_stays_so(fresh: Cluster) -> None:
         refused = "! curl -s --max-time 2 http://1.1.1.1/ && ! getent hosts deb.debian.org"
         fresh.run(host, refused)
     fresh.playbook("site")
-    state = requests.get(f"http://{fresh.hosts[0].address}:5050/state", timeout=5).json()
-    assert state["activated_slaves"] == 1
+    url = f"http://{fresh.hosts[0].address}:5050/state"
+
+    def registered() -> bool:
+        return bool(requests.get(url, timeout=ANSWER_S).json()["activated_slaves"] == 1)
+
+    until("the agent is registered", registered)
     before = fresh.service_pids()
     second = fresh.playbook("site")
     assert second.changed == 0

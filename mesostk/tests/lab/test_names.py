@@ -6,20 +6,18 @@ not. Mesos-DNS answers on port 8053 behind a BIND, as in the tutorial; the agent
 resolv.conf, the balancer's host asks Mesos-DNS itself by systemd-resolved.
 """
 
+import functools
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import requests
 
 from mesostk.ops import lab
 from mesostk.ops.lab import Host, Lab, LabSpec
 from mesostk.ops.paths import data_root
 from mesostk.ops.progress import Silent
-from mesostk.testing.labs import Cluster, mesostk
+from mesostk.testing.labs import Cluster, mesostk, page, until
 from mesostk.testing.requirements import require_docker, require_root
 
 pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(1800)]
@@ -45,7 +43,7 @@ PACKAGES = {
 }
 INSTALL = """
 systemctl unmask systemd-resolved.service 2>/dev/null
-apt-get -qq update
+apt-get -qq -o Acquire::Retries=3 update
 DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends {packages} >/dev/null
 """
 
@@ -74,7 +72,7 @@ def made(it: Lab, runs: Path) -> Iterator[Cluster]:
                 path.write_text(text + "\n")
         for host in SPEC.hosts():
             if host.name in PACKAGES:
-                cluster.run(host, INSTALL.format(packages=PACKAGES[host.name]), limit_s=300)
+                cluster.run(host, INSTALL.format(packages=PACKAGES[host.name]), limit_s=900)
         yield cluster
     finally:
         it.down(Silent(), purge=False)
@@ -155,6 +153,21 @@ def test_systemd_resolved_asks_for_the_domain_only(deployed: Cluster) -> None:
     assert "~mesos" in status
 
 
+def known(cluster: Cluster, name: str, kind: str = "A", count: int = 1) -> set[str]:
+    """What Mesos-DNS itself tells of `name`, once it tells as much: others remember a no.
+
+    Addresses, or the ports of services.
+    """
+    asked = f"dig +short -p 8053 @{DNS.address} {name} {kind}"
+
+    def told() -> set[str]:
+        words = [line.split() for line in cluster.run(AGENT, asked).splitlines()]
+        found = {one[2 if kind == "SRV" else 0] for one in words}
+        return found if len(found) == count else set()
+
+    return until(f"{count} answers to {name} {kind}", told)
+
+
 def test_name_of_a_task_is_known_to_every_host_while_it_runs(
     deployed: Cluster, tmp_path: Path
 ) -> None:
@@ -162,6 +175,7 @@ def test_name_of_a_task_is_known_to_every_host_while_it_runs(
     file.write_text('{"id": "/named", "cmd": "sleep 600", "cpus": 0.01, "mem": 16}')
     done = mesostk("deploy", str(file))
     assert done.returncode == 0, done.stderr
+    known(deployed, "named.marathon.mesos")
     assert AGENT.address in deployed.run(AGENT, "getent ahostsv4 named.marathon.mesos")
     assert AGENT.address in deployed.run(BALANCER, "resolvectl query named.marathon.mesos")
     assert mesostk("destroy", "named", "--yes").returncode == 0
@@ -170,41 +184,12 @@ def test_name_of_a_task_is_known_to_every_host_while_it_runs(
 # -- the tutorial's apps, in containers of the lab's registry -------------------------------------
 
 
-def send(name: str) -> None:
+def send(cluster: Cluster, name: str) -> None:
     """As the tutorial does: the file, whole, to Marathon."""
     body = (data_root() / "examples" / f"{name}.json").read_bytes()
-    answer = requests.post(
-        f"http://{MASTER.address}:8080/v2/apps",
-        data=body,
-        headers={"Content-Type": "application/json"},
-        timeout=20,
-    )
+    kind = {"Content-Type": "application/json"}
+    answer = cluster.ask("POST", "/v2/apps", data=body, headers=kind)
     assert answer.status_code == 201, answer.text
-
-
-def reached(url: str, **options: Any) -> str:
-    """The page behind a balancer, once there is one."""
-    deadline = time.monotonic() + 120
-    last = ""
-    while time.monotonic() < deadline:
-        try:
-            answer = requests.get(url, timeout=10, **options)
-        except requests.ConnectionError as error:
-            last = str(error)
-        else:
-            if answer.status_code == 200:
-                return answer.text
-            last = f"{answer.status_code} {answer.text}"
-        time.sleep(0.2)
-    pytest.fail(f"{url} leads nowhere: {last}")
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Events take milliseconds; the limit is for what never comes."""
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
 
 
 def configured(cluster: Cluster) -> str:
@@ -213,38 +198,45 @@ def configured(cluster: Cluster) -> str:
     return "\n".join(line.strip() for line in text.splitlines())
 
 
+def is_configured(cluster: Cluster, text: str) -> bool:
+    return text in configured(cluster)
+
+
 def test_nginx_internal_is_reached_on_its_service_port(deployed: Cluster) -> None:
-    send("nginx-internal")
-    assert "Welcome to nginx!" in reached(f"http://{BALANCER.address}:10001/")
-    text = configured(deployed)
+    send(deployed, "nginx-internal")
+    assert "Welcome to nginx!" in page(f"http://{BALANCER.address}:10001/")
     frontend = """frontend nginx-internal_10001
 bind *:10001
 mode http
 use_backend nginx-internal_10001
 """
-    assert frontend in text
+    until("the frontend is in the file", functools.partial(is_configured, deployed, frontend))
     address = re.escape(AGENT.address)
     name = address.replace(r"\.", "_")
     server = rf"server {name}_(\d+) {address}:(\d+) .*check inter 2s fall 11"
-    found = re.search(server, text.partition("\nbackend nginx-internal_10001\n")[2])
-    assert found is not None, text
+
+    def in_file() -> re.Match[str] | None:
+        backend = configured(deployed).partition("\nbackend nginx-internal_10001\n")[2]
+        return re.search(server, backend)
+
+    found = until("its server is in the file", in_file)
     # The names of DNS lead to the same port.
+    known(deployed, "_nginx-internal._tcp.marathon.mesos", "SRV")
+    known(deployed, "nginx-internal.marathon.mesos")
     services = deployed.run(AGENT, "dig +short _nginx-internal._tcp.marathon.mesos SRV")
     assert found[2] in [line.split()[2] for line in services.splitlines()]
     assert AGENT.address in deployed.run(AGENT, "getent ahostsv4 nginx-internal.marathon.mesos")
 
 
 def test_nginx_external_is_reached_by_its_host_name_on_every_port(deployed: Cluster) -> None:
-    send("nginx-external")
+    send(deployed, "nginx-external")
     host = {"Host": "nginx.external.com"}
-    assert "Welcome to nginx!" in reached(f"http://{BALANCER.address}/", headers=host)
+    assert "Welcome to nginx!" in page(f"http://{BALANCER.address}/", headers=host)
     app_id = {"X-Marathon-App-Id": "/nginx-external"}
-    assert "Welcome to nginx!" in reached(f"http://{BALANCER.address}:9091/", headers=app_id)
-    assert "Welcome to nginx!" in reached(f"http://{BALANCER.address}:10000/")
+    assert "Welcome to nginx!" in page(f"http://{BALANCER.address}:9091/", headers=app_id)
+    assert "Welcome to nginx!" in page(f"http://{BALANCER.address}:10000/")
     by_tls = f"curl -sk --resolve nginx.external.com:443:{BALANCER.address} "
-    page = deployed.run(AGENT, by_tls + "https://nginx.external.com/")
-    assert "Welcome to nginx!" in page
-    text = configured(deployed)
+    assert "Welcome to nginx!" in deployed.run(AGENT, by_tls + "https://nginx.external.com/")
     for line in (
         "acl host_nginx_external_com_nginx-external hdr(host) -i nginx.external.com",
         "use_backend nginx-external_10000 if host_nginx_external_com_nginx-external",
@@ -252,10 +244,13 @@ def test_nginx_external_is_reached_by_its_host_name_on_every_port(deployed: Clus
         "use_backend nginx-external_10000 if app__nginx-external",
         "use_backend nginx-external_10000 if { ssl_fc_sni nginx.external.com }",
     ):
-        assert line in text
-    status = mesostk("lb", "status")
-    assert "nginx.external.com" in status.stdout
-    assert "1/1" in status.stdout
+        until(line, functools.partial(is_configured, deployed, line))
+
+    def routed() -> bool:
+        status = mesostk("lb", "status").stdout
+        return re.search(r"nginx\.external\.com.* 1/1\b", status) is not None
+
+    until("its one server is healthy", routed)
 
 
 def test_script_of_the_tutorial_has_the_group_that_it_is_asked_for(deployed: Cluster) -> None:
@@ -267,25 +262,21 @@ def test_script_of_the_tutorial_has_the_group_that_it_is_asked_for(deployed: Clu
 
 
 def test_scaled_app_has_as_many_addresses_and_servers(deployed: Cluster) -> None:
-    url = f"http://{MASTER.address}:8080/v2/deployments"
-    until(lambda: requests.get(url, timeout=10).json() == [], "the end of the first deployment")
-    done = mesostk("scale", "nginx-internal", "2", timeout_s=400)
+    deployments = functools.partial(deployed.ask, "GET", "/v2/deployments")
+    until("the end of the first deployment", lambda: deployments().json() == [])
+    done = mesostk("scale", "nginx-internal", "2", "--timeout", "600", timeout_s=900)
     assert done.returncode == 0, done.stderr
-    # BIND keeps for the 60 s of the TTL what it was told before.
-    asked = f"dig +short -p 8053 @{DNS.address} _nginx-internal._tcp.marathon.mesos SRV"
-
-    def ports() -> set[str]:
-        return {line.split()[2] for line in deployed.run(AGENT, asked).splitlines()}
+    # Not of BIND, which keeps for the 60 s of the TTL what it was told before.
+    ports = known(deployed, "_nginx-internal._tcp.marathon.mesos", "SRV", 2)
 
     def servers() -> set[str]:
         backend = configured(deployed).partition("\nbackend nginx-internal_10001\n")[2]
         lines = backend.partition("\n\n")[0].splitlines()
         return {line.split()[2].rpartition(":")[2] for line in lines if line.startswith("server ")}
 
-    until(lambda: len(ports()) == 2, "two names")
-    until(lambda: servers() == ports(), "the servers that the names lead to")
+    until("the servers that the names lead to", lambda: servers() == ports)
     for name in ("nginx-internal", "nginx-external"):
-        assert mesostk("destroy", name, "--yes", timeout_s=400).returncode == 0
+        assert mesostk("destroy", name, "--yes").returncode == 0
 
 
 def test_second_deployment_changes_nothing(deployed: Cluster) -> None:

@@ -15,16 +15,16 @@ import pytest
 
 from mesostk.ops.zookeeper import mode_of
 from mesostk.testing import draws
-from mesostk.testing.labs import Cluster, mesostk
+from mesostk.testing.labs import Cluster, mesostk, until
 
-pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(1800)]
 
 SECRET = "hunter2-Zx81"
 CONTEXT = ("--context", "test")
 
 
 def asked(*words: str, rc: int = 0) -> Any:
-    done = mesostk(*words, *CONTEXT, "--json", timeout_s=300)
+    done = mesostk(*words, *CONTEXT, "--json")
     assert done.returncode == rc, done.stdout + done.stderr
     return json.loads(done.stdout)
 
@@ -42,7 +42,7 @@ def test_preflight_tells_all_that_is_wrong_at_once(cluster: Cluster, tmp_path: P
         assert text.count(old + "}") == 1
         text = text.replace(old + "}", new + "}")
     (tmp_path / "hosts.yml").write_text(text)
-    done = mesostk("cluster", "validate", "-i", str(tmp_path), timeout_s=300)
+    done = mesostk("cluster", "validate", "-i", str(tmp_path))
     assert done.returncode == 1
     for words in (
         f"host {first.name}: it is member 1 of the ensemble, the inventory makes it 9",
@@ -90,9 +90,18 @@ def silent_dns(cluster: Cluster) -> Iterator[str]:
     cluster.run(host, f"systemctl start mesos-dns; rm {flag}")
 
 
-def test_doctor_finds_nothing_in_a_cluster_that_is_well(cluster: Cluster) -> None:
-    found = asked("cluster", "doctor")
-    assert [one for one in found if one["level"] == "error"] == []
+@pytest.mark.usefixtures("cluster")
+def test_doctor_finds_nothing_in_a_cluster_that_is_well() -> None:
+    def nothing() -> bool:
+        # Names follow the tasks of hello2, which come and go, as quickly as the machine lets them.
+        done = mesostk("cluster", "doctor", *CONTEXT, "--json")
+        assert done.returncode in (0, 1), done.stderr
+        errors = [one for one in json.loads(done.stdout) if one["level"] == "error"]
+        print(errors)
+        assert done.returncode == bool(errors)
+        return not errors
+
+    until("the doctor finds nothing", nothing)
 
 
 def test_doctor_and_impact_find_what_was_stopped_and_what_runs_otherwise(
@@ -129,6 +138,7 @@ def planted(cluster: Cluster) -> Iterator[None]:
         for path in {paths}; do echo admin:{SECRET} > $path; done
         printf 'MESSAGE=Connecting with {SECRET}\\nOBJECT_SYSTEMD_UNIT=marathon.service\\n' |
             logger --journald
+        journalctl --sync
         """,
     )
     yield
@@ -203,7 +213,7 @@ def test_a_deployment_that_is_killed_at_any_task_is_resumed_restarts_included(
     try:
         with process.stderr:
             for count, line in enumerate(process.stderr, 1):
-                if count == 5:  # by now it is in the ledger
+                if count == 5:  # its playbook runs, so it is in the ledger
                     refused = mesostk("cluster", "deploy", "-i", inventory)
                     assert refused.returncode == 1
                     assert "changes the same hosts" in refused.stderr
@@ -215,11 +225,10 @@ def test_a_deployment_that_is_killed_at_any_task_is_resumed_restarts_included(
         process.wait()
     (killed,) = [run for run in runs() if run["id"] not in before and run["outcome"] != "failed"]
     assert killed["outcome"] == "interrupted"
-    resumed = mesostk("runs", "resume", timeout_s=550)
+    resumed = mesostk("runs", "resume", timeout_s=1500)
     assert resumed.returncode == 0, resumed.stderr
-    second = runs()[-1]
+    (second,) = [run for run in runs() if run["resumes"] == killed["id"]]
     assert second["outcome"] == "done"
-    assert second["resumes"] == killed["id"]
     assert second["steps"]
     for host in named:
         cluster.run(host, AT_REST)

@@ -13,15 +13,12 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import requests
 
 from mesostk.testing import draws, releases
-from mesostk.testing.labs import Cluster, mesostk
+from mesostk.testing.labs import Cluster, mesostk, until
 from mesostk.testing.loaded import LoadedApp
-from mesostk.testing.processes import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(0)]
 
@@ -32,7 +29,7 @@ SEED = draws.seed()
 #: One in CI; `make soak-lab` takes ten.
 SEEDS = range(int(os.environ.get("MESOSTK_ROLLING_SEEDS", "1")))
 #: Lines that each of these writes on six hosts, one for each task and change: where to kill it.
-LINES = {"upgrade": 225, "replace the dead": 140, "replace the living": 140}
+LINES = {"upgrade": 225, "replace the dead": 170, "replace the living": 170}
 
 
 def run(cluster: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
@@ -52,18 +49,15 @@ def address(cluster: Cluster, name: str) -> str:
     return found
 
 
-def asked(cluster: Cluster, where: str, kind: str = "mesos") -> Any:
-    """JSON of the leading master or Marathon."""
-    port = {"mesos": 5050, "marathon": 8080}[kind]
-    url = f"http://{address(cluster, 'mesos-master2')}:{port}{where}"
-    return requests.get(url, timeout=10).json()
-
-
 def agents(cluster: Cluster) -> dict[str, str]:
     """Host → id of the active agents."""
-    return {
-        one["hostname"]: one["id"] for one in asked(cluster, "/slaves")["slaves"] if one["active"]
-    }
+    found = cluster.ask("GET", "/slaves", 5050).json()["slaves"]
+    return {one["hostname"]: one["id"] for one in found if one["active"]}
+
+
+def must_have(cluster: Cluster, registered: dict[str, str]) -> None:
+    """Return once exactly these agents are active, by these ids."""
+    until(f"the agents are {registered}", lambda: agents(cluster) == registered)
 
 
 # What the roles wrote, and whether each daemon was started from it; the release is told apart.
@@ -119,15 +113,17 @@ def killed_at(number: int, cluster: Cluster, *words: str) -> None:
     """Run the command, and kill it at its `number`-th line if it has that many."""
     process = begun(cluster, *words)
     assert process.stderr is not None
+    told: list[str] = []
     with process.stderr:
-        for count, line in enumerate(process.stderr, 1):
-            if count == number:
+        for line in process.stderr:
+            told.append(line)
+            if len(told) == number:
                 os.killpg(process.pid, signal.SIGKILL)
                 print(f"killed at line {number}: {line}")
                 break
         else:
-            print(f"it was done before line {number}")
-    assert process.wait(LIMIT_S) in (0, -signal.SIGKILL)
+            print(f"it was done after line {len(told)}, and is asked for again")
+    assert process.wait(LIMIT_S) in (0, -signal.SIGKILL), "".join(told)
 
 
 def perhaps_killed(more: int, what: str, cluster: Cluster, *words: str) -> None:
@@ -136,7 +132,7 @@ def perhaps_killed(more: int, what: str, cluster: Cluster, *words: str) -> None:
     draw = random.Random(seed)
     chosen = draw.choice(list(LINES))
     if chosen == what:
-        number = draw.randrange(3, LINES[what])
+        number = draw.randrange(1, LINES[what])
         print(f"\nMESOSTK_ROLLING_SEED={seed}: killing `{' '.join(words)}` at line {number}")
         killed_at(number, cluster, *words)
 
@@ -183,12 +179,12 @@ def test_another_release_and_the_way_back_lose_no_task_and_no_request(
     must(cluster, *upgrade, "--to", older)
     assert current(cluster) == {older}
     assert state(cluster) == before
-    assert agents(cluster) == registered
+    must_have(cluster, registered)
 
     must(cluster, *upgrade)
     assert current(cluster) == {newer}
     assert state(cluster) == before
-    assert agents(cluster) == registered
+    must_have(cluster, registered)
 
     assert ids(loaded) == tasks
     assert loaded.failures == Counter()
@@ -201,7 +197,8 @@ def test_agent_joins_another_is_emptied_and_both_leave_under_load(
     before = agents(cluster)
     must(cluster, "node", "add", "mesos-slave4")
     try:
-        assert set(agents(cluster)) == {*before, str(cluster.lab.spec.network()[54])}
+        joined = str(cluster.lab.spec.network()[54])
+        until("the fourth agent is there", lambda: set(agents(cluster)) == {*before, joined})
         for one in cluster.hosts:
             assert "mesos-slave4" in cluster.run(one, "cat /etc/hosts")
         host = next(str(task["host"]) for task in loaded.tasks() if task["host"] in before)
@@ -209,20 +206,24 @@ def test_agent_joins_another_is_emptied_and_both_leave_under_load(
         path = f"/v2/agents/{before[host]}/evacuate"
 
         def leaving() -> list[str]:
-            found = asked(cluster, path, "marathon")["instances"]
+            found = cluster.ask("GET", path).json()["instances"]
             return [one["id"] for one in found if one["leaving"]]
+
+        def moving() -> bool:
+            assert process.poll() is None, process.communicate()
+            return bool(leaving())
 
         # An interrupted drain, given back: nothing goes on moving what may stay.
         process = begun(cluster, "drain", name)
         try:
-            until("its tasks are to leave", leaving, LIMIT_S)
+            until("its tasks are to leave", moving)
             assert host not in agents(cluster)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
         must(cluster, "undrain", name)
-        assert host in agents(cluster)
-        assert leaving() == []
+        until("it is back", lambda: host in agents(cluster))
+        until("nothing is to leave it", lambda: not leaving())
 
         must(cluster, "drain", name)
         assert host not in {task["host"] for task in loaded.tasks()}
@@ -231,7 +232,7 @@ def test_agent_joins_another_is_emptied_and_both_leave_under_load(
         assert "drained" not in must(cluster, "agents")
     finally:
         must(cluster, "node", "remove", "mesos-slave4")
-    assert agents(cluster) == before
+    must_have(cluster, before)
     assert loaded.failures == Counter()
 
 
@@ -244,13 +245,17 @@ def test_dead_first_master_is_replaced_and_the_replacement_by_a_new_one(
     replace = ("node", "replace", "mesos-master1", "mesos-master4")
     perhaps_killed(more, "replace the dead", cluster, *replace)
     told = must(cluster, *replace)
-    assert "ZooKeeper now: 3 members, 2 serve, 2 are a quorum" in told
-    assert agents(cluster) == registered
+    # The last that an interrupted run does is to take the old host out of the inventory.
+    assert (
+        "ZooKeeper now: 3 members, 2 serve, 2 are a quorum" in told
+        or "An interrupted run had done all but this." in told
+    )
+    must_have(cluster, registered)
 
     replace = ("node", "replace", "mesos-master4", "mesos-master1")
     perhaps_killed(more, "replace the living", cluster, *replace)
     must(cluster, *replace)
     assert shared(state(cluster)) == shared(before)
-    assert agents(cluster) == registered
+    must_have(cluster, registered)
     assert ids(loaded) == tasks
     assert loaded.failures == Counter()

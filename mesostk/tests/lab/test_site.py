@@ -1,77 +1,58 @@
 """`site.yml` on real hosts: makes the cluster, repairs drift, leaves alone what is right."""
 
+import functools
 import json
 import re
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
 from mesostk.ops.lab import Host
 from mesostk.ops.paths import data_root
-from mesostk.testing.labs import Cluster, mesostk
+from mesostk.testing.labs import ANSWER_S, Cluster, mesostk, page, until
 
-pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(1800)]
 
-
-def until(condition: object, limit_s: float, what: str) -> None:
-    """Wait for `condition()`; an answer that does not come counts as not yet."""
-    assert callable(condition)
-    end = time.monotonic() + limit_s
-    last: object = None
-    while time.monotonic() < end:
-        try:
-            if condition():
-                return
-        except (requests.RequestException, KeyError) as error:
-            last = error
-        time.sleep(0.2)
-    pytest.fail(f"not within {limit_s} s: {what} ({last})")
+CONTEXT = ("--context", "test")
 
 
-def master_url(cluster: Cluster) -> str:
-    """Some master that answers; it redirects to the leader."""
-    for host in cluster.hosts:
-        if host.is_master:
-            url = f"http://{host.address}:5050"
-            try:
-                requests.get(url + "/health", timeout=2)
-            except requests.RequestException:
-                continue
-            return url
-    pytest.fail("no master answers")
+def leader(cluster: Cluster) -> str:
+    """Address of the leading master."""
+    answer = cluster.ask("GET", "/redirect", 5050, allow_redirects=False)
+    assert answer.status_code == 307
+    return answer.headers["Location"].removeprefix("//").partition(":")[0]
 
 
-def marathon_url(cluster: Cluster) -> str:
-    return master_url(cluster).replace(":5050", ":8080")
+def agents_are_there(cluster: Cluster) -> bool:
+    return bool(cluster.ask("GET", "/state", 5050).json()["activated_slaves"] == 3)
 
 
 # -- what `lab up` left ---------------------------------------------------------------------------
 
 
 def test_every_panel_and_redirect_of_the_tutorial_answers(cluster: Cluster) -> None:
-    leaders = set()
-    for host in cluster.hosts:
-        if not host.is_master:
-            continue
-        answer = requests.get(
-            f"http://{host.address}:5050/redirect", allow_redirects=False, timeout=5
-        )
-        assert answer.status_code == 307
-        leaders.add(answer.headers["Location"])
-        assert "<html" in requests.get(f"http://{host.address}:5050/", timeout=5).text.lower()
-        assert "<html" in requests.get(f"http://{host.address}:8080/", timeout=5).text.lower()
-    assert len(leaders) == 1
-    state = requests.get(master_url(cluster) + "/state", timeout=5).json()
-    assert state["activated_slaves"] == 3
+    masters = [host for host in cluster.hosts if host.is_master]
+
+    def leaders() -> set[str]:
+        """Whom the masters name."""
+        options: dict[str, Any] = {"allow_redirects": False, "timeout": ANSWER_S}
+        urls = (f"http://{host.address}:5050/redirect" for host in masters)
+        return {requests.get(url, **options).headers["Location"] for url in urls}
+
+    until("all masters name the same leader", lambda: len(leaders()) == 1)
+    for host in masters:
+        assert "<html" in page(f"http://{host.address}:5050/").lower()
+        assert "<html" in page(f"http://{host.address}:8080/").lower()
+    until("the agents are registered", functools.partial(agents_are_there, cluster))
 
 
 def test_status_is_one_page_and_one_document(cluster: Cluster) -> None:
-    text = mesostk("status", "--context", "test")
+    text = mesostk("status", *CONTEXT)
     assert text.returncode == 0, text.stderr
     assert re.search(r"/hello2 +(running|waiting|deploying)", text.stdout)
-    document = json.loads(mesostk("status", "--context", "test", "--json").stdout)
+    document = json.loads(mesostk("status", *CONTEXT, "--json").stdout)
     assert len(document["members"]) == 6
     assert [one["active"] for one in document["agents"]] == [True, True, True]
 
@@ -177,27 +158,17 @@ def test_each_managed_file_link_and_unit_is_repaired_and_nothing_else(cluster: C
 
 
 def test_cluster_outlives_the_host_that_leads(cluster: Cluster) -> None:
-    leader = requests.get(master_url(cluster) + "/redirect", allow_redirects=False, timeout=5)
-    address = leader.headers["Location"].removeprefix("//").partition(":")[0]
+    address = leader(cluster)
     (host,) = (one for one in cluster.hosts if one.address == address)
     done = mesostk("lab", "stop", host.name, "--name", "test")
     assert done.returncode == 0, done.stderr
     try:
-
-        def another_leads() -> bool:
-            answer = requests.get(
-                master_url(cluster) + "/redirect", allow_redirects=False, timeout=5
-            )
-            return answer.status_code == 307 and address not in answer.headers["Location"]
-
-        until(another_leads, 40, "another master leads")
-
-        def agents_are_back() -> bool:
-            state = requests.get(master_url(cluster) + "/state", timeout=5).json()
-            return bool(state["activated_slaves"] == 3)
-
-        until(agents_are_back, 60, "the agents are registered with it")
-        scaled = mesostk("scale", "hello2", "4", "--context", "test")
+        until("another master leads", lambda: leader(cluster) != address)
+        until("the agents are registered with it", functools.partial(agents_are_there, cluster))
+        # Marathon on that host may have led, too.
+        assert cluster.ask("GET", "/v2/apps").status_code == 200
+        # Its tasks run for 10 s each: until all four run at once may take a few rounds.
+        scaled = mesostk("scale", "hello2", "4", "--timeout", "600", *CONTEXT, timeout_s=900)
         assert scaled.returncode == 0, scaled.stderr
     finally:
         done = mesostk("lab", "start", host.name, "--name", "test")
@@ -217,6 +188,7 @@ def test_unreachable_host_is_named_with_a_remedy(cluster: Cluster) -> None:
         assert done.stderr.count("No route") + done.stderr.count("timed out") == 1, "told once"
     finally:
         assert mesostk("lab", "heal", agent.name, "--name", "test").returncode == 0
+    until("its agent is heard again", functools.partial(agents_are_there, cluster))
 
 
 def test_logs_of_an_app_come_from_the_agents(cluster: Cluster) -> None:
@@ -226,4 +198,4 @@ def test_logs_of_an_app_come_from_the_agents(cluster: Cluster) -> None:
         done = mesostk("logs", "hello2", "--context", "test", "-n", "5")
         return done.returncode == 0 and "hello" in done.stdout
 
-    until(logs_are_there, 60, "the tasks of hello2 have written something")
+    until("the tasks of hello2 have written something", logs_are_there)
