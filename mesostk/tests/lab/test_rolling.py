@@ -29,7 +29,7 @@ SEED = draws.seed()
 #: One in CI; `make soak-lab` takes ten.
 SEEDS = range(int(os.environ.get("MESOSTK_ROLLING_SEEDS", "1")))
 #: Lines that each of these writes on six hosts, one for each task and change: where to kill it.
-LINES = {"upgrade": 225, "replace the dead": 170, "replace the living": 170}
+LINES = {"upgrade": 225, "replace the dead": 180, "replace the living": 180}
 
 
 def run(cluster: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
