@@ -19,8 +19,8 @@ T = TypeVar("T")
 #: For what hangs, not a measure of speed: a busy machine may take ten times as long as an idle one.
 LIMIT_S = 600.0
 
-#: Seconds for one answer over HTTP.
-ANSWER_S = 60.0
+#: Seconds to connect, which a host that is off never answers to, and for one answer over HTTP.
+ANSWER_S = (5.0, 60.0)
 
 #: Between two looks at a condition that nothing announces; each costs a request or an SSH command.
 _LOOK_S = 0.2

@@ -19,10 +19,13 @@ CONTEXT = ("--context", "test")
 
 
 def leader(cluster: Cluster) -> str:
-    """Address of the leading master."""
-    answer = cluster.ask("GET", "/redirect", 5050, allow_redirects=False)
-    assert answer.status_code == 307
-    return answer.headers["Location"].removeprefix("//").partition(":")[0]
+    """Address of the leading master, once a master that answers knows one."""
+
+    def named() -> str:
+        answer = cluster.ask("GET", "/redirect", 5050, allow_redirects=False)
+        return answer.headers["Location"].removeprefix("//").partition(":")[0]
+
+    return until("a master leads", named)
 
 
 def agents_are_there(cluster: Cluster) -> bool:
