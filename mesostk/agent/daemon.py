@@ -50,6 +50,7 @@ from mesostk.agent.probing import Prober
 from mesostk.agent.runs import Runs
 from mesostk.agent.secrets import Secrets
 from mesostk.agent.state import Settings, State
+from mesostk.base import libprocess
 from mesostk.base.client import Client
 from mesostk.base.config import Values
 from mesostk.base.core import Driver, Effect, Event, Performer, Put
@@ -87,6 +88,10 @@ def main() -> None:
 
 def run(values: Values, environ: Mapping[str, str]) -> int:
     """Run the agent until it ends; returns the exit code."""
+    why = libprocess.refusal(environ)
+    if why is not None:
+        sys.stderr.write(f"mesos-agent: {why}\n")
+        return 2
     daemon = Daemon("mesos-agent", notifier=Notifier.from_environ(environ, os.getpid()))
     daemon.log.set_level(values.logging_level)
     sys.setswitchinterval(GIL_SWITCH_S)

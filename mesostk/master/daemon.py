@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
+from mesostk.base import libprocess
 from mesostk.base.config import Values
 from mesostk.base.core import Effect, Performer
 from mesostk.base.daemon import Daemon
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     """The program; returns its exit code."""
     environ = os.environ if environ is None else environ
     values = flags.master_flags().main(sys.argv[1:] if argv is None else argv, environ)
-    why = flags.refusal(values)
+    why = flags.refusal(values) or libprocess.refusal(environ)
     if why is not None:
         sys.stderr.write(f"mesos-master: {why}\n")
         return 2

@@ -169,3 +169,11 @@ def test_a_directory_that_cannot_be_made_is_named_with_its_flag(
     assert done.returncode == 1, done.stdout
     assert "/proc/none" in done.stdout
     assert "must be able to write there" in done.stdout
+
+
+@pytest.mark.parametrize("daemon", [MASTER, AGENT], ids=lambda row: str(row[0]))
+def test_tls_that_is_turned_on_is_refused(daemon: tuple[str, ...], tmp_path: Path) -> None:
+    flags = [flag.format(ip="127.0.0.1", port=0, dir=tmp_path) for flag in daemon[1:]]
+    done = run_once(command(daemon[0], *flags), tmp_path, LIBPROCESS_SSL_ENABLED="1")
+    assert done.returncode == 2, done.stdout
+    assert "LIBPROCESS_SSL_ENABLED=1: connections are not encrypted here" in done.stdout
