@@ -66,12 +66,17 @@ def is_on(machine: MachineID, agent: Agent) -> bool:
     return machine.ip is None or machine.ip == agent.ip
 
 
-def _same(one: MachineID, other: MachineID) -> bool:
-    return (one.hostname or "").lower() == (other.hostname or "").lower() and one.ip == other.ip
+_Key = tuple[str, str | None]
 
 
-def _is_in(machine: MachineID, machines: Iterable[MachineID]) -> bool:
-    return any(_same(machine, other) for other in machines)
+def _key(machine: MachineID) -> _Key:
+    """What is the same for two names of one machine."""
+    return (machine.hostname or "").lower(), machine.ip
+
+
+def _keys(machines: Iterable[MachineID]) -> set[_Key]:
+    """To look machines up in: a schedule may name as many as fit in a body."""
+    return {_key(machine) for machine in machines}
 
 
 def _machine_error(machine: MachineID) -> str | None:
@@ -123,7 +128,7 @@ def update_schedule(master: Master, _now: float, request: int, call: operator.Sc
 def _schedule_error(
     schedule: maintenance.Schedule, before: registry.MaintenanceRecord
 ) -> str | None:
-    seen: list[MachineID] = []
+    seen: set[_Key] = set()
     for window in schedule.windows:
         duration = window.unavailability.duration
         if duration is not None and duration.nanoseconds < 0:
@@ -134,11 +139,11 @@ def _schedule_error(
             why = _machine_error(machine)
             if why is not None:
                 return why
-            if _is_in(machine, seen):
+            if _key(machine) in seen:
                 return f"Machine '{_text(machine)}' appears more than once in the schedule"
-            seen.append(machine)
+            seen.add(_key(machine))
     for machine in before.down:
-        if not _is_in(machine, seen):
+        if _key(machine) not in seen:
             return f"Machine '{_text(machine)}' is deactivated and cannot be removed"
     return None
 
@@ -155,8 +160,9 @@ def start(master: Master, _now: float, request: int, call: operator.Machines) ->
     """START_MAINTENANCE: the machines are down; their agents end."""
     before = master.maintenance_asked
     why = _listed_error(call.machines, _scheduled(before))
+    down = _keys(before.down)
     for machine in call.machines:
-        if why is None and _is_in(machine, before.down):
+        if why is None and _key(machine) in down:
             why = f"Machine '{_text(machine)}' is not in DRAINING mode and cannot be brought down"
     if why is not None:
         master.emit(Reply(request, 400, why))
@@ -168,18 +174,19 @@ def stop(master: Master, _now: float, request: int, call: operator.Machines) -> 
     """STOP_MAINTENANCE: the machines are up and no longer in the schedule."""
     before = master.maintenance_asked
     why = _listed_error(call.machines, _scheduled(before))
+    are_down, meant = _keys(before.down), _keys(call.machines)
     for machine in call.machines:
-        if why is None and not _is_in(machine, before.down):
+        if why is None and _key(machine) not in are_down:
             why = f"Machine '{_text(machine)}' is not in DOWN mode and cannot be brought up"
     if why is not None:
         master.emit(Reply(request, 400, why))
         return
     windows = []
     for window in before.schedule.windows:
-        left = tuple(item for item in window.machine_ids if not _is_in(item, call.machines))
+        left = tuple(item for item in window.machine_ids if _key(item) not in meant)
         if left:
             windows.append(replace(window, machine_ids=left))
-    down = tuple(item for item in before.down if not _is_in(item, call.machines))
+    down = tuple(item for item in before.down if _key(item) not in meant)
     schedule = maintenance.Schedule(windows=tuple(windows))
     _save(master, request, registry.MaintenanceRecord(schedule=schedule, down=down))
 
@@ -187,15 +194,15 @@ def stop(master: Master, _now: float, request: int, call: operator.Machines) -> 
 def _listed_error(machines: tuple[MachineID, ...], scheduled: list[MachineID]) -> str | None:
     if not machines:
         return "List of machines is empty"
-    seen: list[MachineID] = []
+    known, seen = _keys(scheduled), set[_Key]()
     for machine in machines:
         why = _machine_error(machine)
         if why is not None:
             return why
-        if _is_in(machine, seen):
+        if _key(machine) in seen:
             return f"Machine '{_text(machine)}' appears more than once in the list"
-        seen.append(machine)
-        if not _is_in(machine, scheduled):
+        seen.add(_key(machine))
+        if _key(machine) not in known:
             return f"Machine '{_text(machine)}' is not part of a maintenance schedule"
     return None
 
@@ -399,8 +406,9 @@ def status(master: Master) -> maintenance.Status:
     """GET_MAINTENANCE_STATUS, and GET /maintenance/status."""
     record = master.registry.maintenance
     draining = []
+    down = _keys(record.down)
     for machine in _scheduled(record):
-        if _is_in(machine, record.down):
+        if _key(machine) in down:
             continue
         on_it = {agent.id for agent in master.agents.values() if is_on(machine, agent)}
         statuses = tuple(

@@ -7,6 +7,9 @@ import re
 #: The role of what is reserved to nobody.
 UNRESERVED = "*"
 
+#: The original has no limit; each level costs the allocator a node, and a body may hold 100,000.
+MAX_CHARACTERS = 1024
+
 _FORBIDDEN = re.compile(r"[\s\x08]")
 
 
@@ -16,6 +19,8 @@ def why_not_role(role: str) -> str | None:
         return None
     if not role:
         return "Empty role name is invalid"
+    if len(role) > MAX_CHARACTERS:
+        return f"Role '{role[:40]}…' is longer than {MAX_CHARACTERS} characters"
     if role.startswith("/") or role.endswith("/"):
         return f"Role '{role}' cannot start or end with a slash"
     for part in role.split("/"):
