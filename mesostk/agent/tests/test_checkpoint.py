@@ -256,3 +256,23 @@ def test_run_directory_is_below_the_runtime_directory(tmp_path: Path) -> None:
     for bad in ("", ".", "..", "a/b"):
         with pytest.raises(ValueError, match="is not a file name"):
             run_directory(tmp_path, bad)
+
+
+@pytest.mark.parametrize("with_directory", [False, True])
+def test_what_a_removed_directory_points_at_stays(tmp_path: Path, *, with_directory: bool) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("kept")
+    disk, records = Disk(tmp_path), tmp_path / "records"
+    records.mkdir()
+    (records / "task.info").write_text("x")
+    (records / "link").symlink_to(outside)
+    (tmp_path / "alias").symlink_to(records)
+    if with_directory:
+        (records / "deeper").mkdir()
+        (records / "deeper" / "link").symlink_to(outside)
+    disk.apply((Delete("alias"), Delete("never/there")))
+    assert (records / "task.info").exists()
+    disk.apply((Delete("records"), Delete("records")))
+    assert not records.exists()
+    assert (outside / "kept").read_text() == "kept"
