@@ -119,7 +119,7 @@ def the_end_of_an_executor_is_told_as_that_of_all_it_ever_ran(patch: Patch) -> N
     patch.setattr(endings, "executor_over", all_of_them)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", PLANTED.bugs)
 def test_a_planted_bug_is_caught(name: str, monkeypatch: Patch) -> None:
     PLANTED.hunt(name, monkeypatch)
