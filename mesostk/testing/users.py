@@ -69,7 +69,8 @@ def installed_wheel() -> Iterator[Installed]:
 
     The libraries are those of the running environment: nothing is downloaded.
     """
-    user = USER if os.geteuid() == 0 else None
+    # Of this run: one that was interrupted may have left its own behind.
+    user = f"{USER}-{os.getpid()}" if os.geteuid() == 0 else None
     # Not below a test's own directory: those are closed to other users.
     home = Path(tempfile.mkdtemp(prefix="mesostk-user-"))
     try:
