@@ -23,7 +23,9 @@ _HOST = re.compile(r"[A-Za-z0-9._*:\[\]-]+")
 _ADDRESS = re.compile(r"[A-Za-z0-9._*:\[\]-]+")
 _NETWORKS = re.compile(r"[0-9A-Fa-f:.]+(/[0-9.]+)?( +[0-9A-Fa-f:.]+(/[0-9.]+)?)*")
 _BALANCE = re.compile(r"[a-z0-9-]+(\([A-Za-z0-9_.,-]+\))?( [A-Za-z0-9_(),.-]+)*")
-_INDEXED = re.compile(r"HAPROXY_([0-9]+)_(.+)", re.DOTALL)
+#: HAPROXY_00_PORT is nobody's label: the original looks for the plain number. No app has a port of
+#: so many digits, and `int` refuses thousands of them.
+_INDEXED = re.compile(r"HAPROXY_(0|[1-9][0-9]{0,8})_(.+)", re.DOTALL)
 
 MAX_WEIGHT: Final = 1 << 31
 
@@ -172,8 +174,7 @@ def by_index(labels: Mapping[str, str]) -> dict[int, list[tuple[str, str]]]:
     found: dict[int, list[tuple[str, str]]] = {}
     for key in sorted(labels):
         match = _INDEXED.fullmatch(key)
-        # HAPROXY_00_PORT is nobody's label: the original looks for the plain number.
-        if match is not None and str(int(match[1])) == match[1]:
+        if match is not None:
             found.setdefault(int(match[1]), []).append((match[2], labels[key]))
     return found
 

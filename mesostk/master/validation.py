@@ -434,6 +434,9 @@ def executor_error(
         )
     if _is_negative(executor.shutdown_grace_period):
         return "ExecutorInfo's 'shutdown_grace_period' must be non-negative"
+    why = validity.why_not_all(executor.resources)
+    if why is not None:
+        return f"Executor uses invalid resources: {why}"
     if Resources.of(executor.resources).shared():
         return "Executor resources must not be shared"
     running = agent.executors.get((framework.id, executor.executor_id.value))

@@ -308,6 +308,12 @@ def test_no_value_of_a_label_writes_a_line_of_its_own(given: dict[str, str], ext
     assert made.app_at(text.count("\n") + made.before[0].text.count("\n")) in {"/good", "/any"}
 
 
+@pytest.mark.parametrize("name", ["9" * 5000, "00", "²", "٣", "-1", "1.5", ""])
+def test_no_name_of_a_label_keeps_others_from_being_served(name: str) -> None:
+    apps = [app("/good", ports=[10002]), app("/any", {f"HAPROXY_{name}_PORT": "no port"})]
+    assert servers(apps).keys() == {"good_10002", "any_10001"}
+
+
 def test_line_of_the_file_leads_back_to_its_app() -> None:
     made = config([app("/a", {"HAPROXY_0_VHOST": "x"}), app("/b", ports=[10002])])
     lines = made.text().split("\n")

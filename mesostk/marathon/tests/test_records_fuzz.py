@@ -86,7 +86,7 @@ def stores(draw: st.DrawFn) -> dict[str, bytes]:
     return store
 
 
-@fuzz(60)
+@fuzz(40)
 @given(stores())
 @example({"root": b'{"version":"x"}'})
 @example({"groups/4/_/x": b'{"id":"/","version":"x","apps":{}}'})

@@ -11,6 +11,7 @@ import json as plain
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -201,7 +202,7 @@ class Cluster:
         return raw.encode()
 
 
-@fuzz(80)
+@fuzz(50)
 @given(st.data())
 def test_no_call_of_an_operator_breaks_the_books(data: st.DataObject) -> None:
     cluster = Cluster()
@@ -216,7 +217,7 @@ def test_no_call_of_an_operator_breaks_the_books(data: st.DataObject) -> None:
         cluster.bench.run(2)
 
 
-@fuzz(100)
+@fuzz(70)
 @given(st.data())
 def test_no_call_of_a_framework_breaks_the_books(data: st.DataObject) -> None:
     cluster = Cluster()
@@ -257,3 +258,20 @@ def test_a_role_has_an_end() -> None:
     (reply,) = bench.operate(json.decode(plain.dumps(call), operator.Call))
     assert reply.status == 400
     assert "longer than 1024 characters" in reply.body
+
+
+@pytest.mark.parametrize("field", ["executor", "task"])
+def test_a_group_of_resources_without_amounts_is_refused(field: str) -> None:
+    cluster = Cluster()
+    group = copy.deepcopy(GROUP)
+    bad = group["executor"] if field == "executor" else group["task_group"]["tasks"][0]
+    bad["resources"] = [{"name": "cpus", "type": "SCALAR"}]
+    accept = {
+        "offer_ids": [OFFER],
+        "operations": [{"type": "LAUNCH_GROUP", "launch_group": group}],
+    }
+    call = {"type": "ACCEPT", "framework_id": FRAMEWORK, "accept": accept}
+    cluster.bench.feed(ev.SchedulerCalled(json.decode(cluster.text(call), scheduler.Call)))
+    (status,) = cluster.bench.statuses(cluster.stream)
+    assert (status.state, status.reason) == ("TASK_ERROR", "REASON_TASK_GROUP_INVALID")
+    assert "invalid resources" in (status.message or "")

@@ -84,7 +84,7 @@ def stores(draw: st.DrawFn) -> dict[str, bytes]:
     return store
 
 
-@fuzz(60)
+@fuzz(40)
 @given(stores())
 @example({registry.WEIGHTS: b'{"weights":{"eng":0.0}}'})
 @example({registry.WEIGHTS: b'{"weights":{"eng":-1}}'})
