@@ -17,6 +17,7 @@ from mesostk.base.core import Driver, Event, Put, Saved
 from mesostk.resources.resources import Resources
 from mesostk.testing import simstore
 from mesostk.testing.faults import Kind
+from mesostk.testing.simchecks import Checkers, performers
 from mesostk.testing.simdisk import SimDisk
 from mesostk.testing.simexecutor import Desk
 from mesostk.testing.simhost import Checked, Ground, Host, Process
@@ -61,6 +62,7 @@ class AgentShell(Process):
         self.disk = SimDisk(ground.rng)
         self.processes = Processes(ground.loop, ground.rng, ground.faults)
         self.desk = Desk(self, self._feed)
+        self.checkers = Checkers(self, self._feed)
         self.cpus = cpus
         self.boots = 1
         #: Whether the disk ever refused a record, and unsynced ones were ever lost.
@@ -108,11 +110,12 @@ class AgentShell(Process):
                 events.Disconnect: ("", self._disconnect),
                 events.SendUp: ("send", self._send),
                 events.Launch: ("launch", self._launch),
-                events.KillRun: ("", lambda e: self.processes.kill(e.container_id, e.grace_s)),
+                events.KillRun: ("", self._kill),
                 events.RunOver: ("", lambda e: self.processes.forget(e.container_id)),
                 events.Resize: ("", lambda _e: None),  # simulated processes have no limits
                 events.SendToExecutor: ("send", self.desk.send),
                 events.CloseExecutorStream: ("", self.desk.close),
+                **performers(self.checkers),
             },
         )
         self._recover()
@@ -232,6 +235,10 @@ class AgentShell(Process):
 
         self._pending.append(start)
         self.later(self.ground.rng.uniform(*LAUNCH_S), launched)
+
+    def _kill(self, effect: events.KillRun) -> None:
+        self.checkers.killing(effect)
+        self.processes.kill(effect.container_id, effect.grace_s)
 
     def task_of(self, container_id: str) -> str:
         """The task that is run in a container, or the executor."""

@@ -99,7 +99,8 @@ class Process:
         self.has_power = True
         self.life = 0
         self.ended: list[Callable[[], None]] = []
-        self._born_at = 0.0
+        #: When this life began.
+        self.born_at = 0.0
         self._quick_deaths = 0
         self._held: deque[Callable[[], None]] = deque()
         self._drivers: list[Driver[Checked[Core]]] = []
@@ -120,7 +121,7 @@ class Process:
             return
         self.life += 1
         self.is_alive = True
-        self._born_at = self.ground.loop.now
+        self.born_at = self.ground.loop.now
         self.boot()
 
     def crash(self, why: str) -> None:
@@ -139,7 +140,7 @@ class Process:
         ended, self.ended = self.ended, []
         for fn in ended:
             fn()
-        lived = now - self._born_at
+        lived = now - self.born_at
         self._quick_deaths = 0 if lived > GOOD_LIFE_S else self._quick_deaths + 1
         delay = min(RESTART_S * 2**self._quick_deaths, MAX_RESTART_S)
         self.ground.loop.later(delay, self.start)

@@ -16,6 +16,7 @@ from mesostk.base.zk import SetData, ZkOp
 from mesostk.marathon import repository, taskinfo
 from mesostk.marathon.instances import Instance
 from mesostk.resources.resources import Resources
+from mesostk.testing import simchecks
 from mesostk.testing.simagent import AgentShell
 from mesostk.testing.simhost import Broken, Process
 from mesostk.testing.simmarathon import STORE, MarathonShell
@@ -399,7 +400,8 @@ class Oracle:
         if theirs != alive or not all(i.is_running for i in known):
             return f"Marathon's instances differ: {sorted(theirs ^ alive)}"
         differ = (self._why_agent_differs(a, master, marathon) for a in self._world.agents)
-        return next((why for why in differ if why is not None), None)
+        why = next((why for why in differ if why is not None), None)
+        return simchecks.why_not_told(master, marathon) if why is None else why
 
     def _why_agent_differs(self, agent: AgentShell, master: Any, marathon: Any) -> str | None:
         assert agent.core is not None
@@ -444,6 +446,9 @@ class Oracle:
         wanted = {app.app_id: app.command for app in apps}
         for task_id, agent in self._alive().items():
             run = self._run(agent, task_id)
+            why = None if run is None else agent.checkers.why_not_checked(run)
+            if why is not None:
+                raise Broken(why)
             app_id = taskinfo.app_of(task_id)
             is_side = run is not None and ".side." in task_id
             if run is not None and not is_side and run.command != wanted[str(app_id)]:

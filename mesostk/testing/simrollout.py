@@ -47,6 +47,8 @@ class Books(msgspec.Struct):
     #: Last result of each health check by instance, and those seen ready.
     checks: dict[str, dict[int, bool]] = msgspec.field(default_factory=dict)
     ready: set[str] = msgspec.field(default_factory=set)
+    #: Last word of the agents' own checks by task id.
+    well: dict[str, bool] = msgspec.field(default_factory=dict)
     #: Step that each deployment is at.
     positions: dict[str, int] = msgspec.field(default_factory=dict)
 
@@ -84,6 +86,8 @@ class Referee:
         if status.state in _BEFORE_RUNNING and (runs or books.heard.get(task_id) == "TASK_RUNNING"):
             return  # told late, or twice
         books.heard[task_id] = status.state
+        if status.healthy is not None:
+            books.well[task_id] = status.healthy
         if status.state != "TASK_RUNNING" and instance is not None:
             books.checks.pop(instance.id, None)
 
@@ -105,8 +109,11 @@ class Referee:
         if known != "TASK_RUNNING" and (known is not None or not instance.is_running):
             return False
         app = state.app_of(instance)
-        wanted = 0 if app is None else sum(c.protocol in LEADER_PROBED for c in app.health_checks)
+        kinds = () if app is None else app.health_checks
+        wanted = sum(check.protocol in LEADER_PROBED for check in kinds)
         checks = books.checks.get(instance.id, {})
+        if wanted < len(kinds) and not books.well.get(instance.task_id, instance.agent_health):
+            return False
         return len(checks) == wanted and all(checks.values())
 
     def _is_up(self, marathon: MarathonShell, instance: Instance) -> bool:

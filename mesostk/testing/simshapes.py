@@ -216,6 +216,30 @@ def service(rng: random.Random) -> Plain:
     return Plain(upgrades=True, **_served(rng))
 
 
+_COMMAND = {
+    "protocol": "COMMAND",
+    "command": {"value": "check"},
+    "gracePeriodSeconds": 8,
+    "intervalSeconds": 1,
+    "timeoutSeconds": 1,
+    "delaySeconds": 0,
+    "maxConsecutiveFailures": 2,
+}
+_CHECK = {
+    "exec": {"command": {"shell": "check"}},
+    "intervalSeconds": 3,
+    "timeoutSeconds": 1,
+    "delaySeconds": 0,
+}
+
+
+def checked(rng: random.Random) -> Plain:
+    """A service that its agents check, for its health and otherwise."""
+    more = _served(rng)
+    more["healthChecks"] = [_COMMAND]
+    return Plain(upgrades=True, **more, check=_CHECK)
+
+
 def pair(rng: random.Random) -> Pair:
     """Two of them."""
     return Pair(**_served(rng))

@@ -26,7 +26,7 @@ from mesostk.testing.simnet import Network, Stream
 from mesostk.testing.simoperator import Operator
 from mesostk.testing.simoracle import Oracle
 from mesostk.testing.simproc import Run
-from mesostk.testing.simshapes import Plain, Pod, Shape, pair, resident, service
+from mesostk.testing.simshapes import Plain, Pod, Shape, checked, pair, resident, service
 from mesostk.testing.simuser import AppUser, User
 from mesostk.testing.simzk import Ensemble
 from mesostk.wire import json
@@ -134,6 +134,8 @@ class World:
             shape, command, most = resident(self.rng), "run", 2
         elif kind == "pair":
             shape = pair(self.rng)
+        elif kind == "checked":
+            shape = checked(self.rng)
         else:
             shape = service(self.rng)
         self.user.apps[id] = AppUser(self.user, id, shape, command, most)

@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from mesostk.agent import checks, custom, endings, general_checks, recovered, recovery
 from mesostk.agent import core as agent_core
-from mesostk.agent import custom, endings, recovered, recovery
 from mesostk.agent.core import Agent
-from mesostk.agent.events import RecoveredRun, RunSeen
+from mesostk.agent.events import Checked, RecoveredRun, RunSeen
 from mesostk.agent.state import Verdict
 from mesostk.base.core import Effect
 from mesostk.testing.planted import Patch, Planted, without_check
 
 #: Where rare ones were seen last.
 SEEN = {
+    "a restart of the agent ends the checks": 5,
     "what an executor brings again is not taken": 14,
     "tasks that never reached their executor are waited for": 34,
 }
@@ -117,6 +118,67 @@ def the_end_of_an_executor_is_told_as_that_of_all_it_ever_ran(patch: Patch) -> N
         return over(state, now, run, event)
 
     patch.setattr(endings, "executor_over", all_of_them)
+
+
+# -- checks that agents run ---------------------------------------------------------------------
+
+
+@PLANTED.bug_among("checked", "checked")
+def ill_health_ends_no_task(patch: Patch) -> None:
+    judge = checks.judge
+
+    def mild(checker: Any, now: float, *, healthy: bool) -> checks.Verdict:
+        return replace(judge(checker, now, healthy=healthy), kill=False)
+
+    patch.setattr(checks, "judge", mild)
+
+
+@PLANTED.bug_among("checked", "checked")
+def one_failure_ends_a_task(patch: Patch) -> None:
+    judge = checks.judge
+
+    def strict(checker: Any, now: float, *, healthy: bool) -> checks.Verdict:
+        verdict = judge(checker, now, healthy=healthy)
+        return replace(verdict, kill=verdict.tell and not healthy)
+
+    patch.setattr(checks, "judge", strict)
+
+
+@PLANTED.bug_among("checked", "checked")
+def a_young_task_has_no_grace(patch: Patch) -> None:
+    judge = checks.judge
+
+    def strict(checker: Any, now: float, *, healthy: bool) -> checks.Verdict:
+        return judge(checker, now + checker.check.grace_period_seconds, healthy=healthy)
+
+    patch.setattr(checks, "judge", strict)
+
+
+@PLANTED.bug_among("checked", "checked")
+def a_restart_of_the_agent_ends_the_checks(patch: Patch) -> None:
+    take_up = recovered._take_up
+
+    def forget(state: Any, now: float, again: Any, *args: Any) -> list[Effect]:
+        effects = take_up(state, now, again, *args)
+        checks.stop(again)
+        return effects
+
+    patch.setattr(recovered, "_take_up", forget)
+
+
+@PLANTED.bug_among("checked", "checked")
+def only_the_first_result_of_a_check_is_told(patch: Patch) -> None:
+    handlers: dict[Any, Any] = agent_core.HANDLERS
+    told: set[str] = set()
+
+    def once(state: Any, now: float, event: Checked) -> list[Effect]:
+        effects = general_checks.checked(state, now, event)
+        if event.container_id in told:
+            return []
+        told.add(event.container_id)
+        return effects
+
+    patch.setitem(handlers, Checked, once)
 
 
 @pytest.mark.timeout(1200)

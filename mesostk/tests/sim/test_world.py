@@ -30,6 +30,11 @@ def test_whatever_goes_wrong_the_cluster_ends_with_exactly_what_was_asked_for(se
     RAN.add(seed)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_goes_wrong_agents_check_what_they_were_asked_to(seed: int) -> None:
+    World(seed, kinds=("checked", "checked")).prove()
+
+
 def test_every_kind_of_fault_struck_in_the_seeds_above() -> None:
     if len(RAN) < min(SEEDS, 100):
         pytest.skip("only a part of the seeds ran, so nothing can be said about the whole")
