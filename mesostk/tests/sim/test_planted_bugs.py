@@ -34,6 +34,7 @@ SEEN = {
     "who is gone may come back": 35,
     "a machine that is down is let in": 23,
     "a limit is not kept": 6,
+    "the epoch check is skipped": 12,
     "operations that never arrived are waited for": 17,
     "what a cancelled deployment was about is forgotten": 35,
     "an end is lost by a restart of the agent": 15,
