@@ -512,7 +512,10 @@ async def test_an_image_in_a_group_shares_a_folder_and_outlives_the_agent(
         await master.until_state(name, "TASK_RUNNING")
     latest = f"slaves/{AGENT.value}/frameworks/F/executors/pod/runs/latest"
     common = agent.work_dir / latest / "common"
-    await until(lambda: {p.name for p in common.iterdir()} == {"from-box", "from-plain"})
+    # A file is there before its line is: the shell opens it, and only then runs `hostname`.
+    said = [common / "from-box", common / "from-plain"]
+    await until(lambda: all(p.exists() and p.read_text().endswith("\n") for p in said))
+    assert {p.name for p in common.iterdir()} == {"from-box", "from-plain"}
     assert (common / "from-box").read_text() == f"{socket.gethostname()}\n"
     links = len(master.subscriptions)
     await agent.kill()
