@@ -28,6 +28,7 @@ from typing import TypeVar
 
 import msgspec
 
+from mesostk.errors import WireError
 from mesostk.marathon import paths
 from mesostk.marathon.grouprecords import ShardKey
 from mesostk.marathon.instances import Instance
@@ -52,6 +53,9 @@ HANDOVER = "handover"
 
 #: Below the half megabyte that one write to ZooKeeper may have.
 COMPRESS_ABOVE_BYTES = 100_000
+
+#: The year 9999, in seconds since the epoch: a later moment has no four digits.
+LAST_TIME_S = 253_370_764_800.0
 
 #: What zlib's output begins with; JSON never does.
 ZLIB_MARK = b"x"
@@ -199,7 +203,8 @@ def read_all(stored: Mapping[str, bytes]) -> Records:
 
 def _time(version: str) -> str:
     """`version`; WireError unless it is a time, which the next change's version has to follow."""
-    from_iso(version)
+    if from_iso(version) >= LAST_TIME_S:
+        raise WireError(f"'{version}' is a time that none can follow")
     return version
 
 
@@ -227,7 +232,9 @@ def _take(records: Records, path: str, data: bytes) -> None:
     elif kind == "failures":
         records.failures.append(read(data, TaskFailure))
     elif kind == "audit":
-        records.audit.append(read(data, AuditEntry))
+        entry = read(data, AuditEntry)
+        _time(entry.timestamp)
+        records.audit.append(entry)
     elif path == CALLBACKS:
         records.callbacks = read(data, Callbacks).callback_urls
     else:

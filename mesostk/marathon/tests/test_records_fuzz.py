@@ -90,6 +90,8 @@ def stores(draw: st.DrawFn) -> dict[str, bytes]:
 @given(stores())
 @example({"root": b'{"version":"x"}'})
 @example({"groups/4/_/x": b'{"id":"/","version":"x","apps":{}}'})
+@example({"root": b'{"version":"9999-12-31T23:59:59.999Z"}'})
+@example({"audit/x/x": b'{"timestamp":"x","clientIp":"","method":"","uri":"","version":"x"}'})
 def test_marathon_leads_on_whatever_its_store_holds(store: dict[str, bytes]) -> None:
     before = lived()
     unreadable = repository.read_all(store).unreadable
