@@ -263,7 +263,7 @@ def test_a_role_has_an_end() -> None:
 @pytest.mark.parametrize("field", ["executor", "task"])
 def test_a_group_of_resources_without_amounts_is_refused(field: str) -> None:
     cluster = Cluster()
-    group = copy.deepcopy(GROUP)
+    group: Any = copy.deepcopy(GROUP)
     bad = group["executor"] if field == "executor" else group["task_group"]["tasks"][0]
     bad["resources"] = [{"name": "cpus", "type": "SCALAR"}]
     accept = {
