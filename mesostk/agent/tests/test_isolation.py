@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -220,10 +221,17 @@ def cgroups_of_runs(root: str) -> list[Path]:
 
 
 def remove_cgroups(root: str) -> None:
-    """What an agent leaves of its own, all runs being over; fails if a run left any."""
+    """What an agent leaves of its own, all runs being over; fails if a run left any.
+
+    Supervisors without a run end when they see that the agent has.
+    """
+    deadline = time.monotonic() + 90.0
     for base in cgroups_below(root):
         for name in ("supervisors", ""):
             with contextlib.suppress(FileNotFoundError):
+                while (base / name / "cgroup.procs").read_text():
+                    assert time.monotonic() < deadline, f"not empty: {base / name}"
+                    time.sleep(0.005)
                 (base / name).rmdir()
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import uvloop
 
-from mesostk.agent import cgroups
+from mesostk.agent import cgroups, processes
 from mesostk.agent.cgroup_limits import Limits
 from mesostk.agent.checkpoint import ExitRecord
 from mesostk.agent.launch import LauncherClient
@@ -76,22 +76,24 @@ async def measure(count: int, directory: str, sandbox: Path) -> None:
     report("Popen(sh -c true)", popen, popen)
     report("launch until exec", ours, popen)
     report("launch until exit is known", whole, popen)
-    await measure_limited(client, sandbox, count, ended, popen)
+    tree = await measure_limited(client, sandbox, count, ended, popen)
     await measure_rate(client, sandbox, count, ended)
     run = await client.launch(spec_of("big", sandbox, "sleep 60", cgroups.RunCgroups()))
     print(f"private memory of a supervisor: {private_kib(run.pid)} KiB")
     client.kill(run, 0.0)
     await ended.of("big")
     await client.close()
+    if tree is not None:
+        await asyncio.to_thread(remove, tree)
 
 
 async def measure_limited(
     client: LauncherClient, sandbox: Path, count: int, ended: Ended, popen: list[float]
-) -> None:
+) -> cgroups.Cgroups | None:
     tree, found = cgroups.detect("mesostk-perf")
     print(found)
     if tree is None:
-        return
+        return None
     times, made = [], []
     limits = Limits(cpus=0.1, memory_bytes=32 << 20)
     for n in range(count):
@@ -104,7 +106,14 @@ async def measure_limited(
         tree.destroy(f"c{n}")
     report("making cgroups", made, popen)
     report("cgroups and launch until exec", times, popen)
+    return tree
+
+
+def remove(tree: cgroups.Cgroups) -> None:
+    """Remove the supervisors' cgroups once the last of them, without an agent, has ended."""
     for top in tree.of("any").supervisor_cgroups:
+        while processes.read(f"{top}/cgroup.procs"):
+            time.sleep(0.005)
         os.rmdir(top)  # noqa: PTH106 - nothing blocks in a cgroup tree
 
 
