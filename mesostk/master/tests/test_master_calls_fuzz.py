@@ -85,7 +85,7 @@ WINDOW = {
 }
 
 QUOTA = {"role": "eng", "limits": {"cpus": {"value": 3.0}}, "guarantees": {"cpus": {"value": 1.0}}}
-GROUP = {"executor": EXECUTOR, "task_group": {"tasks": [RUN]}}
+GROUP: dict[str, Any] = {"executor": EXECUTOR, "task_group": {"tasks": [RUN]}}
 
 #: Body by type of call, each near to one that is done.
 OPERATOR: dict[str, dict[str, Any]] = {
