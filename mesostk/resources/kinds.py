@@ -47,15 +47,16 @@ class _Key(NamedTuple):
 class Kind:
     """One kind of resource. Equal kinds are the same object, so that dicts compare by identity."""
 
-    __slots__ = ("__weakref__", "_allocated", "_key", "core", "is_counted", "is_plain")
+    __slots__ = ("__weakref__", "_allocated", "_core", "_key", "is_counted", "is_plain")
 
     def __init__(self, key: _Key) -> None:
         self._key = key
         self._allocated: dict[str | None, Kind] = {}
         self.is_counted = key.exact is not None
         self.is_plain = key[2:] == (((), None, None, None, False, False, None))
-        #: The key without what does not tell resources apart: a volume may be mounted at any path.
-        self.core = key if key.disk is None else key._replace(disk=_disk_core(key.disk))
+        core = key if key.disk is None else key._replace(disk=_disk_core(key.disk))
+        # No reference to itself, which would keep it until the next collection of cycles.
+        self._core = None if core == key else Kind.of(core)
 
     @staticmethod
     def of(key: _Key) -> Kind:
@@ -76,6 +77,11 @@ class Kind:
 
     def __repr__(self) -> str:
         return f"Kind({self._key})"
+
+    @property
+    def core(self) -> Kind:
+        """The same without what does not tell resources apart: where a volume is mounted."""
+        return self if self._core is None else self._core
 
     @property
     def name(self) -> str:

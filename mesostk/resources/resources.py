@@ -21,7 +21,16 @@ from mesostk.wire.mesos import ReservationInfo, Resource, Scalar
 class Resources:
     """Quantities by kind; never holds an empty one. Equal bags are equal and hash alike."""
 
-    __slots__ = ("_hash", "_items", "_quantities", "_reserved", "_revocable", "_shared", "_wire")
+    __slots__ = (
+        "_cores",
+        "_hash",
+        "_items",
+        "_quantities",
+        "_reserved",
+        "_revocable",
+        "_shared",
+        "_wire",
+    )
 
     def __init__(self, items: Mapping[Kind, Quantity] | None = None) -> None:
         """A bag of `items`, which must be non-empty quantities; most callers want `of`."""
@@ -32,6 +41,7 @@ class Resources:
         self._revocable: bool | None = None
         self._shared: bool | None = None
         self._reserved: bool | None = None
+        self._cores: dict[Kind, Kind] | None = None
 
     # -- from and to the wire -----------------------------------------------------------------
 
@@ -43,6 +53,7 @@ class Resources:
         put through `validity.why_not`, which has the original's reasons.
         """
         items: dict[Kind, Quantity] = {}
+        cores: dict[Kind, Kind] = {}
         for resource in resources:
             amount = quantity.of_wire(resource)
             if not amount:
@@ -53,7 +64,7 @@ class Resources:
                 kind = kind_of(resource, amount if isinstance(amount, int) else None)
                 if kind.is_counted:
                     amount = 1
-            _add(items, kind, amount)
+            _add(items, cores, kind, amount)
         return _adopt(items)
 
     @staticmethod
@@ -98,7 +109,13 @@ class Resources:
             return other
         items = self._items.copy()
         for kind, amount in other._items.items():
-            _add(items, kind, amount)
+            mine = items.get(kind)
+            if mine is None:
+                if kind.disk is None or (found := self._same_core(kind)) is None:
+                    items[kind] = amount
+                    continue
+                kind, mine = found, items[found]
+            items[kind] = quantity.plus(mine, amount)
         return _adopt(items)
 
     def __sub__(self, other: Resources) -> Resources:
@@ -109,7 +126,7 @@ class Resources:
         for kind, amount in other._items.items():
             mine = items.get(kind)
             if mine is None:
-                if kind.disk is None or (found := _same_core(items, kind)) is None:
+                if kind.disk is None or (found := self._same_core(kind)) is None:
                     continue
                 kind, mine = found, items[found]
             left = quantity.minus(mine, amount)
@@ -125,7 +142,7 @@ class Resources:
         for kind, amount in other._items.items():
             mine = items.get(kind)
             if mine is None:
-                if kind.disk is None or (found := _same_core(items, kind)) is None:
+                if kind.disk is None or (found := self._same_core(kind)) is None:
                     return False
                 mine = items[found]
             if type(amount) is int:
@@ -142,10 +159,20 @@ class Resources:
     def sum(bags: Iterable[Resources]) -> Resources:
         """All of `bags` together, copying once."""
         items: dict[Kind, Quantity] = {}
+        cores: dict[Kind, Kind] = {}
         for bag in bags:
             for kind, amount in bag._items.items():
-                _add(items, kind, amount)
+                _add(items, cores, kind, amount)
         return _adopt(items)
+
+    def _same_core(self, kind: Kind) -> Kind | None:
+        """A kind in here that differs from `kind`, which has a disk, only in its mount.
+
+        Looked up, not looked for: a body may hold thousands of volumes.
+        """
+        if self._cores is None:
+            self._cores = {mine.core: mine for mine in self._items if mine.disk is not None}
+        return self._cores.get(kind.core)
 
     # -- as a value ---------------------------------------------------------------------------
 
@@ -339,8 +366,9 @@ class Resources:
 
     def _map(self, change: Callable[[Kind], Kind]) -> Resources:
         items: dict[Kind, Quantity] = {}
+        cores: dict[Kind, Kind] = {}
         for kind, amount in self._items.items():
-            _add(items, change(kind), amount)
+            _add(items, cores, change(kind), amount)
         return _adopt(items)
 
     def shrink(self, limits: Mapping[str, int]) -> Resources:
@@ -379,27 +407,22 @@ def _adopt(items: dict[Kind, Quantity]) -> Resources:
     made._revocable = None
     made._shared = None
     made._reserved = None
+    made._cores = None
     return made
 
 
-def _add(items: dict[Kind, Quantity], kind: Kind, amount: Quantity) -> None:
+def _add(
+    items: dict[Kind, Quantity], cores: dict[Kind, Kind], kind: Kind, amount: Quantity
+) -> None:
+    """Add to `items` under construction; `cores` has those of them with a disk by their core."""
     mine = items.get(kind)
     if mine is None:
-        found = None if kind.disk is None else _same_core(items, kind)
-        if found is None:
+        found = kind if kind.disk is None else cores.setdefault(kind.core, kind)
+        if found is kind:
             items[kind] = amount
             return
         kind, mine = found, items[found]
     items[kind] = quantity.plus(mine, amount)
-
-
-def _same_core(items: dict[Kind, Quantity], kind: Kind) -> Kind | None:
-    """A kind in `items` that differs only in where its disk is to be mounted."""
-    core = kind.core
-    for mine in items:
-        if mine.core == core:
-            return mine
-    return None
 
 
 def _amount(kind: Kind, amount: int) -> int:

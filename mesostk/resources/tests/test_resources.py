@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from collections.abc import Callable
 
 import pytest
 from hypothesis import assume, given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from mesostk.errors import ConfigError, WireError
 from mesostk.resources import attributes, conversions, quantity, roles, scalar, text, validity
-from mesostk.resources.kinds import with_format
+from mesostk.resources.kinds import Kind, with_format
 from mesostk.resources.resources import EMPTY, Resources
 from mesostk.testing.strategies import resources, wire_resources
 from mesostk.wire import mesos
@@ -205,6 +206,50 @@ def test_a_volume_is_the_same_wherever_it_is_mounted() -> None:
     assert shown.disk is not None
     assert shown.disk.volume is not None
     assert shown.disk.volume.container_path == "elsewhere"
+
+
+@given(st.permutations(range(6)), st.permutations(range(6)))
+def test_any_bag_of_volumes_is_found_under_other_mounts(one: list[int], two: list[int]) -> None:
+    there = Resources.sum(_volume(id + 1, f"v{id}", f"here{id}") for id in one)
+    asked = Resources.sum(_volume(id + 1, f"v{id}", f"there{id}") for id in two[:3])
+    assert there.contains(asked)
+    assert len(there - asked) == 3
+    assert (there - asked).scalar("disk") == there.scalar("disk") - asked.scalar("disk")
+    assert not there.contains(asked + asked)
+    assert len(there + asked) == 6
+    assert asked + there == asked + (there - asked) + Resources.sum(
+        _volume(id + 1, f"v{id}", f"there{id}") for id in two[:3]
+    )
+
+
+def _cores_compared(count: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How often the arithmetic of `count` volumes looks at what tells one from another."""
+    here = [_volume(1, f"v{id}", "here") for id in range(count)]
+    there = [_volume(1, f"v{id}", "there") for id in range(count)]
+    looked: list[Kind] = []
+
+    def core(kind: Kind) -> Kind:
+        looked.append(kind)
+        return true_core(kind)
+
+    true_core: Callable[[Kind], Kind] = vars(Kind)["core"].fget
+    with monkeypatch.context() as patched:
+        patched.setattr(Kind, "core", property(core))
+        wire = [resource for bag in here for resource in bag.to_wire()]
+        total = Resources.of(wire) + Resources.scalars(cpus=1)
+        used = Resources.sum(there)
+        assert total.contains(used)
+        assert (total - used) == Resources.scalars(cpus=1)
+        assert len(total + used) == len(total.allocate("web")) == count + 1
+    return len(looked)
+
+
+def test_the_arithmetic_of_volumes_costs_as_many_looks_as_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    once, twice = _cores_compared(20, monkeypatch), _cores_compared(40, monkeypatch)
+    assert once > 0
+    assert twice == 2 * once
 
 
 def test_copies_of_a_shared_volume_are_counted_and_occupy_it_once() -> None:
