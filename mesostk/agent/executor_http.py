@@ -128,9 +128,14 @@ async def _call_of(request: web.Request) -> wire.Call:
     kind = given.partition(";")[0].strip().lower()
     if kind not in _TYPES:
         raise Rejected(415, f"Expecting 'Content-Type' of {_NAMES}")
-    decode = protobuf.decode if kind == PROTOBUF_TYPE else json.decode
+    return parsed(await request.read(), is_binary=kind == PROTOBUF_TYPE)
+
+
+def parsed(body: bytes, *, is_binary: bool = False) -> wire.Call:
+    """The call in `body`; Rejected with the original's text if there is none."""
+    decode = protobuf.decode if is_binary else json.decode
     try:
-        call = decode(await request.read(), wire.Call)
+        call = decode(body, wire.Call)
     except WireError as error:
         raise Rejected(400, f"Failed to parse body into Call: {error}") from error
     why: str | None = None

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from mesostk.agent import custom, endings, executors, kills, layout, operations, tasks
 from mesostk.agent.fitting import why_not_fit
-from mesostk.agent.state import Framework, Run, State, TaskEntry
+from mesostk.agent.state import Framework, Run, State, TaskEntry, TaskKey
 from mesostk.agent.state import Wait as WaitBase
 from mesostk.base.core import Effect, Put, note
 from mesostk.errors import WireError
@@ -46,13 +46,16 @@ def run_group(state: State, now: float, message: RunGroup) -> list[Effect]:
     keys = [(owner, task.task_id.value) for task in message.task_group.tasks]
     if any(state.find(key) is not None or key in state.streams for key in keys):
         return [note("Ignoring", level="WARNING", what="RUN_GROUP of known tasks", tasks=keys)]
-    framework = state.frameworks.get(owner)
-    if framework is None:
-        framework = state.frameworks[owner] = Framework(info=info)
-    if message.executor.type == "CUSTOM":
+    framework = state.frameworks.setdefault(owner, Framework(info=info))
+    executor_id = message.executor.executor_id.value
+    kind = "CUSTOM" if message.executor.type == "CUSTOM" else "DEFAULT"
+    why = framework.why_not_executor(executor_id, kind)
+    if why is not None:
+        return _answer_all(state, now, keys, why)
+    if kind == "CUSTOM":
         return _give_to_custom(state, now, framework, message)
-    executor = replace(message.executor, type="DEFAULT", framework_id=info.id)
-    parent = framework.executor_run(executor.executor_id.value)
+    executor = replace(message.executor, type=kind, framework_id=info.id)
+    parent = framework.executor_run(executor_id)
     is_new = parent is None
     if parent is None:
         parent = Run(
@@ -82,6 +85,14 @@ def run_group(state: State, now: float, message: RunGroup) -> list[Effect]:
         ops = [*tasks.executor_records(state, framework, parent), *ops]
     saved = GroupSaved(parent.container_id, tuple(run.container_id for run in nested))
     return [*effects, state.save(saved, *ops)]
+
+
+def _answer_all(state: State, now: float, keys: list[TaskKey], why: str) -> list[Effect]:
+    """Say of every task of a group that it is not run."""
+    effects: list[Effect] = []
+    for key in keys:
+        effects += endings.answer_unknown(state, now, key, "REASON_TASK_GROUP_INVALID", why)
+    return effects
 
 
 def _give_to_custom(

@@ -242,6 +242,16 @@ class Framework(msgspec.Struct, kw_only=True, eq=False):
                 return run
         return None
 
+    def why_not_executor(self, executor_id: str, kind: str) -> str | None:
+        """Why an executor of this kind cannot have that name: one of the other kind has it."""
+        run = self.executor_run(executor_id)
+        if run is None or run.executor.type == kind:
+            return None
+        return (
+            f"Executor '{executor_id}' runs as {run.executor.type} on this agent; "
+            f"name one of type {kind} otherwise"
+        )
+
 
 class Pending(msgspec.Struct, kw_only=True):
     """One update of a stream; `saved` once it may be shown to anyone."""

@@ -92,7 +92,13 @@ def _run_with_executor(
     `expected`: whether the master means it to be started; None from a master that does not say.
     """
     assert task.executor is not None
-    run = framework.executor_run(task.executor.executor_id.value)
+    assert framework.info.id is not None
+    executor_id = task.executor.executor_id.value
+    why = framework.why_not_executor(executor_id, "CUSTOM")
+    if why is not None:
+        key = (framework.info.id.value, task.task_id.value)
+        return endings.answer_unknown(state, now, key, "REASON_TASK_INVALID", why)
+    run = framework.executor_run(executor_id)
     is_new = run is None
     if run is None:
         run = custom.new_run(state, framework, task)

@@ -5,8 +5,9 @@ MESOSTK_FUZZ=100 pytest -k fuzz       a hundred times as many examples, drawn an
 
 from __future__ import annotations
 
+import copy
 import os
-from typing import Final
+from typing import Any, Final
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -58,3 +59,41 @@ garbage: SearchStrategy[bytes] = st.one_of(
         )
     ),
 )  # fmt: skip
+
+
+#: Values that stand where others are meant, of every type and at the ends of each.
+VALUES: Final[tuple[Any, ...]] = (
+    None, True, 0, -1, 1, 2**31, 2**63 - 1, -(2**63), 2**64 - 1, 1e-320, 1e12, 1e308, -1e308,
+    0.0005, "NaN", "Infinity", "-Infinity", "", "*", "x", "..", "a/../b", "/", "a/", "-a", "a\n",
+    "\0", "é☃", "x" * 5000, "/".join("r" * 600), [], {}, {"value": ""}, {"value": "../../x"},
+    {"range": [{"begin": 0, "end": 2**64 - 1}]}, {"range": [{"begin": 9, "end": 1}]},
+    "LAUNCH", "SET", "DOCKER", "eng/web",
+)  # fmt: skip
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """(container, key) of every value in a document."""
+    if not isinstance(value, dict | list):
+        return []
+    keys = value if isinstance(value, dict) else range(len(value))
+    return [found for key in keys for found in [(value, key), *places(value[key])]]
+
+
+@st.composite
+def altered(draw: st.DrawFn, whole: Any, more: tuple[Any, ...] = ()) -> Any:
+    """A copy of the document `whole` with something else, one of `VALUES` and `more`, in up to
+    three of its places, or with less or more of it."""
+    body = copy.deepcopy(whole)
+    for _ in range(draw(st.integers(0, 3))):
+        found = places(body)
+        if not found:
+            break
+        parent, key = draw(st.sampled_from(found))
+        how = draw(st.sampled_from(("else", "else", "gone", "twice")))
+        if how == "gone":
+            del parent[key]
+        elif how == "twice" and isinstance(parent, list):
+            parent.append(copy.deepcopy(parent[key]))
+        else:
+            parent[key] = copy.deepcopy(draw(st.sampled_from((*VALUES, *more))))
+    return body
