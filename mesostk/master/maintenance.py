@@ -39,6 +39,41 @@ if TYPE_CHECKING:
     from mesostk.master.core import Master
 
 
+#: How a machine is named: hostname in lower case, IP; None for what is not said.
+_Name = tuple[str | None, str | None]
+
+
+class Places:
+    """Where machines of a list stand in it, to be looked up by what runs on them.
+
+    Both lists, of machines in a body and of agents, may be long.
+    """
+
+    def __init__(self, machines: Iterable[tuple[int, MachineID]]) -> None:
+        """`machines` with their places; of several that fit, the first one given is found."""
+        self._places: dict[_Name, int] = {}
+        for place, machine in machines:
+            self._places.setdefault(_name(machine.hostname, machine.ip), place)
+
+    def first(self, hostname: str, ip: str) -> int | None:
+        """The least place of a machine of which all that is said fits; None if none does."""
+        full = _name(hostname, ip)
+        names = (full, (full[0], None), (None, ip), (None, None))
+        return min((self._places[name] for name in names if name in self._places), default=None)
+
+
+def _name(hostname: str | None, ip: str | None) -> _Name:
+    return None if hostname is None else hostname.lower(), ip
+
+
+class _Index(msgspec.Struct, frozen=True):
+    """Of one record: places of windows by their machines, and of machines that are down."""
+
+    record: registry.MaintenanceRecord
+    windows: Places
+    down: Places
+
+
 class Inverse(msgspec.Struct):
     """What the core knows of maintenance beyond the registry, by (framework, agent) ids."""
 
@@ -50,6 +85,8 @@ class Inverse(msgspec.Struct):
         default_factory=dict
     )
     is_armed: bool = False
+    #: Of the record in force when it was last asked.
+    index: _Index | None = None
 
     def of_framework(self, framework_id: str) -> list[InverseOffer]:
         """Outstanding ones of a framework."""
@@ -89,21 +126,37 @@ def _scheduled(record: registry.MaintenanceRecord) -> list[MachineID]:
     return [machine for window in record.schedule.windows for machine in window.machine_ids]
 
 
+def _placed(schedule: maintenance.Schedule) -> Places:
+    return Places(
+        (place, machine)
+        for place, window in enumerate(schedule.windows)
+        for machine in window.machine_ids
+    )
+
+
+def _index(master: Master) -> _Index:
+    record = master.registry.maintenance
+    index = master.inverse.index
+    if index is None or index.record is not record:
+        index = _Index(record, _placed(record.schedule), Places(enumerate(record.down)))
+        master.inverse.index = index
+    return index
+
+
 def unavailability_of(master: Master, agent: Agent) -> Unavailability | None:
     """When the agent's machine will be away, if it is scheduled to."""
-    for window in master.registry.maintenance.schedule.windows:
-        if any(is_on(machine, agent) for machine in window.machine_ids):
-            return window.unavailability
-    return None
+    index = _index(master)
+    place = index.windows.first(agent.info.hostname, agent.ip)
+    return None if place is None else index.record.schedule.windows[place].unavailability
 
 
 def why_down(master: Master, hostname: str, ip: str) -> str | None:
     """Why an agent at that address is not let in; None if it is."""
-    for machine in master.registry.maintenance.down:
-        fits = machine.hostname is None or machine.hostname.lower() == hostname.lower()
-        if fits and machine.ip in {None, ip}:
-            return f"Machine {_text(machine)} is down for maintenance"
-    return None
+    index = _index(master)
+    place = index.down.first(hostname, ip)
+    if place is None:
+        return None
+    return f"Machine {_text(index.record.down[place])} is down for maintenance"
 
 
 def _text(machine: MachineID) -> str:
@@ -149,9 +202,10 @@ def _schedule_error(
 
 
 def _draining_error(master: Master, schedule: maintenance.Schedule) -> str | None:
-    machines = [machine for window in schedule.windows for machine in window.machine_ids]
+    places = _placed(schedule)
     for agent in master.agents.values():
-        if agent.drain_info is not None and any(is_on(machine, agent) for machine in machines):
+        is_scheduled = places.first(agent.info.hostname, agent.ip) is not None
+        if agent.drain_info is not None and is_scheduled:
             return f"Agent '{agent.id}' is {agent.drain_info.state} and cannot be scheduled"
     return None
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mesostk.master import events as ev
 from mesostk.master import maintenance as master_maintenance
+from mesostk.master.tests.conftest import Bench
 from mesostk.wire import link, maintenance, operator, scheduler
 from mesostk.wire.mesos import AgentID, DurationInfo, Filters, MachineID, TimeInfo, Unavailability
 
@@ -188,3 +191,48 @@ def test_a_framework_that_is_gone_is_not_asked(bench: Any) -> None:
     assert len(asked(bench, again)) == 1
     bench.call(framework_id, "TEARDOWN")
     assert not bench.master.inverse.offers
+
+
+NAMES = st.sampled_from((None, "", "a1", "A1", "a2"))
+IPS = st.sampled_from((None, "", "10.0.0.1", "10.0.0.2"))
+
+
+@given(st.lists(st.builds(MachineID, hostname=NAMES, ip=IPS), max_size=6))
+def test_places_are_those_of_the_first_machine_that_the_agent_is_on(named: list[MachineID]) -> None:
+    made = Bench()
+    made.agent("a1")
+    (agent,) = made.master.agents.values()
+    fits = [master_maintenance.is_on(machine, agent) for machine in named]
+    found = master_maintenance.Places(enumerate(named)).first(agent.info.hostname, agent.ip)
+    assert found == (fits.index(True) if any(fits) else None)
+
+
+def _looks(count: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How often machines and agents are named or compared when `count` of each are scheduled."""
+    looked: list[str] = []
+    with monkeypatch.context() as patched:
+        for name in ("_name", "is_on"):
+            original = getattr(master_maintenance, name)
+
+            def counted(*args: Any, name: str = name, original: Any = original) -> Any:
+                looked.append(name)
+                return original(*args)
+
+            patched.setattr(master_maintenance, name, counted)
+        made = Bench()
+        for number in range(1, count + 1):
+            made.agent(f"a{number}")
+        looked.clear()
+        # None of them is an agent's, so that each agent has to be told from all.
+        named = [MachineID(hostname=f"b{number}") for number in range(count)]
+        assert schedule(made, *named).status == 200
+        assert machines(made, "START_MAINTENANCE", *named).status == 200
+    return len(looked)
+
+
+def test_setting_maintenance_names_each_machine_and_agent_a_few_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    once, twice = _looks(8, monkeypatch), _looks(16, monkeypatch)
+    assert once > 0
+    assert twice <= 2 * once
