@@ -211,8 +211,8 @@ class State(msgspec.Struct, eq=False):
     apps: dict[str, AppDefinition] = {}
     #: Their roles.
     app_roles: frozenset[str] = frozenset()
-    #: The roles that the UPDATE_FRAMEWORK under way adds; None while there is none.
-    asking: frozenset[str] | None = None
+    #: The roles before the UPDATE_FRAMEWORK under way; None while there is none.
+    roles_before: frozenset[str] | None = None
     #: The roles that the master refuses.
     refused_roles: dict[str, RoleRefusal] = {}
     #: Every stored version of every app, and of every group.

@@ -78,7 +78,7 @@ def follow(state: State, turn: Turn, *, thoroughly: bool) -> None:
     told one by one: a master refuses an UPDATE_FRAMEWORK as a whole, and one role that it does not
     have must not keep the others out.
     """
-    if not state.connected or state.asking is not None:
+    if not state.connected or state.roles_before is not None:
         return
     if thoroughly:
         wanted = in_use(state)
@@ -99,8 +99,7 @@ def follow(state: State, turn: Turn, *, thoroughly: bool) -> None:
 def _ask(state: State, turn: Turn, roles: frozenset[str]) -> None:
     came, went = roles - state.roles, state.roles - roles
     turn.note("Changing roles", came=",".join(sorted(came)), went=",".join(sorted(went)))
-    state.asking = came
-    state.roles = roles
+    state.roles_before, state.roles = state.roles, roles
     reviving.roles_changed(state)
     body = scheduler.UpdateFramework(
         framework_info=framework_info(state),
@@ -111,34 +110,36 @@ def _ask(state: State, turn: Turn, roles: frozenset[str]) -> None:
 
 def answered(state: State, turn: Turn, refusal: str | None) -> None:
     """Keep the roles of the last UPDATE_FRAMEWORK for the next subscription, or do without."""
-    asked = state.asking
-    if asked is None:
+    before = state.roles_before
+    if before is None:
         return
-    state.asking = None
-    for role in asked:
-        before = state.refused_roles.pop(role, None)
+    state.roles_before = None
+    for role in state.roles - before:
+        known = state.refused_roles.pop(role, None)
         if refusal is not None:
-            since_s = turn.now if before is None else before.since_s
+            since_s = turn.now if known is None else known.since_s
             state.refused_roles[role] = RoleRefusal(reason=refusal, since_s=since_s)
             turn.note("Role refused by the master", "ERROR", role=role, reason=refusal)
     if refusal is not None:
-        state.roles -= asked
+        state.roles = before
         reviving.roles_changed(state)
     turn.perform(ChangeInfo(framework_info(state)))
 
 
 def connected(state: State) -> None:
     """A new subscription: its master may have other `--roles` and `--acls`, so it is asked anew."""
-    state.asking = None
+    state.roles_before = None
     for role, refusal in state.refused_roles.items():
         state.refused_roles[role] = msgspec.structs.replace(refusal, is_due=True)
 
 
 def disconnected(state: State) -> None:
-    """Nobody knows what became of what was asked last; the next subscription goes without it."""
-    if state.asking is not None:
-        state.roles -= state.asking
-        state.asking = None
+    """Nobody knows what became of what was asked last; the next subscription is as before it.
+
+    That goes for roles that were given up, too: the master has them again, until it is told anew.
+    """
+    if state.roles_before is not None:
+        state.roles, state.roles_before = state.roles_before, None
 
 
 def retreat(state: State, turn: Turn, message: str) -> bool:
@@ -150,7 +151,7 @@ def retreat(state: State, turn: Turn, message: str) -> bool:
     if state.roles == own or REMOVED in message or FAILED_OVER in message:
         return False
     turn.note("Subscribing without the roles of apps", "WARNING", role=state.settings.role)
-    state.roles = own
+    state.roles, state.roles_before = own, None
     reviving.roles_changed(state)
     turn.perform(Subscribe(framework_info(state)))
     return True

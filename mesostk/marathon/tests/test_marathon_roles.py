@@ -365,6 +365,24 @@ def test_a_connection_lost_while_a_role_is_asked_for_is_made_anew_without_it_fir
     assert roles_of(made) == ("dev", "main", "web")
 
 
+def test_a_connection_lost_while_a_role_is_given_up_is_made_anew_with_it_first() -> None:
+    made = world("main")
+    create(made, "/dev/web", role="dev")
+    made.hold_answers = True
+    made.ask(DeleteApp, app_id="/dev/web", force=True)
+    made.advance(30.0)
+    assert told(made) == ("main",)
+    assert roles_of(made) == ("dev", "main"), "nobody knows yet whether the master did it"
+    made.feed(Disconnected("gone"))
+    made.hold_answers = False
+    made.connect()
+    assert "dev" in made.core.state.roles, "the master has what it was subscribed with"
+    asked = len(made.updates)
+    made.advance(30.0)
+    assert len(made.updates) == asked + 1
+    assert told(made) == roles_of(made) == ("main",)
+
+
 def test_each_role_is_revived_and_suppressed_for_itself() -> None:
     made = world("main")
     made.advance(1.0)
