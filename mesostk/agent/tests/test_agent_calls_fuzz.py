@@ -29,8 +29,8 @@ from mesostk.agent.executor_http import parsed
 from mesostk.agent.tests.agent_bench import Bench, of_type, updates
 from mesostk.base.core import Effect
 from mesostk.errors import Rejected, WireError
-from mesostk.testing.hostile import altered, fuzz
-from mesostk.wire import json
+from mesostk.testing.hostile import altered, damaged, fuzz
+from mesostk.wire import executor, json, protobuf
 from mesostk.wire.link import DownMessage
 
 UUID = "dXV1dXV1dXV1dXV1dXV1dQ=="
@@ -165,7 +165,11 @@ class Host:
     def call(self, kind: str, body: Any) -> None:
         """A call of the executor, if it is one and may be made."""
         with suppress(Rejected):
-            call = parsed(plain.dumps({"type": kind, **IDS, kind.lower(): body}).encode())
+            self.take(parsed(plain.dumps({"type": kind, **IDS, kind.lower(): body}).encode()))
+
+    def take(self, call: executor.Call) -> None:
+        """A call of the executor, if it may be made."""
+        with suppress(Rejected):
             custom.refuse(self.bench.core.state, call)
             if call.subscribe is not None and call.type == "SUBSCRIBE":
                 event = ExecutorSubscribed(
@@ -207,6 +211,20 @@ def test_no_call_of_an_executor_breaks_the_books(data: st.DataObject) -> None:
         host.bench.advance(2)
 
 
+@fuzz(40)
+@given(st.data())
+def test_no_call_in_damaged_protobuf_breaks_the_books(data: st.DataObject) -> None:
+    host = Host()
+    for _ in range(ROUNDS):
+        kind = data.draw(st.sampled_from(sorted(CALLS)))
+        body = data.draw(altered(CALLS[kind], STATES))
+        text = plain.dumps({"type": kind, **IDS, kind.lower(): body}).encode()
+        with suppress(Rejected, WireError):
+            binary = protobuf.encode(json.decode(text, executor.Call))
+            host.take(parsed(data.draw(damaged(binary)), is_binary=True))
+        host.bench.advance(2)
+
+
 @pytest.mark.parametrize("kind", ["task", "group"])
 def test_an_executor_of_the_other_kind_is_refused(kind: str) -> None:
     host = Host()
@@ -216,8 +234,8 @@ def test_an_executor_of_the_other_kind_is_refused(kind: str) -> None:
         wanted = {"new", "new2"}
     else:
         host.hear({**DOWN[3], "task_group": {"tasks": [RUN]}})
-        executor = {**EXECUTOR, "executor_id": {"value": "d"}}
-        task = {**DOWN[1]["task"], "task_id": {"value": "late"}, "executor": executor}
+        other = {**EXECUTOR, "executor_id": {"value": "d"}}
+        task = {**DOWN[1]["task"], "task_id": {"value": "late"}, "executor": other}
         host.hear({**DOWN[1], "task": task, "launch_executor": True})
         wanted = {"late"}
     found = [up.status for up in updates(host.bench.effects) if up.status.task_id.value in wanted]

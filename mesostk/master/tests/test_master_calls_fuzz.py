@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json as plain
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -20,8 +20,8 @@ from mesostk.master import events as ev
 from mesostk.master import frameworks, validation
 from mesostk.master.operator import call_error
 from mesostk.master.tests.conftest import Bench
-from mesostk.testing.hostile import altered, fuzz
-from mesostk.wire import json, operator, scheduler
+from mesostk.testing.hostile import altered, damaged, fuzz
+from mesostk.wire import json, operator, protobuf, scheduler
 
 AGENT, FRAMEWORK, OFFER, TASK = (
     {"value": f"@{name}"} for name in ("agent", "framework", "offer", "task")
@@ -149,6 +149,22 @@ def calls(draw: st.DrawFn, bodies: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"type": kind, kind.lower(): draw(altered(bodies[kind], MISPLACED))}
 
 
+Call = TypeVar("Call", operator.Call, scheduler.Call)
+
+
+@st.composite
+def decoded(draw: st.DrawFn, text: bytes, kind: type[Call]) -> Call | None:
+    """The call in a JSON text, as it is or over protobuf, damaged or not; None if it is none."""
+    form = draw(st.sampled_from(("json", "protobuf", "damaged")))
+    with suppress(WireError):
+        call = json.decode(text, kind)
+        if form == "json":
+            return call
+        binary = protobuf.encode(call)
+        return protobuf.decode(draw(damaged(binary)) if form == "damaged" else binary, kind)
+    return None
+
+
 #: Calls one after the other to one master: what the first left, the next meets.
 ROUNDS = 3
 
@@ -181,10 +197,8 @@ class Cluster:
 def test_no_call_of_an_operator_breaks_the_books(data: st.DataObject) -> None:
     cluster = Cluster()
     for _ in range(ROUNDS):
-        call = None
-        with suppress(WireError):
-            call = json.decode(cluster.text(data.draw(calls(OPERATOR))), operator.Call)
-        if call is None or call_error(call) is not None:
+        call = data.draw(decoded(cluster.text(data.draw(calls(OPERATOR))), operator.Call))
+        if call is None or call_error(call) is not None or call.type not in OPERATOR:
             continue
         replies = cluster.bench.operate(call)
         assert all(one.status in (200, 202, 400, 403, 404, 409) for one in replies), replies
@@ -199,9 +213,7 @@ def test_no_call_of_a_framework_breaks_the_books(data: st.DataObject) -> None:
     for _ in range(ROUNDS):
         document = data.draw(calls(SCHEDULER))
         document["framework_id"] = {"value": "@framework"}
-        call = None
-        with suppress(WireError):
-            call = json.decode(cluster.text(document), scheduler.Call)
+        call = data.draw(decoded(cluster.text(document), scheduler.Call))
         if call is None or validation.call_error(call) is not None:
             continue
         if call.type == "SUBSCRIBE":
