@@ -16,6 +16,9 @@ from mesostk.errors import Rejected
 
 _INFO, _DETAILED = 0, 1
 
+#: Of a level in a query: a number of thousands of them is none to Python.
+_MAX_DIGITS = 20
+
 
 class LogLevel:
     """The level of one daemon; what its flags say returns by itself."""
@@ -52,7 +55,7 @@ class LogLevel:
         if level is None or period is None:
             missing = "level" if level is None else "duration"
             raise Rejected(400, f"Expecting '{missing}=value' in query.\n")
-        if not level.isascii() or not level.isdigit():
+        if not level.isascii() or not level.isdigit() or len(level) > _MAX_DIGITS:
             raise Rejected(400, f"Invalid level '{level[:20]}'.\n")
         try:
             seconds = duration(period)

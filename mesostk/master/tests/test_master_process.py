@@ -435,7 +435,8 @@ async def test_the_log_and_its_level_are_shown_by_both_interfaces(
         async with http.post(f"{url}/logging/toggle?level=0&duration=1secs") as answer:
             assert answer.status == 200
         assert (await call("GET_LOGGING_LEVEL"))[1]["get_logging_level"] == {"level": 0}
-        for query in ("level=0", "duration=1secs", "level=x&duration=1secs", "level=0&duration=x"):
+        wrong = ("level=0", "duration=1secs", "level=x&duration=1secs", "level=0&duration=x")
+        for query in (*wrong, f"level={'9' * 5000}&duration=1secs"):
             async with http.get(f"{url}/logging/toggle?{query}") as answer:
                 assert answer.status == 400, query
         assert (await call("SET_LOGGING_LEVEL", level=-1, duration=duration))[0] == 400
