@@ -151,9 +151,12 @@ def _take_over(
 
 
 def _update_info(master: Master, framework: Framework, info: FrameworkInfo) -> None:
-    """New FrameworkInfo, but `user` and `checkpoint` stay; agents are told if it changed."""
+    """New FrameworkInfo, but `user` and `checkpoint` stay; agents are told if it changed.
+
+    An agent that cannot read its record of a framework tells it without a user.
+    """
     old = framework.info
-    info = replace(info, id=old.id, user=old.user, checkpoint=old.checkpoint)
+    info = replace(info, id=old.id, user=old.user or info.user, checkpoint=old.checkpoint)
     framework.info = info
     framework.roles = roles_of(info)
     framework.capabilities = capabilities_of(info)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from mesostk.base.core import Exit, Save
 from mesostk.master import events as ev
-from mesostk.master import registry
+from mesostk.master import registry, validation
 from mesostk.resources import text
 from mesostk.wire import json, link, operator, scheduler
 from mesostk.wire.mesos import (
@@ -19,6 +19,7 @@ from mesostk.wire.mesos import (
     ExecutorInfo,
     Filters,
     FrameworkID,
+    FrameworkInfo,
     Launch,
     OfferOperation,
     OperationID,
@@ -684,6 +685,26 @@ def test_a_framework_is_recovered_from_its_agents_and_keeps_its_tasks(make_bench
     assert second.heard(stream, "SUBSCRIBED")
     assert list(second.master.frameworks[framework_id].tasks) == ["t1"]
     assert not second.master.frameworks[framework_id].recovered
+
+
+def test_a_framework_of_which_an_agent_lost_the_record_can_still_be_updated(
+    make_bench: Any,
+) -> None:
+    first = make_bench()
+    _, agent_id, _, framework_id = first.running()
+    framework = first.master.frameworks[framework_id]
+    id = FrameworkID(framework_id)
+    unread = FrameworkInfo(user="", name=framework_id, id=id, checkpoint=framework.info.checkpoint)
+    second = make_bench(first.store)
+    second.agent(agent_id=agent_id, frameworks=(unread,), tasks=(framework.tasks["t1"].wire,))
+    info = first.info(id=id)
+    stream = second.subscribe(info)
+    assert second.heard(stream, "SUBSCRIBED")
+    assert second.master.frameworks[framework_id].info.user == info.user != ""
+    assert (
+        validation.change_error(second.master.frameworks[framework_id].info, info, strict=True)
+        is None
+    )
 
 
 def test_tasks_of_a_removed_framework_are_shut_down_when_the_agent_brings_them(
