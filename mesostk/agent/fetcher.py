@@ -47,9 +47,6 @@ MAX_FETCHING = 8
 
 _CHUNK_BYTES = 1 << 20
 
-#: How often a copy is looked at. It is over within a millisecond or two for most files.
-_ROUND_S = 0.005
-
 _TAR_SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 
 
@@ -94,13 +91,13 @@ class Fetcher:
         gauge("containerizer/fetcher/cache_size_total_bytes", lambda: cache.capacity)
         gauge("containerizer/fetcher/cache_size_used_bytes", lambda: cache.used)
         self._pool = ThreadPoolExecutor(MAX_FETCHING, thread_name_prefix="fetch")
-        self._cancelled: dict[str, threading.Event] = {}
+        self._cancelled: dict[str, Cancellation] = {}
         self._succeeded = daemon.metrics.counter("containerizer/fetcher/task_fetches_succeeded")
         self._failed = daemon.metrics.counter("containerizer/fetcher/task_fetches_failed")
 
     def fetch(self, effect: Fetch) -> None:
         """Begin; the outcome is told by an event."""
-        self._cancelled[effect.container_id] = threading.Event()
+        self._cancelled[effect.container_id] = Cancellation()
         self._daemon.start(f"fetch {effect.container_id}", self._run(effect))
 
     def cancel(self, effect: CancelFetch) -> None:
@@ -138,7 +135,7 @@ class Fetcher:
         finally:
             del self._cancelled[effect.container_id]
 
-    def _fetch_all(self, effect: Fetch, cancelled: threading.Event) -> None:
+    def _fetch_all(self, effect: Fetch, cancelled: Cancellation) -> None:
         # Imported here: the sandbox module is for the disk thread and brings its own errors.
         from mesostk.agent import sandbox  # noqa: PLC0415
 
@@ -151,6 +148,39 @@ class Fetcher:
             raise FetchError(f"sandbox {directory}: {error}") from error
 
 
+class Cancellation:
+    """Whether a job is wanted no more; `set` also ends the process that works for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_set = False
+        self._working: subprocess.Popen[bytes] | None = None
+
+    def set(self) -> None:
+        """From any thread."""
+        with self._lock:
+            self._is_set = True
+            if self._working is not None:
+                self._working.kill()
+
+    def is_set(self) -> bool:
+        """Whether it was cancelled."""
+        return self._is_set
+
+    @contextlib.contextmanager
+    def ends(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Within this, `set` kills the process, as it does at once where it came before."""
+        with self._lock:
+            self._working = process
+            if self._is_set:
+                process.kill()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._working = None
+
+
 class Job(NamedTuple):
     """For whom, and how, URIs are fetched. `user` None: the agent's own."""
 
@@ -158,7 +188,7 @@ class Job(NamedTuple):
     user: str | None
     home: str | None
     stall_s: float
-    cancelled: threading.Event
+    cancelled: Cancellation
 
 
 def fetch_all(uris: Iterable[CommandURI], job: Job, cache: FetchCache) -> None:
@@ -262,14 +292,11 @@ def _copy(source: Path, target: Path, job: Job) -> None:
             group=entry.pw_gid,
             extra_groups=os.getgrouplist(job.user, entry.pw_gid),
         ) as copying,
+        job.cancelled.ends(copying),
     ):
-        while copying.poll() is None:
-            if job.cancelled.wait(_ROUND_S):
-                copying.kill()
-                copying.wait()
-                raise OSError("no longer wanted")
-        assert copying.stderr is not None
-        said = copying.stderr.read().decode(errors="replace").strip()
+        said = copying.communicate()[1].decode(errors="replace").strip()
+    if job.cancelled.is_set():
+        raise OSError("no longer wanted")
     if copying.returncode != 0:
         raise OSError(said.removeprefix("/bin/cat: "))
 
@@ -298,7 +325,7 @@ def local_path(value: str, home: str | None) -> Path:
     return Path(home) / path
 
 
-def _download(url: str, target: Path, stall_s: float, cancelled: threading.Event) -> None:
+def _download(url: str, target: Path, stall_s: float, cancelled: Cancellation) -> None:
     try:
         # `timeout` bounds each read, which is what a stall is.
         with urllib.request.urlopen(url, timeout=stall_s) as answer, target.open("wb") as file:  # noqa: S310 - scheme was checked

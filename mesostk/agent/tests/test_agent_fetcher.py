@@ -8,9 +8,10 @@ import io
 import os
 import tarfile
 import tempfile
-import threading
+import time
 import zipfile
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from aiohttp import web
 
 from mesostk.agent.fetch_cache import FetchCache
 from mesostk.agent.fetcher import (
+    Cancellation,
     FetchError,
     Job,
     fetch_all,
@@ -35,7 +37,7 @@ def fetch(
     uri: CommandURI, sandbox: Path, home: str | None = None, cache: FetchCache | None = None
 ) -> Path:
     sandbox.mkdir(exist_ok=True)
-    job = Job(sandbox, None, home, 60.0, threading.Event())
+    job = Job(sandbox, None, home, 60.0, Cancellation())
     return fetch_one(uri, job, cache if cache is not None else FetchCache(sandbox / "c", 0))
 
 
@@ -153,7 +155,7 @@ def test_every_kind_of_tar_is_unpacked_unless_it_is_not_to_be(
 
 def fetch_all_of(uri: CommandURI, sandbox: Path) -> None:
     sandbox.mkdir()
-    job = Job(sandbox, None, None, 60.0, threading.Event())
+    job = Job(sandbox, None, None, 60.0, Cancellation())
     fetch_all((uri,), job, FetchCache(sandbox / "c", 0))
 
 
@@ -259,11 +261,11 @@ def public() -> Iterator[Path]:
         yield Path(name)
 
 
-def fetch_as(user: str | None, source: Path, sandbox: Path, *, cancelled: bool = False) -> Path:
+def fetch_as(
+    user: str | None, source: Path, sandbox: Path, gone: Cancellation | None = None
+) -> Path:
     sandbox.mkdir(exist_ok=True)
-    gone = threading.Event()
-    if cancelled:
-        gone.set()
+    gone = Cancellation() if gone is None else gone
     job = Job(sandbox, user, None, 60.0, gone)
     return fetch_one(CommandURI(value=str(source)), job, FetchCache(sandbox / "c", 0))
 
@@ -293,5 +295,18 @@ def test_a_copy_ends_with_its_run(public: Path, tmp_path: Path) -> None:
     require_root()
     with (public / "endless").open("wb") as file:
         file.truncate(1 << 40)  # holes: nobody waits for that much to be copied
-    with pytest.raises(OSError, match="no longer wanted"):
-        fetch_as("nobody", public / "endless", tmp_path / "box", cancelled=True)
+    gone = Cancellation()
+    copied = tmp_path / "box" / "endless"
+
+    def cancel_once_it_copies() -> None:
+        while not (copied.exists() and copied.stat().st_size > 0):
+            time.sleep(0.005)
+        gone.set()
+
+    with ThreadPoolExecutor(1) as beside:
+        cancelling = beside.submit(cancel_once_it_copies)
+        with pytest.raises(OSError, match="no longer wanted"):
+            fetch_as("nobody", public / "endless", tmp_path / "box", gone)
+        cancelling.result()
+    with pytest.raises(OSError, match="no longer wanted"):  # cancelled before it began
+        fetch_as("nobody", public / "endless", tmp_path / "box", gone)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mesostk.agent.fetch_cache import FetchCache
-from mesostk.agent.fetcher import Job, fetch_one
+from mesostk.agent.fetcher import Cancellation, Job, fetch_one
 from mesostk.testing.requirements import require_root
 from mesostk.wire.mesos import CommandURI
 
@@ -111,7 +111,7 @@ def test_a_start_finds_nothing_of_a_former_life(cache: FetchCache) -> None:
 
 def job(sandbox: Path, user: str | None = None) -> Job:
     sandbox.mkdir(exist_ok=True)
-    return Job(sandbox, user, None, 60.0, threading.Event())
+    return Job(sandbox, user, None, 60.0, Cancellation())
 
 
 def test_a_cached_uri_is_copied_from_the_cache(tmp_path: Path, cache: FetchCache) -> None:
