@@ -408,15 +408,12 @@ class Ledger:
         return found[0]
 
     def was_cut_off(self, verb: str, words: Iterable[str], inventory: str) -> bool:
-        """Whether a run of `verb` with these arguments has failed or was interrupted."""
+        """Whether the last run of `verb` with these arguments failed or was interrupted."""
         wanted = set(words)
-        return any(
-            one.verb == verb
-            and one.outcome in ("failed", "interrupted")
-            and one.inventory == inventory
-            and wanted <= set(one.arguments)
-            for one in self.entries()
-        )
+        for one in reversed(self.entries()):
+            if (one.verb, one.inventory) == (verb, inventory) and wanted <= set(one.arguments):
+                return one.outcome in ("failed", "interrupted")
+        return False
 
     def last_unfinished(self) -> Entry:
         """The newest run that failed or was interrupted. Raises MesostkError without any."""

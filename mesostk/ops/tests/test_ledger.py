@@ -215,6 +215,10 @@ def test_a_command_was_cut_off_on_the_same_hosts_with_the_same_words(tmp_path: P
     assert not book.was_cut_off("node replace", ["old", "other"], "/inventory/lab")
     assert not book.was_cut_off("node remove", ["old"], "/inventory/lab")
     assert not book.was_cut_off("node replace", ["old", "new"], "/inventory/prod")
+    again = book.begin("node replace", words, version="1", inventory="/inventory/lab", environ={})
+    with again:
+        again.end("done")
+    assert not book.was_cut_off(*asked), "it was gone on with since"
 
 
 def test_two_runs_do_not_change_the_same_hosts_at_once(tmp_path: Path) -> None:
