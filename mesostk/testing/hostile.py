@@ -6,7 +6,9 @@ MESOSTK_FUZZ=100 pytest -k fuzz       a hundred times as many examples, drawn an
 from __future__ import annotations
 
 import copy
+import json
 import os
+from collections.abc import Sequence
 from typing import Any, Final
 
 from hypothesis import HealthCheck, settings
@@ -77,6 +79,15 @@ def places(value: Any) -> list[tuple[Any, Any]]:
         return []
     keys = value if isinstance(value, dict) else range(len(value))
     return [found for key in keys for found in [(value, key), *places(value[key])]]
+
+
+@st.composite
+def changed(draw: st.DrawFn, whole: bytes, values: Sequence[Any]) -> bytes:
+    """The JSON record `whole` with one of `values` in one place."""
+    document = json.loads(whole)
+    parent, key = draw(st.sampled_from(places(document)))
+    parent[key] = draw(st.sampled_from(values))
+    return json.dumps(document).encode()
 
 
 @st.composite

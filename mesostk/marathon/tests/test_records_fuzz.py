@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as plain
 from functools import cache
 from typing import Any
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from mesostk.marathon import repository
 from mesostk.marathon.events import ChangeGroup, CreateApp, CreatePod, PutApps
 from mesostk.marathon.tests.conftest import World
-from mesostk.testing.hostile import damaged, fuzz, garbage
+from mesostk.testing.hostile import changed, damaged, fuzz, garbage
 
 JUNK: tuple[Any, ...] = (
     None, True, -1, 0, 10**9, 2**70, 1.5, 1e308, "", "x", "/a/b", "..", "é\n", [], [None], {},
@@ -49,23 +48,6 @@ def lived() -> World:
 
 
 @st.composite
-def changed(draw: st.DrawFn, whole: bytes) -> bytes:
-    """A record with something else in one place."""
-    document = plain.loads(whole)
-    parent, key = draw(st.sampled_from(places(document)))
-    parent[key] = draw(st.sampled_from(JUNK))
-    return plain.dumps(document).encode()
-
-
-def places(value: Any) -> list[tuple[Any, Any]]:
-    """(container, key) of every value in a document."""
-    if not isinstance(value, dict | list):
-        return []
-    keys = value if isinstance(value, dict) else range(len(value))
-    return [found for key in keys for found in [(value, key), *places(value[key])]]
-
-
-@st.composite
 def stores(draw: st.DrawFn) -> dict[str, bytes]:
     """What a Marathon lived with: some of it damaged, or lost, or in the place of another."""
     whole = lived().store
@@ -75,7 +57,7 @@ def stores(draw: st.DrawFn) -> dict[str, bytes]:
         if kind == "damaged":
             store[path] = draw(damaged(whole[path])) or b"\0"
         elif kind == "changed":
-            store[path] = draw(changed(whole[path]))
+            store[path] = draw(changed(whole[path], JUNK))
         elif kind == "swapped":
             store[path] = whole[draw(st.sampled_from(sorted(whole)))]
         else:

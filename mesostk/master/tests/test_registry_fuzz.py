@@ -13,7 +13,7 @@ from mesostk.base.core import Note
 from mesostk.master import events as ev
 from mesostk.master import registry
 from mesostk.master.tests.conftest import WALL, Bench
-from mesostk.testing.hostile import damaged, fuzz, garbage
+from mesostk.testing.hostile import changed, damaged, fuzz, garbage
 from mesostk.wire import json, operator
 
 MACHINE = {"hostname": "a2", "ip": "10.0.0.2"}
@@ -56,28 +56,11 @@ def operate(bench: Bench, kind: str, **body: Any) -> None:
 
 
 @st.composite
-def changed(draw: st.DrawFn, whole: bytes) -> bytes:
-    """A record with something else in one place."""
-    document = plain.loads(whole)
-    parent, key = draw(st.sampled_from(list(places(document))))
-    parent[key] = draw(st.sampled_from(JUNK))
-    return plain.dumps(document).encode()
-
-
-def places(value: Any) -> list[tuple[Any, Any]]:
-    """(container, key) of every value in a document."""
-    keys = (
-        value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    )
-    return [found for key in keys for found in [(value, key), *places(value[key])]]
-
-
-@st.composite
 def stores(draw: st.DrawFn) -> dict[str, bytes]:
     """What a master lived with, some of it damaged, and what never was its."""
     store = dict(lived()[0])
     for path in draw(st.lists(st.sampled_from(sorted(store)), min_size=1, max_size=3, unique=True)):
-        store[path] = draw(st.one_of(damaged(store[path]), changed(store[path]))) or b"\0"
+        store[path] = draw(st.one_of(damaged(store[path]), changed(store[path], JUNK))) or b"\0"
     if draw(st.booleans()):
         strange = ("agents/x", "agents/00/é", "weights/x", "strange", "gone/../x", "unreachable//")
         store[draw(st.sampled_from(strange))] = draw(garbage) or b"\0"
