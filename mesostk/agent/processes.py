@@ -10,6 +10,9 @@ import errno
 import os
 import signal
 
+#: At most, for all processes below another: those that keep forking are never all found.
+_LOOKS = 5
+
 
 def start_time(pid: int) -> int:
     """Start of a process in clock ticks since boot; raises OSError if there is none."""
@@ -42,6 +45,20 @@ def descendants(pid: int) -> list[int]:
                 continue
             found += map(int, children)
             parents += map(int, children)
+    return found
+
+
+def everyone_below(pid: int) -> list[int]:
+    """`descendants`, and those that were at first missed because their parents ended just then.
+
+    An orphan moves up to a process whose children have been read by then: the next look finds it.
+    """
+    found: list[int] = []
+    for look in range(_LOOKS):
+        new = [each for each in descendants(pid) if each not in found]
+        if look and not new:
+            break
+        found += new
     return found
 
 

@@ -353,12 +353,18 @@ class _Supervisor:
         first = self._deadline is None
         self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
         if first:
+            # Looked for before anything is told to end: what loses its parent moves in the tree
+            # meanwhile, and what is forked now may be the clean-up of one that has been told.
+            outside = [
+                pid
+                for pid in processes.everyone_below(os.getpid())
+                if processes.group_of(pid) != self._task
+            ]
             if self.process.child != self._task:
                 processes.send(self.process.child, signal.SIGTERM)  # init, which ends gently then
             processes.send_group(self._task, signal.SIGTERM)
-            for pid in processes.descendants(os.getpid()):
-                if processes.group_of(pid) != self._task:
-                    processes.send(pid, signal.SIGTERM)
+            for pid in outside:
+                processes.send(pid, signal.SIGTERM)
             processes.send_group(self._task, signal.SIGCONT)  # a stopped task could not react
 
     def _asked_deadline(self) -> float:
@@ -401,7 +407,7 @@ class _Supervisor:
         for _ in range(_STRAY_ROUNDS):
             found = [
                 pid
-                for pid in processes.descendants(self._request["beside"][0])
+                for pid in processes.everyone_below(self._request["beside"][0])
                 if mark in processes.environment(pid)
             ]
             if not found:
