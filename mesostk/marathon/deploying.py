@@ -46,6 +46,7 @@ from mesostk.wire.marathon import (
     AppTerminated,
     DeploymentFailed,
     DeploymentInfoEvent,
+    DeploymentStepFailure,
     DeploymentStepSuccess,
     DeploymentSuccess,
     GroupChangeSuccess,
@@ -217,14 +218,17 @@ def _restarted(deployment: Deployment) -> list[str]:
 
 
 def cancel(state: State, turn: Turn, deployment: Deployment, reason: str) -> None:
-    """Stop a deployment where it is; its apps are kept as they are then."""
+    """Stop a deployment where it is; its apps are kept as they are then.
+
+    The step it was at has failed, which is told first. Source: Marathon up to 1.4, where ending an
+    action fails its step; later ones tell `deployment_failed` alone, which both send.
+    """
     turn.note("Cancelling deployment", id=deployment.id, reason=reason)
+    view = plan_view(deployment)
+    step = shown_step(deployment, current_step(state, deployment))
     _release(state, turn, deployment)
-    turn.emit(
-        DeploymentFailed(
-            timestamp=turn.at, id=deployment.id, plan=plan_view(deployment), reason=reason
-        )
-    )
+    turn.emit(DeploymentStepFailure(timestamp=turn.at, plan=view, current_step=step))
+    turn.emit(DeploymentFailed(timestamp=turn.at, id=deployment.id, plan=view, reason=reason))
 
 
 def _release(state: State, turn: Turn, deployment: Deployment) -> None:

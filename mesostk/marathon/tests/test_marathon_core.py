@@ -23,6 +23,7 @@ from mesostk.marathon.events import (
 from mesostk.marathon.state import Settings
 from mesostk.marathon.tests.conftest import World
 from mesostk.wire import scheduler
+from mesostk.wire.marathon import DeploymentStepFailure
 
 HELLO = {
     "id": "hello2",
@@ -158,6 +159,19 @@ def test_force_takes_the_place_of_the_deployment_that_holds_the_app(world: World
     assert "deployment_failed" in world.events()
     world.settle()
     assert len(world.running("/hello2")) == 2
+
+
+def test_a_cancelled_deployment_tells_the_step_it_failed_at_first(world: World) -> None:
+    created = world.ask(CreateApp, body=HELLO)
+    world.ask(PutApps, app_id="/hello2", bodies=({"instances": 2},), force=True)
+    kinds = world.events()
+    at = kinds.index("deployment_failed")
+    assert kinds[at - 1] == "deployment_step_failure"
+    failure = world.emitted[at - 1].event
+    assert isinstance(failure, DeploymentStepFailure)
+    assert failure.plan.id == created.headers["Marathon-Deployment-Id"]
+    assert failure.plan.steps[1] == failure.current_step
+    assert [action.action for action in failure.current_step.actions] == ["ScaleApplication"]
 
 
 @pytest.mark.parametrize(

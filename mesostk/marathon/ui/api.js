@@ -31,7 +31,8 @@ export const appPath = (id) => "/v2/apps/" + id.replace(/^\//, "").split("/").ma
 
 const KINDS = [
   "api_post_event", "status_update_event", "group_change_success", "app_terminated_event",
-  "deployment_info", "deployment_step_success", "deployment_success", "deployment_failed",
+  "deployment_info", "deployment_step_success", "deployment_step_failure",
+  "deployment_success", "deployment_failed",
   "health_status_changed_event", "failed_health_check_event", "unhealthy_task_kill_event",
   "instance_changed_event", "scheduler_disconnected_event", "scheduler_reregistered_event",
   "scheduler_registered_event",
