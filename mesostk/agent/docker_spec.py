@@ -123,9 +123,23 @@ def _user_of_image(task: TaskInfo) -> str | None:
     return task.command.user
 
 
+def _entry_point(task: TaskInfo) -> Body:
+    """The program that a task of type MESOS names in place of the image's; its arguments begin with
+    the program's own name. Type DOCKER has no such thing: there all words are arguments.
+
+    Source: Mesos' table of docker/runtime: without a shell, a value replaces the entry point.
+    """
+    command = task.command
+    if task.container is None or image_of(task.container) is None or command is None:
+        return {}
+    if command.shell or command.value is None:
+        return {}
+    return {"Entrypoint": [command.value], "Cmd": list(command.arguments[1:])}
+
+
 def plan(task: TaskInfo, around: Surroundings) -> DockerPlan:
     """The container of `task`; raises BadContainer with the field and the reason."""
-    user = _user_of_image(task)
+    user, entry_point = _user_of_image(task), _entry_point(task)
     task = _for_engine(task)
     container, command = task.container, task.command
     docker = container.docker if container is not None else None
@@ -144,6 +158,7 @@ def plan(task: TaskInfo, around: Surroundings) -> DockerPlan:
             **_limits(task, enable_cfs=around.enable_cfs),
         },
         **_command(command),
+        **entry_point,
     }
     if user is not None:
         body["User"] = user

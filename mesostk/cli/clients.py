@@ -27,6 +27,9 @@ EVENT_STREAM = "text/event-stream"
 #: How many tasks, the newest first, are looked through for one that has ended.
 _NEWEST_TASKS = 1000
 
+#: The reason of a pod's `healthy` condition before its container's first check.
+_UNREPORTED = "health-unreported-by-mesos"
+
 
 def message_of(answer: requests.Response) -> str:
     """What an error's body says: Marathon's `message` and `details`, or the text."""
@@ -326,7 +329,7 @@ def tasks_of_pod(status: Mapping[str, Any]) -> list[dict[str, Any]]:
             "healthCheckResults": [
                 {"alive": each["value"] == "true"}
                 for each in part.get("conditions", [])
-                if each["name"] == "healthy"
+                if each["name"] == "healthy" and each.get("reason") != _UNREPORTED
             ],
         }
         for instance in status["instances"]

@@ -6,7 +6,7 @@ Source: spec/marathon §3.4; later rules win, the user's own `env` last.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mesostk.marathon.apps import is_host
 from mesostk.marathon.matcher import Match
@@ -41,13 +41,18 @@ def _about(app: AppDefinition, task: str, enforce_role: bool) -> dict[str, str]:
     container = app.container
     if container is not None and container.type == "DOCKER" and container.docker is not None:
         found["MARATHON_APP_DOCKER_IMAGE"] = container.docker.image
-    labels = {
+    return found | of_labels(app.labels)
+
+
+def of_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """The variables that tell a task its labels."""
+    told = {
         _NOT_IN_NAMES.sub("_", key).upper(): value
-        for key, value in app.labels.items()
+        for key, value in labels.items()
         if len(key) < _MAX_KEY and len(value) < _MAX_VALUE
     }
-    found["MARATHON_APP_LABELS"] = " ".join(labels)
-    return found | {f"MARATHON_APP_LABEL_{key}": value for key, value in labels.items()}
+    found = {f"MARATHON_APP_LABEL_{key}": value for key, value in told.items()}
+    return {"MARATHON_APP_LABELS": " ".join(told), **found}
 
 
 def _address(app: AppDefinition, match: Match) -> dict[str, str]:

@@ -262,14 +262,14 @@ def _described(
     """An app's task, or the operation that launches a pod's containers."""
     enforce_role = roles.is_enforced(state.root, app.id, state.app_settings)
     agent = offer.agent_id
-    if app.pod is not None:
-        return podinfo.build(app, match, agent, instance.id, incarnation, enforce_role=enforce_role)
     options = taskinfo.Options(
         executor=state.settings.executor,
         env_vars_prefix=state.settings.env_vars_prefix,
         bridge_name=state.settings.bridge_name,
         enforce_role=enforce_role,
     )
+    if app.pod is not None:
+        return podinfo.build(app, match, agent, instance.id, options, incarnation)
     return taskinfo.build(app, match, agent, instance.task_id, options)
 
 

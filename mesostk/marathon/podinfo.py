@@ -14,10 +14,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mesostk.marathon import paths
+from mesostk.marathon.environment import of_labels
 from mesostk.marathon.instances import InstanceId
 from mesostk.marathon.matcher import Match, take, take_ports
 from mesostk.marathon.pods import definition, endpoints
-from mesostk.marathon.taskinfo import NS_PER_S, labels_of, limits_of, linux_info_of, secret_of
+from mesostk.marathon.taskinfo import (
+    NS_PER_S,
+    Options,
+    labels_of,
+    limits_of,
+    linux_info_of,
+    secret_of,
+)
 from mesostk.resources import scalar
 from mesostk.resources.resources import Resources
 from mesostk.wire import mesos
@@ -25,9 +33,9 @@ from mesostk.wire.marathon import (
     AppDefinition,
     Endpoint,
     EnvSecret,
+    ExecHealth,
     PodCommand,
     PodContainer,
-    PodHealthCheck,
 )
 
 
@@ -47,9 +55,8 @@ def build(
     match: Match,
     agent: mesos.AgentID,
     instance_id: InstanceId,
+    options: Options,
     incarnation: int = 1,
-    *,
-    enforce_role: bool = False,
 ) -> mesos.OfferOperation:
     """The operation that launches one instance with what `match` found.
 
@@ -70,12 +77,14 @@ def build(
         left -= held
         task = task_id(instance_id, container.name, incarnation)
         about = _about(spec, container, match, task)
-        about["MARATHON_APP_ENFORCE_GROUP_ROLE"] = str(enforce_role).upper()
+        about["MESOS_EXECUTOR_ID"] = executor_id(instance_id)
+        about["MARATHON_APP_ENFORCE_GROUP_ROLE"] = str(options.enforce_role).upper()
+        about |= _addresses(spec, ports, options.env_vars_prefix or "")
         tasks.append(_task(spec, container, ports, about, agent, task, held))
     return mesos.OfferOperation(
         type="LAUNCH_GROUP",
         launch_group=mesos.LaunchGroup(
-            executor=_executor(spec, instance_id, left),
+            executor=_executor(spec, instance_id, left, ports, options),
             task_group=mesos.TaskGroupInfo(tasks=tuple(tasks)),
         ),
     )
@@ -91,12 +100,20 @@ def _part(left: Resources, amounts: Mapping[str, float]) -> Resources:
 
 
 def _executor(
-    spec: AppDefinition, instance_id: InstanceId, resources: Resources
+    spec: AppDefinition,
+    instance_id: InstanceId,
+    resources: Resources,
+    ports: Mapping[str, int | None],
+    options: Options,
 ) -> mesos.ExecutorInfo:
     networks = tuple(
-        mesos.NetworkInfo(name=network.name, labels=labels_of(network.labels))
+        mesos.NetworkInfo(
+            name=options.bridge_name if network.mode == "container/bridge" else network.name,
+            labels=labels_of(network.labels),
+            port_mappings=_published(spec, ports, network.name),
+        )
         for network in spec.networks
-        if network.mode == "container"
+        if network.mode != "host"
     )
     container = None
     linux_info = linux_info_of(definition(spec).linux_info)
@@ -109,6 +126,21 @@ def _executor(
         resources=resources.to_wire("PRE"),
         container=container,
         labels=labels_of(spec.labels),
+    )
+
+
+def _published(
+    spec: AppDefinition, ports: Mapping[str, int | None], network: str | None
+) -> tuple[mesos.PortMapping, ...]:
+    """Host port → container port for each endpoint that has both in `network`, by protocol."""
+    return tuple(
+        mesos.PortMapping(
+            host_port=host_port, container_port=each.container_port or host_port, protocol=protocol
+        )
+        for each in endpoints(definition(spec))
+        if (host_port := ports[each.name]) is not None
+        and (not each.network_names or network in each.network_names)
+        for protocol in each.protocol
     )
 
 
@@ -128,9 +160,10 @@ def _task(
         task_id=mesos.TaskID(task),
         agent_id=agent,
         resources=held.to_wire("PRE"),
-        command=_command(spec, container, ports, about),
+        command=_command(spec, container, about),
         container=_container(spec, container),
         health_check=_health_check(container, ports),
+        check=_check(container, ports),
         kill_policy=None
         if grace_s is None
         else mesos.KillPolicy(
@@ -145,13 +178,15 @@ def _task(
 def _command(
     spec: AppDefinition,
     container: PodContainer,
-    ports: Mapping[str, int | None],
     about: Mapping[str, str],
 ) -> mesos.CommandInfo:
+    """Without a shell, arguments go to the image's entry point unless they shall replace it.
+
+    A container without an image has none, so its first word is the program.
+    """
     pod = definition(spec)
     values: dict[str, str | EnvSecret] = {
         **about,
-        **_addresses(spec, ports),
         **pod.environment,
         **container.environment,
     }
@@ -161,8 +196,11 @@ def _command(
         else mesos.Variable(name=name, type="SECRET", secret=secret_of(spec, value.secret))
         for name, value in values.items()
     )
-    command = PodCommand() if container.exec is None else container.exec.command
+    given = container.exec
+    command = PodCommand() if given is None else given.command
     argv = command.argv or ()
+    keeps_entry = container.image is not None and not (given and given.override_entrypoint)
+    program = None if keeps_entry else next(iter(argv), None)
     return mesos.CommandInfo(
         uris=tuple(
             mesos.CommandURI(
@@ -176,7 +214,7 @@ def _command(
         ),
         environment=mesos.Environment(variables=variables),
         shell=command.shell is not None,
-        value=command.shell if command.shell is not None else next(iter(argv), None),
+        value=command.shell if command.shell is not None else program,
         arguments=argv,
         user=container.user if container.user is not None else pod.user,
     )
@@ -194,22 +232,23 @@ def _about(spec: AppDefinition, container: PodContainer, match: Match, task: str
         "MARATHON_CONTAINER_RESOURCE_DISK": repr(float(resources.disk)),
         "MARATHON_CONTAINER_RESOURCE_GPUS": str(resources.gpus),
         "HOST": match.placement.hostname,
+        **of_labels({**spec.labels, **container.labels}),
     }
 
 
-def _addresses(spec: AppDefinition, ports: Mapping[str, int | None]) -> dict[str, str | EnvSecret]:
+def _addresses(spec: AppDefinition, ports: Mapping[str, int | None], prefix: str) -> dict[str, str]:
     """The ports of all endpoints of the pod: its containers find each other by them."""
-    found: dict[str, str | EnvSecret] = {}
+    found: dict[str, str] = {}
     for each in endpoints(definition(spec)):
         name = each.name.upper().replace("-", "_")
         host_port = ports[each.name]
         if host_port is not None:
-            found[f"EP_HOST_{name}"] = str(host_port)
+            found[f"{prefix}EP_HOST_{name}"] = str(host_port)
         inside = _inside(each, ports)
         if each.container_port is not None and inside is not None:
-            found[f"EP_CONTAINER_{name}"] = str(inside)
+            found[f"{prefix}EP_CONTAINER_{name}"] = str(inside)
         if inside is not None:
-            found[f"ENDPOINT_{name}"] = str(inside)
+            found[f"{prefix}ENDPOINT_{name}"] = str(inside)
     return found
 
 
@@ -286,7 +325,7 @@ def _health_check(
         kind = "TCP"
         tcp = mesos.TCPCheckInfo(port=_inside(by_name[check.tcp.endpoint], ports) or 0)
     else:
-        command = _check_command(check)
+        command = _check_command(check.exec)
     return mesos.HealthCheck(
         type=kind,
         command=command,
@@ -300,9 +339,37 @@ def _health_check(
     )
 
 
-def _check_command(check: PodHealthCheck) -> mesos.CommandInfo:
-    assert check.exec is not None  # validation demands exactly one kind
-    command = check.exec.command
+def _check(container: PodContainer, ports: Mapping[str, int | None]) -> mesos.CheckInfo | None:
+    """The check whose result is only told, in the task's status."""
+    wanted = container.check
+    if wanted is None:
+        return None
+    by_name = {endpoint.name: endpoint for endpoint in container.endpoints}
+    kind: mesos.CheckType = "COMMAND"
+    command, http, tcp = None, None, None
+    if wanted.http is not None:
+        kind = "HTTP"
+        port = _inside(by_name[wanted.http.endpoint], ports) or 0
+        http = mesos.CheckHttp(port=port, path=wanted.http.path)
+    elif wanted.tcp is not None:
+        kind = "TCP"
+        tcp = mesos.CheckTcp(port=_inside(by_name[wanted.tcp.endpoint], ports) or 0)
+    else:
+        command = mesos.CheckCommand(command=_check_command(wanted.exec))
+    return mesos.CheckInfo(
+        type=kind,
+        command=command,
+        http=http,
+        tcp=tcp,
+        delay_seconds=float(wanted.delay_seconds),
+        interval_seconds=float(wanted.interval_seconds),
+        timeout_seconds=float(wanted.timeout_seconds),
+    )
+
+
+def _check_command(check: ExecHealth | None) -> mesos.CommandInfo:
+    assert check is not None  # validation demands exactly one kind
+    command = check.command
     if command.shell is not None:
         return mesos.CommandInfo(value=command.shell)
     argv = command.argv or ()

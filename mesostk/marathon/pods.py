@@ -23,12 +23,14 @@ from mesostk.marathon.apps import Settings, persistent_volumes
 from mesostk.marathon.externals import ISOLATORS
 from mesostk.marathon.instances import Instance
 from mesostk.marathon.refusal import INVALID_OBJECT, Refused, malformed, violation
+from mesostk.marathon.validation import why_no_uri
 from mesostk.wire.marathon import (
     AppDefinition,
     Endpoint,
     EnvSecret,
     Network,
     PersistentVolume,
+    PodCheck,
     PodContainer,
     PodDefinition,
     PodHealthCheck,
@@ -327,8 +329,9 @@ def _container(at: str, container: PodContainer, pod: PodDefinition) -> Violatio
     for number, endpoint in enumerate(container.endpoints):
         yield from _endpoint(f"{at}/endpoints({number})", endpoint, pod)
     yield from _variables(f"{at}/environment", container.environment, pod)
-    if container.health_check is not None:
-        yield from _health_check(f"{at}/healthCheck", container.health_check, container)
+    yield from _checks(at, container)
+    yield from _limits(f"{at}/resourceLimits", container)
+    yield from _artifacts(f"{at}/artifacts", container)
     volumes = {volume.name for volume in pod.volumes}
     for number, mount in enumerate(container.volume_mounts):
         if mount.name not in volumes:
@@ -358,11 +361,58 @@ def _endpoint(at: str, endpoint: Endpoint, pod: PodDefinition) -> Violations:
         yield violation(f"{at}/containerPort", "is not for host networking")
     if not host and endpoint.container_port is None:
         yield violation(f"{at}/containerPort", "is required outside host networking")
-    if not endpoint.protocol:
-        yield violation(f"{at}/protocol", "must not be empty")
+    if not endpoint.protocol or len(set(endpoint.protocol)) < len(endpoint.protocol):
+        yield violation(f"{at}/protocol", "must hold tcp, udp or both, each once")
+    networks = {network.name for network in pod.networks}
+    unknown = [name for name in endpoint.network_names if name not in networks]
+    if unknown:
+        yield violation(f"{at}/networkNames", f"'{unknown[0][:64]}' is no network of the pod")
+    published = not host and endpoint.host_port is not None
+    if published and len(pod.networks) > 1 and len(endpoint.network_names) != 1:
+        why = "must name one network: the pod has several, and a host port leads to one"
+        yield violation(f"{at}/networkNames", why)
 
 
-def _health_check(at: str, check: PodHealthCheck, container: PodContainer) -> Violations:
+def _limits(at: str, container: PodContainer) -> Violations:
+    limits, wanted = container.resource_limits, container.resources
+    if limits is None:
+        return
+    for name, limit, least in (
+        ("cpus", limits.cpus, wanted.cpus),
+        ("mem", limits.mem, wanted.mem),
+    ):
+        if limit is not None and limit != "unlimited" and not least <= limit < 2**62:
+            why = f'must be "unlimited" or at least resources/{name}, {least:g}'
+            yield violation(f"{at}/{name}", why)
+
+
+def _artifacts(at: str, container: PodContainer) -> Violations:
+    for index, artifact in enumerate(container.artifacts):
+        why = why_no_uri(artifact.uri)
+        if why is not None:
+            yield violation(f"{at}({index})/uri", why)
+
+
+def _checks(at: str, container: PodContainer) -> Violations:
+    check, health = container.check, container.health_check
+    if check is not None:
+        yield from _aimed(f"{at}/check", check, container)
+        if check.http is not None and check.http.scheme != "HTTP":
+            why = "must be HTTP; only a healthCheck can be by HTTPS"
+            yield violation(f"{at}/check/http/scheme", why)
+    if health is None:
+        return
+    yield from _aimed(f"{at}/healthCheck", health, container)
+    for name, value in (
+        ("gracePeriodSeconds", health.grace_period_seconds),
+        ("maxConsecutiveFailures", health.max_consecutive_failures),
+    ):
+        if value < 0:
+            yield violation(f"{at}/healthCheck/{name}", "must be at least 0")
+
+
+def _aimed(at: str, check: PodHealthCheck | PodCheck, container: PodContainer) -> Violations:
+    """What both kinds of checks have: one aim, and times."""
     if sum(kind is not None for kind in (check.http, check.tcp, check.exec)) != 1:
         yield violation(at, "needs exactly one of http, tcp and exec")
     names = {endpoint.name for endpoint in container.endpoints}
@@ -375,9 +425,7 @@ def _health_check(at: str, check: PodHealthCheck, container: PodContainer) -> Vi
     if check.timeout_seconds >= check.interval_seconds:
         yield violation(f"{at}/timeoutSeconds", "must be less than intervalSeconds")
     for name, value, least in (
-        ("gracePeriodSeconds", check.grace_period_seconds, 0),
         ("timeoutSeconds", check.timeout_seconds, 1),
-        ("maxConsecutiveFailures", check.max_consecutive_failures, 0),
         ("delaySeconds", check.delay_seconds, 0),
     ):
         if value < least:

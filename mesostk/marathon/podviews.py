@@ -31,6 +31,16 @@ from mesostk.wire.pods import (
     TerminationState,
 )
 
+#: Why a `healthy` condition has its value. Source: Marathon's PodStatusConversion.
+REPORTED, UNREPORTED = "health-reported-by-mesos", "health-unreported-by-mesos"
+
+#: What an instance's status means, where that is not said by the name.
+_MEANINGS = {
+    Condition.UNREACHABLE: "pod instance has become unreachable",
+    Condition.UNREACHABLE_INACTIVE: "pod instance has become unreachable",
+    Condition.RUNNING: "at least one container is not healthy",
+}
+
 Json = dict[str, object]
 
 _CONTAINER_STATES = {
@@ -85,9 +95,11 @@ def instance_status(state: State, instance: Instance) -> InstanceStatus:
     residence = state.residences.get(instance.id)
     since = iso(instance.since)
     addresses = tuple(a.ip_address for a in instance.ip_addresses if a.ip_address is not None)
+    status = _state(instance, healthy, checked=spec is not None and has_checks(spec))
+    meaning = _MEANINGS.get(instance.condition) if status == "DEGRADED" else None
     return InstanceStatus(
         id=instance.id,
-        status=_state(instance, healthy, checked=spec is not None and has_checks(spec)),
+        status=status,
         status_since=since,
         conditions=() if healthy is None else (_condition("healthy", healthy, since, state),),
         agent_hostname=instance.host,
@@ -101,7 +113,7 @@ def instance_status(state: State, instance: Instance) -> InstanceStatus:
         containers=_containers(state, spec, instance),
         spec_reference=f"/v2/pods{instance.app_id}::versions/{instance.version}",
         local_volumes=() if residence is None else residence.volumes,
-        message=instance.message,
+        message=meaning if meaning is not None else instance.message,
         role=instance.role,
         last_updated=iso(state.wall_s),
         last_changed=since,
@@ -128,10 +140,12 @@ def _state(instance: Instance, healthy: bool | None, *, checked: bool) -> Instan
     return "DEGRADED"
 
 
-def _condition(name: str, value: bool, since: str, state: State) -> StatusCondition:
+def _condition(
+    name: str, value: bool, since: str, state: State, reason: str = REPORTED
+) -> StatusCondition:
     text = "true" if value else "false"
     return StatusCondition(
-        name=name, value=text, last_changed=since, last_updated=iso(state.wall_s)
+        name=name, value=text, reason=reason, last_changed=since, last_updated=iso(state.wall_s)
     )
 
 
@@ -153,24 +167,48 @@ def _container(
     state: State, container: PodContainer | None, ports: dict[str, int], task: PodTask
 ) -> ContainerStatus:
     since = iso(task.since)
-    checked = container is not None and container.health_check is not None
-    healthy = task.healthy if checked else None
     return ContainerStatus(
         name=task.name,
         status=task_state(task),
         status_since=since,
+        message=task.message,
         container_id=task.task_id,
-        conditions=() if healthy is None else (_condition("healthy", healthy, since, state),),
-        endpoints=tuple(
-            EndpointStatus(
-                name=each.name, allocated_host_port=ports.get(each.name), healthy=healthy
-            )
-            for each in (() if container is None else container.endpoints)
-        ),
+        conditions=_health_conditions(state, container, task, since),
+        endpoints=_endpoints(container, ports, task),
         resources=None if container is None else container.resources,
         termination=_termination(task),
         last_updated=iso(state.wall_s),
         last_changed=since,
+    )
+
+
+def _health_conditions(
+    state: State, container: PodContainer | None, task: PodTask, since: str
+) -> tuple[StatusCondition, ...]:
+    """Of a checked container that came to run: its last result, or that there is none yet."""
+    checked = container is not None and container.health_check is not None
+    if not checked or task.started_at is None:
+        return ()
+    if task.healthy is None:
+        return (_condition("healthy", False, since, state, UNREPORTED),)
+    return (_condition("healthy", task.healthy, since, state),)
+
+
+def _endpoints(
+    container: PodContainer | None, ports: dict[str, int], task: PodTask
+) -> tuple[EndpointStatus, ...]:
+    """The endpoints of a container that has not ended; the one that is checked with its health."""
+    if container is None or task.condition in TERMINAL:
+        return ()
+    check = container.health_check
+    aimed = None if check is None else check.http or check.tcp
+    return tuple(
+        EndpointStatus(
+            name=each.name,
+            allocated_host_port=ports.get(each.name),
+            healthy=task.healthy if aimed is not None and aimed.endpoint == each.name else None,
+        )
+        for each in container.endpoints
     )
 
 

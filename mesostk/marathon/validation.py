@@ -141,12 +141,18 @@ def _executor(app: AppDefinition) -> Violations:
         yield violation("/acceptedResourceRoles", "must not be empty")
 
 
+def why_no_uri(text: str) -> str | None:
+    """Why nothing can be fetched from `text`; None if something may be."""
+    if len(text) > MAX_URI:
+        return f"is longer than {MAX_URI} characters"
+    return "URI has invalid syntax" if _URI.fullmatch(text) is None else None
+
+
 def _fetch(app: AppDefinition) -> Violations:
     for index, entry in enumerate(app.fetch):
-        if len(entry.uri) > MAX_URI:
-            yield violation(f"/fetch({index})/uri", f"is longer than {MAX_URI} characters")
-        elif _URI.fullmatch(entry.uri) is None:
-            yield violation(f"/fetch({index})/uri", "URI has invalid syntax")
+        why = why_no_uri(entry.uri)
+        if why is not None:
+            yield violation(f"/fetch({index})/uri", why)
 
 
 def _networks(app: AppDefinition) -> Violations:

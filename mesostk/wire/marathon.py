@@ -319,6 +319,17 @@ class PodHealthCheck(Json, frozen=True, kw_only=True):
     delay_seconds: int = shown(15)
 
 
+class PodCheck(Json, frozen=True, kw_only=True):
+    """Exactly one kind; times in seconds. The agent runs it, and its result ends nothing."""
+
+    http: HttpHealth | None = None
+    tcp: TcpHealth | None = None
+    exec: ExecHealth | None = None
+    interval_seconds: int = shown(60)
+    timeout_seconds: int = shown(20)
+    delay_seconds: int = shown(15)
+
+
 class VolumeMount(Json, frozen=True, kw_only=True):
     name: str
     mount_path: str
@@ -339,6 +350,7 @@ class PodContainer(Json, frozen=True, kw_only=True):
     environment: dict[str, str | EnvSecret] = msgspec.field(default_factory=dict)
     user: str | None = None
     health_check: PodHealthCheck | None = None
+    check: PodCheck | None = None
     volume_mounts: tuple[VolumeMount, ...] = ()
     artifacts: tuple[Fetch, ...] = ()
     labels: dict[str, str] = msgspec.field(default_factory=dict)

@@ -76,6 +76,7 @@ class ContainerStatus(Json, frozen=True, kw_only=True):
     name: str
     status: str
     status_since: str
+    message: str | None = None
     container_id: str | None = None
     conditions: tuple[StatusCondition, ...] = shown(())
     endpoints: tuple[EndpointStatus, ...] = shown(())
@@ -122,7 +123,7 @@ class TerminatedContainer(Json, frozen=True, kw_only=True):
 class TerminationHistory(Json, frozen=True, kw_only=True):
     """An instance that ended; kept while this leader leads."""
 
-    instance_id: str
+    instance_id: str = msgspec.field(name="instanceID")  # spelled so by the original
     started_at: str
     terminated_at: str
     message: str | None = None

@@ -315,6 +315,26 @@ def of_parent(path: str) -> Volume:
     return Volume(mode="RO", container_path="/data", source=source)
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (CommandInfo(shell=False, arguments=("run", "-x")), {"Cmd": ["run", "-x"]}),
+        (
+            CommandInfo(shell=False, value="/bin/run", arguments=("run", "-x")),
+            {"Entrypoint": ["/bin/run"], "Cmd": ["-x"]},
+        ),
+        (CommandInfo(shell=False, value="/run"), {"Entrypoint": ["/run"], "Cmd": []}),
+        (CommandInfo(value="run -x"), {"Entrypoint": ["/bin/sh"], "Cmd": ["-c", "run -x"]}),
+        (CommandInfo(shell=False), {}),
+    ],
+)
+def test_a_program_replaces_the_entry_point_of_an_image_of_type_mesos(
+    command: CommandInfo, words: dict[str, Any]
+) -> None:
+    made = body(replace(boxed(), command=command))
+    assert {key: made[key] for key in ("Entrypoint", "Cmd") if key in made} == words
+
+
 def test_an_image_of_type_mesos_is_run_by_the_engine_in_the_hosts_network() -> None:
     around = replace(AROUND, parent="/w/parent")
     plan = docker_spec.plan(boxed(cached=False, volumes=(of_parent("v"),)), around)

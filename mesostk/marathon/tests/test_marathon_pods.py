@@ -86,6 +86,10 @@ def test_a_pod_is_created_launched_as_a_group_and_shown(world: World) -> None:
     assert {id.split(".")[2] for id in world.tasks} == {"front", "log"}
     assert len(world.core.state.deployments) == 1, "not healthy yet"
     assert status(world).status == "DEGRADED"
+    conditions = status(world).instances[0].containers[0].conditions
+    assert [(each.value, each.reason) for each in conditions] == [
+        ("false", "health-unreported-by-mesos")
+    ]
     healthy(world)
     assert not world.core.state.deployments
     shown = status(world)
@@ -94,7 +98,10 @@ def test_a_pod_is_created_launched_as_a_group_and_shown(world: World) -> None:
     assert (front.name, front.status, log.status) == ("front", "TASK_RUNNING", "TASK_RUNNING")
     assert [each.name for each in front.endpoints] == ["http", "admin"]
     assert front.endpoints[1].allocated_host_port == 31005
-    assert front.endpoints[0].healthy is True
+    assert [each.healthy for each in front.endpoints] == [True, None], "only one is checked"
+    assert [(each.value, each.reason) for each in front.conditions] == [
+        ("true", "health-reported-by-mesos")
+    ]
     assert world.events().count("pod_created_event") == 1
     assert "api_post_event" not in world.events()
 
@@ -121,6 +128,8 @@ def test_the_group_has_an_executor_and_a_task_for_each_container(world: World) -
     assert env["EP_HOST_ADMIN"] == "31005"
     assert env["ENDPOINT_HTTP"] == str(instance.ports[0])
     assert env["MARATHON_CONTAINER_ID"] == "front"
+    assert env["MARATHON_APP_LABEL_TEAM"] == "a"
+    assert env["MESOS_EXECUTOR_ID"] == group.executor.executor_id.value
     assert front.health_check is not None
     assert front.health_check.http is not None
     assert front.health_check.http.port == instance.ports[0]
@@ -299,6 +308,21 @@ def _container(**changes: Any) -> dict[str, Any]:
         ({"containers": [_container(healthCheck={})], "volumes": []}, "/containers(0)/healthCheck"),
         ({"containers": [_container(volumeMounts=[{"name": "no", "mountPath": "x"}])],
           "volumes": []}, "/containers(0)/volumeMounts(0)/name"),
+        ({"containers": [_container(check={})], "volumes": []}, "/containers(0)/check"),
+        ({"containers": [_container(check={"http": {"endpoint": "a", "scheme": "HTTPS"}},
+                                    endpoints=[{"name": "a"}])], "volumes": []},
+         "/containers(0)/check/http/scheme"),
+        ({"containers": [_container(endpoints=[{"name": "a", "protocol": ["udp", "udp"]}])],
+          "volumes": []}, "/containers(0)/endpoints(0)/protocol"),
+        ({"containers": [_container(endpoints=[{"name": "a", "networkNames": ["n"]}])],
+          "volumes": []}, "/containers(0)/endpoints(0)/networkNames"),
+        ({"containers": [_container(endpoints=[{"name": "a", "containerPort": 1, "hostPort": 0}])],
+          "networks": [{"name": "m"}, {"name": "n"}], "volumes": []},
+         "/containers(0)/endpoints(0)/networkNames"),
+        ({"containers": [_container(resourceLimits={"cpus": 0.05})], "volumes": []},
+         "/containers(0)/resourceLimits/cpus"),
+        ({"containers": [_container(artifacts=[{"uri": "a b"}])], "volumes": []},
+         "/containers(0)/artifacts(0)/uri"),
         ({"volumes": [{"name": "data"}, {"name": "more"}]}, "/volumes(1)/name"),
         ({"volumes": [{"name": "data", "persistent": {"size": 1}}]}, "/role"),
         ({"volumes": [{"name": "data", "persistent": {"size": 0}}]},
@@ -395,7 +419,10 @@ def test_agents_with_isolators_are_sent_what_needs_them() -> None:
             _container(
                 linuxInfo=private,
                 tty=True,
-                endpoints=[{"name": "web", "containerPort": 80}],
+                endpoints=[
+                    {"name": "web", "containerPort": 80},
+                    {"name": "dns", "containerPort": 53, "hostPort": 0, "protocol": ["udp"]},
+                ],
                 volumeMounts=[{"name": "v", "mountPath": "/v"}],
             )
         ],
@@ -407,7 +434,9 @@ def test_agents_with_isolators_are_sent_what_needs_them() -> None:
     around = group.executor.container
     assert around is not None
     assert around.linux_info is not None
-    assert [each.name for each in around.network_infos] == ["dc"]
+    [network] = around.network_infos
+    assert network.name == "dc"
+    assert [(each.container_port, each.protocol) for each in network.port_mappings] == [(53, "udp")]
     [task] = group.task_group.tasks
     assert task.container is not None
     assert task.container.tty_info is not None
@@ -417,6 +446,79 @@ def test_agents_with_isolators_are_sent_what_needs_them() -> None:
     told = {each.name: each.value for each in task.command.environment.variables}
     assert told["EP_CONTAINER_WEB"] == "80"
     assert "EP_HOST_WEB" not in told
+
+
+def test_a_bridge_is_the_network_that_the_agents_have_for_it() -> None:
+    made = World(settings=Settings(features=frozenset({"mesos_isolators"}), bridge_name="br0"))
+    made.connect()
+    endpoint = {"name": "web", "containerPort": 0, "hostPort": 31007, "protocol": ["tcp", "udp"]}
+    made.ask(
+        CreatePod,
+        body={
+            "id": "/p",
+            "networks": [{"mode": "container/bridge"}],
+            "containers": [_container(endpoints=[endpoint])],
+        },
+    )
+    made.settle(2)
+    [group] = groups_launched(made)
+    assert group.executor.container is not None
+    [network] = group.executor.container.network_infos
+    assert network.name == "br0"
+    assert [(m.host_port, m.container_port, m.protocol) for m in network.port_mappings] == [
+        (31007, 31007, "tcp"),
+        (31007, 31007, "udp"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "override", "value"),
+    [
+        ({}, None, "run"),
+        ({"image": {"id": "busybox"}}, None, None),
+        ({"image": {"id": "busybox"}}, True, "run"),
+    ],
+)
+def test_arguments_go_to_the_entry_point_of_an_image_unless_they_replace_it(
+    world: World, changes: dict[str, Any], override: bool | None, value: str | None
+) -> None:
+    given = {"command": {"argv": ["run", "-x"]}, "overrideEntrypoint": override}
+    reply = world.ask(
+        CreatePod, body={"id": "/p", "containers": [_container(exec=given, **changes)]}
+    )
+    assert reply.status == 201
+    world.settle(2)
+    [group] = groups_launched(world)
+    command = group.task_group.tasks[0].command
+    assert command is not None
+    assert (command.shell, command.value, command.arguments) == (False, value, ("run", "-x"))
+
+
+@pytest.mark.parametrize(
+    ("check", "seen"),
+    [
+        ({"http": {"endpoint": "web", "path": "/up"}}, {"type": "HTTP", "path": "/up"}),
+        ({"tcp": {"endpoint": "web"}}, {"type": "TCP"}),
+        ({"exec": {"command": {"shell": "true"}}}, {"type": "COMMAND", "value": "true"}),
+    ],
+)
+def test_a_check_of_a_container_is_passed_on(
+    world: World, check: dict[str, Any], seen: dict[str, Any]
+) -> None:
+    made = _container(check={**check, "intervalSeconds": 30}, endpoints=[{"name": "web"}])
+    assert world.ask(CreatePod, body={"id": "/p", "containers": [made]}).status == 201
+    world.settle(2)
+    [group] = groups_launched(world)
+    [instance] = world.core.state.instances.values()
+    passed = group.task_group.tasks[0].check
+    assert passed is not None
+    assert (passed.type, passed.interval_seconds) == (seen["type"], 30.0)
+    if passed.http is not None:
+        assert (passed.http.port, passed.http.path) == (instance.ports[0], seen["path"])
+    if passed.tcp is not None:
+        assert passed.tcp.port == instance.ports[0]
+    if passed.command is not None:
+        assert passed.command.command.value == seen["value"]
 
 
 # -- crashes ----------------------------------------------------------------------------------

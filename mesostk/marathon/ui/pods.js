@@ -35,6 +35,6 @@ function task(instance, part) {
     ports: (part.endpoints || []).map((each) => each.allocatedHostPort).filter((port) => port !== undefined && port !== null),
     version: instance.specReference?.split("::versions/")[1] || "",
     startedAt: part.statusSince,
-    healthCheckResults: (part.conditions || []).filter((each) => each.name === "healthy").map((each) => ({ alive: each.value === "true" })),
+    healthCheckResults: (part.conditions || []).filter((each) => each.name === "healthy" && each.reason !== "health-unreported-by-mesos").map((each) => ({ alive: each.value === "true" })),
   };
 }
