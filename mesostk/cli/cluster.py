@@ -267,6 +267,9 @@ def validate(
 
 def verify(
     inventory: InventoryOption = None,
+    timeout: Annotated[
+        int, typer.Option(min=1, help="Seconds until what is not well is told.")
+    ] = 180,
     context: ContextOption = None,
     output: FormatOption = Format.TABLE,
     as_json: JsonOption = False,
@@ -274,6 +277,8 @@ def verify(
     """Ask the running cluster: quorum, leaders, agents, and a probe app."""
     with errors():
         form = chosen(output, as_json)
-        outcome = look("verify", inventory_of(inventory, context), "The cluster is well.", form)
+        hosts = inventory_of(inventory, context)
+        extra = {"verify_wait_s": timeout}
+        outcome = look("verify", hosts, "The cluster is well.", form, extra_vars=extra)
         if form is not Format.TABLE:
             show(outcome, form)

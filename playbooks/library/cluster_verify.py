@@ -8,7 +8,7 @@ module: cluster_verify
 short_description: Check quorum, leaders, agents and, with a probe app, the whole chain
 description:
   - Asks the services themselves, again and again until all is well or the time is over, and then
-    reports every finding. Leaves nothing behind.
+    reports all that is not well yet. The probe app is run once the rest is well, and taken away.
 options:
   zookeepers:
     description: Members as address:port.
@@ -31,7 +31,14 @@ options:
     elements: str
     default: []
   dns:
-    description: Servers of Mesos-DNS as address:port; each must know the probe app's name.
+    description: >-
+      Servers of Mesos-DNS as address:port; each must know the leading master's name, and the probe
+      app's.
+    type: list
+    elements: str
+    default: []
+  dns_http:
+    description: Their HTTP interfaces as address:port; each must know the leading master's name.
     type: list
     elements: str
     default: []
@@ -54,9 +61,9 @@ options:
     type: bool
     default: false
   wait_s:
-    description: Seconds until what is not well is reported.
+    description: Seconds until what is not well is reported; a limit for what hangs.
     type: int
-    default: 60
+    default: 180
 author: mesostk
 """
 
@@ -68,6 +75,7 @@ EXAMPLES = r"""
     agents: [10.0.3.51:5051]
     marathons: [10.0.3.11:8080]
     dns: [10.0.3.60:53]
+    dns_http: [10.0.3.60:8123]
     balancers: [10.0.3.61]
     balancer_groups: [internal]
     probe: true
@@ -116,24 +124,56 @@ def mode_of(member):
     return mode
 
 
-def check_zookeepers(members):
-    modes = {member: mode_of(member) for member in members}
+class Report:
+    """What is well and what is not; a check that finds something does not keep others from it."""
+
+    def __init__(self):
+        self.well = []
+        self.ill = []
+
+    def ask(self, check, *arguments):
+        """What `check` returns; None where it finds something, which is kept."""
+        try:
+            return check(*arguments)
+        except Finding as finding:
+            self.ill.append(str(finding))
+            return None
+
+    def check(self, check, *arguments):
+        """Keep what `check` says, which is what is well, or its finding."""
+        said = self.ask(check, *arguments)
+        if said is not None:
+            self.well.append(said)
+
+    def one_leader(self, kind, told):
+        """The leader that all name in `told`, member → leader or None; None if there is not one."""
+        named = {leader for leader in told.values() if leader is not None}
+        if len(named) > 1:
+            self.ill.append(f"the {kind} do not agree who leads: {told}")
+        if len(named) != 1:
+            return None
+        (leader,) = named
+        if None not in told.values():
+            self.well.append(f"{kind}: {len(told)}, {leader} leads")
+        return leader
+
+
+def check_zookeepers(report, members):
+    modes = {member: report.ask(mode_of, member) for member in members}
     leaders = [member for member, mode in modes.items() if mode in ("leader", "standalone")]
+    if None in modes.values():
+        return
     if len(leaders) != 1:
-        raise Finding(f"ZooKeeper has {len(leaders)} leaders: {modes}")
-    return f"ZooKeeper: {len(members)} members, {leaders[0]} leads"
+        report.ill.append(f"ZooKeeper has {len(leaders)} leaders: {modes}")
+    else:
+        report.well.append(f"ZooKeeper: {len(members)} members, {leaders[0]} leads")
 
 
-def leading_master(masters):
-    answers = {}
-    for master in masters:
-        status, headers, body = http("GET", f"http://{master}/redirect")
-        if status != 307:
-            raise Finding(f"master {master} knows no leader: {status} {body}")
-        answers[master] = headers["Location"].removeprefix("//")
-    if len(set(answers.values())) != 1:
-        raise Finding(f"the masters do not agree who leads: {answers}")
-    return next(iter(answers.values()))
+def leader_of_master(master):
+    status, headers, body = http("GET", f"http://{master}/redirect")
+    if status != 307:
+        raise Finding(f"master {master} knows no leader: {status} {body}")
+    return headers["Location"].removeprefix("//")
 
 
 def check_agents(leader, agents):
@@ -150,16 +190,11 @@ def check_agents(leader, agents):
     return f"agents: {len(agents)} registered"
 
 
-def leading_marathon(marathons):
-    leaders = set()
-    for marathon in marathons:
-        status, _, body = http("GET", f"http://{marathon}/v2/leader")
-        if status != 200:
-            raise Finding(f"Marathon {marathon} knows no leader: {status} {body}")
-        leaders.add(body["leader"])
-    if len(leaders) != 1:
-        raise Finding(f"the Marathons do not agree who leads: {sorted(leaders)}")
-    return leaders.pop()
+def leader_of_marathon(marathon):
+    status, _, body = http("GET", f"http://{marathon}/v2/leader")
+    if status != 200:
+        raise Finding(f"Marathon {marathon} knows no leader: {status} {body}")
+    return body["leader"]
 
 
 def dns_addresses(server, name):
@@ -187,6 +222,15 @@ def check_names(servers, name):
         if dns_addresses(server, name) == 0:
             raise Finding(f"Mesos-DNS {server} has no address for {name}: look at its log")
     return f"Mesos-DNS: {len(servers)} know {name}"
+
+
+def check_names_by_http(servers, name):
+    for server in servers:
+        url = f"http://{server}/v1/hosts/{name}"
+        status, _, body = http("GET", url)
+        if status != 200 or not body or not body[0]["ip"]:
+            raise Finding(f"Mesos-DNS has no address for {name}: {url} answers {status} {body}")
+    return f"Mesos-DNS: {len(servers)} know {name} by HTTP"
 
 
 def check_balancers(balancers, port, body):
@@ -229,44 +273,58 @@ def check_reached(params, app, framework):
     return checks
 
 
-def run_probe(marathon, params, deadline):
-    """An app of one task from deployment to removal: it runs, has its name, and is reached."""
-    url = f"http://{marathon}/v2/apps"
-    app = probe_app(params)
-    info = http("GET", f"http://{marathon}/v2/info")[2]
+def run_probe(marathon, params, app, deadline):
+    """What is well of an app of one task, from its deployment to its removal."""
+    url = f"http://{marathon}/v2/apps{app['id']}?force=true"
+    status, _, info = http("GET", f"http://{marathon}/v2/info")
+    if status != 200:
+        raise Finding(f"Marathon {marathon} answers {status} to /v2/info: {info}")
     framework = info["marathon_config"]["framework_name"]
-    status, _, body = http("POST", url, app)
-    if status != 201:
+    # Not POST: an app that a Marathon which is gone was not asked to remove is still there.
+    status, _, body = http("PUT", url, app)
+    if status not in (200, 201):
         raise Finding(f"Marathon {marathon} does not take an app: {status} {body}")
     try:
-        while True:
-            status, _, body = http("GET", url + app["id"])
-            if status == 200 and body["app"]["tasksRunning"] == 1:
-                try:
-                    return ["probe app: a task ran", *check_reached(params, body["app"], framework)]
-                except Finding:
-                    if time.monotonic() > deadline:
-                        raise
-            elif time.monotonic() > deadline:
-                queue = http("GET", f"http://{marathon}/v2/queue")[2]
-                raise Finding(f"the probe app {app['id']} does not run; the queue says {queue}")
-            time.sleep(0.1)
+        return wait_for_probe(marathon, params, app, framework, deadline)
     finally:
-        http("DELETE", url + app["id"])
+        status, _, body = http("DELETE", url)
+        if status not in (200, 404):
+            raise Finding(f"the probe app {app['id']} cannot be removed: {status} {body}")
 
 
-def verify(params, deadline):
-    """Names of the checks that are well; raises the first `Finding`."""
-    checks = [check_zookeepers(params["zookeepers"])]
-    leader = leading_master(params["masters"])
-    checks.append(f"masters: {len(params['masters'])}, {leader} leads")
-    checks.append(check_agents(leader, params["agents"]))
-    if params["marathons"]:
-        marathon = leading_marathon(params["marathons"])
-        checks.append(f"Marathon: {len(params['marathons'])}, {marathon} leads")
-        if params["probe"]:
-            checks += run_probe(marathon, params, deadline)
-    return leader, checks
+def wait_for_probe(marathon, params, app, framework, deadline):
+    while True:
+        status, _, body = http("GET", f"http://{marathon}/v2/apps{app['id']}")
+        if status == 200 and body["app"]["tasksRunning"] == 1:
+            try:
+                return ["probe app: a task ran", *check_reached(params, body["app"], framework)]
+            except Finding:
+                if time.monotonic() > deadline:
+                    raise
+        elif time.monotonic() > deadline:
+            queue = http("GET", f"http://{marathon}/v2/queue")[2]
+            raise Finding(f"the probe app {app['id']} does not run; the queue says {queue}")
+        time.sleep(0.1)
+
+
+def verify(params, app, deadline):
+    """The leading master, where one is known, and what is well and what is not."""
+    report = Report()
+    check_zookeepers(report, params["zookeepers"])
+    told = {one: report.ask(leader_of_master, one) for one in params["masters"]}
+    leader = report.one_leader("masters", told)
+    if leader is not None:
+        report.check(check_agents, leader, params["agents"])
+    name = f"leader.{params['dns_domain']}"
+    if params["dns"]:
+        report.check(check_names, params["dns"], name)
+    if params["dns_http"]:
+        report.check(check_names_by_http, params["dns_http"], name)
+    told = {one: report.ask(leader_of_marathon, one) for one in params["marathons"]}
+    marathon = report.one_leader("Marathons", told)
+    if params["probe"] and marathon is not None and not report.ill:
+        report.well += report.ask(run_probe, marathon, params, app, deadline) or []
+    return leader, report
 
 
 def main():
@@ -278,29 +336,34 @@ def main():
             "agents": {**many, "required": True},
             "marathons": {**many, "default": []},
             "dns": {**many, "default": []},
+            "dns_http": {**many, "default": []},
             "dns_domain": {"type": "str", "default": "mesos"},
             "balancers": {**many, "default": []},
             "balancer_groups": {**many, "default": []},
             "probe": {"type": "bool", "default": False},
-            "wait_s": {"type": "int", "default": 60},
+            "wait_s": {"type": "int", "default": 180},
         },
         supports_check_mode=True,
     )
     params = {**module.params}
+    wait_s = params["wait_s"]
+    if wait_s < 1:
+        module.fail_json(msg=f"verify_wait_s is {wait_s}; give it seconds, 1 or more")
     if module.check_mode:
         params["probe"] = False
-    deadline = time.monotonic() + params["wait_s"]
+    app = probe_app(params)
+    deadline = time.monotonic() + wait_s
     while True:
-        try:
-            leader, checks = verify(params, deadline)
-            module.exit_json(changed=False, leader=leader, checks=checks)
-        except Finding as finding:
-            if module.check_mode:
-                # before the first run there is nothing yet that could answer
-                checks = [f"in check mode no failure: {finding}"]
-                module.exit_json(changed=False, leader="", checks=checks)
-            if time.monotonic() > deadline:
-                module.fail_json(msg=f"{finding} (asked for {params['wait_s']} s)")
+        leader, report = verify(params, app, deadline)
+        if not report.ill:
+            module.exit_json(changed=False, leader=leader, checks=report.well)
+        if module.check_mode:
+            # before the first run there is nothing yet that could answer
+            checks = [f"in check mode no failure: {finding}" for finding in report.ill]
+            module.exit_json(changed=False, leader=leader or "", checks=checks)
+        if time.monotonic() > deadline:
+            found = "".join(f"\n- {finding}" for finding in report.ill)
+            module.fail_json(msg=f"not well after {wait_s} s (verify_wait_s):{found}")
         time.sleep(0.5)
 
 
