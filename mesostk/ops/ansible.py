@@ -18,7 +18,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +291,35 @@ def hanging_up() -> Iterator[None]:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
+def _last_written(run: Path) -> float:
+    """When a run wrote its last line or was begun, in seconds since 1970; 0 if it is gone."""
+    found = 0.0
+    for path in (run, run / "stdout"):
+        with suppress(FileNotFoundError):
+            found = max(found, path.stat().st_mtime)
+    return found
+
+
+def _unless_gone(_function: object, _path: str, error: tuple[type, BaseException, object]) -> None:
+    if not isinstance(error[1], FileNotFoundError):
+        raise error[1]
+
+
+def forget_runs(directory: Path, kept: int = _RUNS_KEPT) -> None:
+    """Remove the output of all runs but the `kept` that wrote last, of which some may be at work.
+
+    ansible-runner would do it, too, but fails where another command does so at the same time.
+    """
+    if not directory.is_dir():
+        return
+    for run in sorted(directory.glob("[!.]*"), key=_last_written, reverse=True)[kept:]:
+        # Half of one would be taken for one that has just been written to.
+        with suppress(FileNotFoundError):
+            run.rename(run.with_name(f".{run.name}"))
+    for run in directory.glob(".*"):
+        shutil.rmtree(run, onerror=_unless_gone)
+
+
 def run_playbook(
     name: str,
     inventory: Path,
@@ -323,6 +352,7 @@ def run_playbook(
     log = log_dir.absolute() / "artifacts" / ident / "stdout"
     if run is not None:
         run.log(log)
+    forget_runs(log.parent.parent)
     with hanging_up():
         ran = ansible_runner.run(
             private_data_dir=str(log_dir),
@@ -336,7 +366,6 @@ def run_playbook(
             quiet=True,
             # Extra variables may be secrets: they are handed over, not left on the disk.
             suppress_env_files=True,
-            rotate_artifacts=_RUNS_KEPT,
             **_arguments(limit, tags, check=check, diff=diff),
         )
     # It repeats the whole environment, which may hold secrets.

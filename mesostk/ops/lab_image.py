@@ -6,6 +6,7 @@ imports it; the hash of recipe and Debian release in the tag says when it must b
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -14,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import docker
@@ -54,14 +56,34 @@ def image_name(suite: str) -> str:
 def ensure_image(client: docker.DockerClient, suite: str, progress: Progress, state: Path) -> str:
     """The image's name; built first if the engine does not have it. Needs root or sudo for that.
 
-    Raises ConfigError or Unavailable with the end of the build log, which stays in `state`.
+    Labs that are made at the same time wait for one of them to build it. Raises ConfigError or
+    Unavailable with the end of the build log, which stays in `state`.
     """
     name = image_name(suite)
+    if not _has(client, name):
+        with _builder():
+            if not _has(client, name):
+                _build(client, name, suite, progress, state)
+    return name
+
+
+def _has(client: docker.DockerClient, name: str) -> bool:
     try:
         client.images.get(name)
     except docker.errors.ImageNotFound:
-        _build(client, name, suite, progress, state)
-    return name
+        return False
+    return True
+
+
+@contextmanager
+def _builder() -> Iterator[None]:
+    """Be the only one that builds images of this recipe; ends with the process at the latest."""
+    recipe = os.open(paths.data_root() / "lab", os.O_RDONLY)
+    try:
+        fcntl.flock(recipe, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(recipe)
 
 
 def remove_images(client: docker.DockerClient) -> list[str]:
