@@ -116,9 +116,9 @@ async def test_names_are_answered_by_udp_and_tcp(server: Running, tcp: bool) -> 
 async def dig(port: int, *words: str) -> str:
     program = require_program("dig", "bind9-dnsutils")
     process = await asyncio.create_subprocess_exec(
-        program, f"@{LOCAL}", "-p", str(port), "+time=5", "+tries=2", *words, stdout=-1, stderr=-2
+        program, f"@{LOCAL}", "-p", str(port), "+time=60", "+tries=2", *words, stdout=-1, stderr=-2
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    out, _ = await asyncio.wait_for(process.communicate(), 240)
     return out.decode()
 
 
@@ -271,14 +271,18 @@ def answering(ip: str, *, truncated: bool = False) -> Callable[[bytes], bytes]:
     return react
 
 
-def config_of(*resolvers: str, **keys: object) -> Config:
-    return Config(masters=("10.0.3.11:5050",), resolvers=resolvers, timeout=1, **keys)  # type: ignore[arg-type]
+#: For tests that wait for a resolver's silence: those that speak have as long to do so.
+SILENCE_S = 5
+
+
+def config_of(*resolvers: str, timeout: int = 60, **keys: object) -> Config:
+    return Config(masters=("10.0.3.11:5050",), resolvers=resolvers, timeout=timeout, **keys)  # type: ignore[arg-type]
 
 
 async def test_other_names_are_passed_on_and_a_silent_resolver_is_asked_last() -> None:
     silent, first = await upstream(lambda _query: None)
     good, second = await upstream(answering("192.0.2.1"))
-    async with Running(config_of(first, second)) as server:
+    async with Running(config_of(first, second, timeout=SILENCE_S)) as server:
         assert ips(await server.ask("example.com")) == ["192.0.2.1"]
         assert ips(await server.ask("example.org")) == ["192.0.2.1"]
     # The original waits for it at each query.
@@ -308,7 +312,7 @@ async def test_forged_replies_are_not_taken() -> None:
 
     liar, first = await upstream(lying)
     good, second = await upstream(answering("192.0.2.1"))
-    async with Running(config_of(first, second)) as server:
+    async with Running(config_of(first, second, timeout=SILENCE_S)) as server:
         assert ips(await server.ask("example.com")) == ["192.0.2.1"]
     liar.close()
     good.close()
@@ -319,7 +323,8 @@ async def test_zones_have_their_own_resolvers_and_no_other() -> None:
     silent, second = await upstream(lambda _query: None)
     zone, third = await upstream(answering("192.0.2.7"))
     zones = {"weave": (third,), "quiet": (second,)}
-    async with Running(config_of(first, zone_resolvers=zones)) as server:
+    config = config_of(first, timeout=SILENCE_S, zone_resolvers=zones)
+    async with Running(config) as server:
         assert ips(await server.ask("a.weave")) == ["192.0.2.7"]
         assert ips(await server.ask("weave")) == ["192.0.2.7"]
         assert ips(await server.ask("a.example")) == ["192.0.2.1"]

@@ -135,7 +135,7 @@ def deploy(cluster: Cluster, app: dict[str, Any], hook: str | None = None, **set
     url = f"http://{IP}:{cluster.server_port}"
     run = Deployment(
         Services(url, [url]),
-        Settings(step_delay_s=0.0, max_wait_s=60.0, **settings),
+        Settings(step_delay_s=0.0, max_wait_s=0.2, **settings),
         lambda _text: None,
         lambda _question: True,
         hook,
