@@ -25,6 +25,7 @@ class Seen(Scheduler):  # type: ignore[misc] # the package has no types
         self.changed = threading.Condition()
         self.offers: list[Any] = []
         self.states: list[list[str]] = []
+        self.uuids: set[str] = set()
         self.data: list[str] = []
         self.messages: list[str] = []
         self.lost: list[int] = []
@@ -48,6 +49,10 @@ class Seen(Scheduler):  # type: ignore[misc] # the package has no types
 
     def statusUpdate(self, driver: Any, status: Any) -> None:  # noqa: N802
         def keep() -> None:
+            if status.get("uuid") in self.uuids:
+                return  # told again, because its acknowledgement came late
+            if "uuid" in status:
+                self.uuids.add(status["uuid"])
             self.states.append([status["task_id"]["value"], status["state"]])
             if "data" in status:
                 self.data.append(decode_data(status["data"]).decode())

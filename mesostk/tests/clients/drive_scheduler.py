@@ -23,6 +23,7 @@ seen: dict[str, Any] = {
     "declined": 0,
     "errors": [],
 }
+uuids: set[str] = set()
 over = threading.Event()
 
 
@@ -60,8 +61,10 @@ def offered(offers: Any) -> None:
 
 def updated(update: Any) -> None:
     status = update["status"]
-    if status["task_id"]["value"] != "sleeper":
+    if status["task_id"]["value"] != "sleeper" or status.get("uuid") in uuids:
         return
+    if "uuid" in status:  # it is told again where its acknowledgement comes late
+        uuids.add(status["uuid"])
     seen["states"].append(status["state"])
     seen["reasons"].append(status.get("reason"))
     driver = client.get_driver()

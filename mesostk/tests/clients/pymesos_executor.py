@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import sys
 import threading
 from typing import Any
@@ -12,6 +13,17 @@ from pymesos import Executor, MesosExecutorDriver, decode_data, encode_data
 
 class Echo(Executor):  # type: ignore[misc] # the package has no types
     """Each task runs from its launch until KILL, or ends at once if its name says so."""
+
+    def __init__(self) -> None:
+        self._said: queue.SimpleQueue[tuple[Any, dict[str, Any]]] = queue.SimpleQueue()
+        # Not on the thread of its events, which sends nothing while it handles one.
+        threading.Thread(target=self._send, daemon=True).start()
+
+    def _send(self) -> None:
+        """In the order in which it was said."""
+        while True:
+            driver, status = self._said.get()
+            driver.sendStatusUpdate(status)
 
     def registered(self, driver: Any, executor: Any, framework: Any, agent: Any) -> None:
         names = [executor["executor_id"]["value"], framework["name"], agent["hostname"]]
@@ -45,9 +57,7 @@ class Echo(Executor):  # type: ignore[misc] # the package has no types
         print("error", message, file=sys.stderr, flush=True)
 
     def _say(self, driver: Any, task_id: Any, state: str, **more: Any) -> None:
-        status = {"task_id": task_id, "state": state, **more}
-        # Not on the thread of its events, which sends nothing while it handles one.
-        threading.Thread(target=driver.sendStatusUpdate, args=(status,)).start()
+        self._said.put((driver, {"task_id": task_id, "state": state, **more}))
 
 
 MesosExecutorDriver(Echo()).run()
