@@ -21,6 +21,9 @@ from aiohttp import web
 from mesostk.errors import Unavailable
 from mesostk.lb import runtime
 
+#: For an answer of HAProxy to a test.
+PATIENCE_S = 60.0
+
 
 def program() -> str:
     """The HAProxy of this machine, or the one that MESOSTK_HAPROXY names."""
@@ -331,7 +334,7 @@ class Balancer:
 
     async def running(self) -> set[tuple[str, str, str, int]]:
         """(backend, server, address, id) of what gets requests now."""
-        state = await runtime.ask(self.stats_socket, "show servers state")
+        state = await runtime.ask(self.stats_socket, "show servers state", PATIENCE_S)
         return {
             (one.backend, one.name, one.address, one.id)
             for one in runtime.servers(state)

@@ -48,6 +48,7 @@ class Scheduler:
         self._headers: dict[str, str] = {}
         self._thread: threading.Thread | None = None
         self._stream: requests.Response | None = None
+        self._is_over = False
 
     @property
     def stream_id(self) -> str:
@@ -59,6 +60,7 @@ class Scheduler:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._is_over = True
         self.call("TEARDOWN")
         assert self._stream is not None
         self._stream.close()
@@ -92,16 +94,21 @@ class Scheduler:
         elif event["type"] == "UPDATE" and "uuid" in event["update"]["status"]:
             status = event["update"]["status"]
             body = {name: status[name] for name in ("agent_id", "task_id", "uuid")}
-            self.call("ACKNOWLEDGE", body)
+            answer = self._send("ACKNOWLEDGE", body)
+            # A framework that is torn down meanwhile is unknown.
+            assert answer.ok or self._is_over, answer.text
         self.events.append(event)
 
     def call(self, kind: str, body: dict[str, Any] | None = None) -> None:
         """One call, which must be accepted."""
+        answer = self._send(kind, body)
+        assert answer.status_code in {200, 202}, answer.text
+
+    def _send(self, kind: str, body: dict[str, Any] | None = None) -> requests.Response:
         call: dict[str, Any] = {"type": kind, "framework_id": self.framework_id}
         if body is not None:
             call[kind.lower()] = body
-        answer = requests.post(self._url, json=call, headers=self._headers, timeout=60)
-        assert answer.status_code in {200, 202}, answer.text
+        return requests.post(self._url, json=call, headers=self._headers, timeout=60)
 
     def offer(self) -> dict[str, Any]:
         """An offer that was not used yet; it counts as used from now on."""

@@ -9,7 +9,7 @@ import aiohttp
 
 from mesostk.lb import runtime
 from mesostk.testing.addresses import free_block
-from mesostk.testing.balanced import Backend, Balancer, ScriptedMarathon, until
+from mesostk.testing.balanced import PATIENCE_S, Backend, Balancer, ScriptedMarathon, until
 from mesostk.testing.lb import app, task
 
 IP = "127.0.0.61"
@@ -94,7 +94,7 @@ class Site:
     async def _is_busy(self, name: str) -> bool:
         """Whether some balancer still has connections to the server."""
         for each in (self.balancer, *self.others):
-            rows = runtime.statistics(await runtime.ask(each.stats_socket, "show stat"))
+            rows = runtime.statistics(await runtime.ask(each.stats_socket, "show stat", PATIENCE_S))
             if any(row["svname"] == name and row["scur"] != "0" for row in rows):
                 return True
         return False

@@ -15,7 +15,7 @@ import pytest
 
 from mesostk.lb import runtime
 from mesostk.lb.haproxy import run
-from mesostk.testing.balanced import Load, ScriptedMarathon, program, until
+from mesostk.testing.balanced import PATIENCE_S, Load, ScriptedMarathon, program, until
 from mesostk.testing.requirements import require_haproxy
 from mesostk.testing.site import IP, Site
 
@@ -198,7 +198,7 @@ async def test_each_host_name_is_served_with_its_own_certificate(site: Site) -> 
 
 async def until_up(site: Site) -> None:
     async def up() -> bool:
-        state = await runtime.ask(site.balancer.stats_socket, "show servers state")
+        state = await runtime.ask(site.balancer.stats_socket, "show servers state", PATIENCE_S)
         return all(one.operational == 2 for one in runtime.servers(state))
 
     await until(up, "all servers up")

@@ -262,7 +262,7 @@ def test_an_unhealthy_task_is_killed_and_replaced_and_a_healthy_one_is_not(
 def test_a_standby_proxies_and_takes_over_in_the_middle_of_a_scale_up(
     cluster: Cluster, zookeeper: Ensemble, zk_path: str
 ) -> None:
-    flags = (f"--zk={zookeeper.url(zk_path)}", "--zk_session_timeout=4000")
+    flags = (f"--zk={zookeeper.url(zk_path)}", "--zk_session_timeout=10000")
     first = cluster.marathon("first", None, *flags)
     first.wait_ready()
     second = cluster.marathon("second", None, *flags)
