@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mesostk.testing.processes import LIMIT_S, Cluster
+from mesostk.testing.processes import LIMIT_S, Cluster, until
 from mesostk.testing.scheduler import Scheduler, scalars
 
 KNOWN = {"principal": "ops", "secret": "s3cret"}
@@ -44,6 +44,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             }
             scheduler.launch(scheduler.offer(), task)
             scheduler.until_state("home", "TASK_RUNNING")
+            out = "slaves/*/frameworks/*/executors/home/runs/latest/stdout"
+            until("its output", lambda: any(f.read_text() for f in cluster.work_dir(1).glob(out)))
             yield place
 
 

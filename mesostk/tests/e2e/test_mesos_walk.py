@@ -148,7 +148,7 @@ def ask(url: str, method: str, path: str) -> tuple[int, dict[str, str], str]:
     where = urlsplit(url)
     assert where.hostname is not None
     assert where.port is not None
-    with socket.create_connection((where.hostname, where.port), timeout=30) as sock:
+    with socket.create_connection((where.hostname, where.port), timeout=60) as sock:
         text = f"{method} {path} HTTP/1.1\r\nHost: {where.netloc}\r\nConnection: close\r\n\r\n"
         sock.sendall(text.encode())
         answer = b"".join(iter(lambda: sock.recv(65536), b"")).decode()
@@ -176,7 +176,7 @@ def test_each_row_is_answered_as_by_the_original(
 
 @pytest.mark.parametrize("who", ["master", "agent"])
 def test_help_knows_every_endpoint_and_no_other(pair: dict[str, str], who: str) -> None:
-    answer = requests.get(f"{pair[who]}/help?format=json", timeout=30)
+    answer = requests.get(f"{pair[who]}/help?format=json", timeout=60)
     processes = {item["id"]: item["endpoints"] for item in answer.json()["processes"]}
     own = {"master": "master", "agent": "slave(1)"}[who]
     assert {own, "files", "logging", "metrics", "profiler", "system", "version"} <= processes.keys()
@@ -185,10 +185,10 @@ def test_help_knows_every_endpoint_and_no_other(pair: dict[str, str], who: str) 
             name = endpoint["name"]
             path = f"/{process}{name.rstrip('/')}"
             assert f">        {path}\n" in endpoint["text"]
-            page = requests.get(f"{pair[who]}/help{path}", timeout=30)
+            page = requests.get(f"{pair[who]}/help{path}", timeout=60)
             assert page.status_code == 200
             # Any status but this one: it is there, and says what it misses.
-            there = requests.options(f"{pair[who]}{path}", timeout=30, allow_redirects=False)
+            there = requests.options(f"{pair[who]}{path}", timeout=60, allow_redirects=False)
             assert there.status_code != 404, path
             if process == own:
                 assert f">        {name}\n" in endpoint["text"]
@@ -196,29 +196,29 @@ def test_help_knows_every_endpoint_and_no_other(pair: dict[str, str], who: str) 
 
 def test_browsers_get_a_page_and_programs_markdown(pair: dict[str, str]) -> None:
     url = f"{pair['master']}/help/master/state"
-    page = requests.get(url, headers={"Accept": "text/html"}, timeout=30)
+    page = requests.get(url, headers={"Accept": "text/html"}, timeout=60)
     assert page.headers["Content-Type"].startswith("text/html")
     assert "&gt;        /master/state" in page.text
     for agent in ("curl/8.0", "HTTPie/3.2"):
         headers = {"Accept": "text/html", "User-Agent": agent}
-        text = requests.get(url, headers=headers, timeout=30)
+        text = requests.get(url, headers=headers, timeout=60)
         assert text.headers["Content-Type"].startswith("text/x-markdown")
         assert text.text.startswith("### USAGE ###\n>        /state\n>        /master/state\n")
 
 
 def test_the_log_of_an_agent_is_told_to_be_detailed_for_a_time(pair: dict[str, str]) -> None:
     url = f"{pair['agent']}/logging/toggle"
-    assert requests.post(f"{url}?level=1&duration=1hrs", timeout=30).status_code == 200
-    assert requests.get(url, timeout=30).text == "1\n"
+    assert requests.post(f"{url}?level=1&duration=1hrs", timeout=60).status_code == 200
+    assert requests.get(url, timeout=60).text == "1\n"
     call = {"type": "GET_LOGGING_LEVEL"}
-    shown = requests.post(f"{pair['agent']}/api/v1", json=call, timeout=30).json()
+    shown = requests.post(f"{pair['agent']}/api/v1", json=call, timeout=60).json()
     assert shown["get_logging_level"] == {"level": 1}
-    assert requests.post(f"{url}?level=0&duration=1hrs", timeout=30).status_code == 200
-    assert requests.get(url, timeout=30).text == "0\n"
+    assert requests.post(f"{url}?level=0&duration=1hrs", timeout=60).status_code == 200
+    assert requests.get(url, timeout=60).text == "0\n"
 
 
 def test_every_metric_of_an_agent_is_there_from_the_start(pair: dict[str, str]) -> None:
-    shown = requests.get(f"{pair['agent']}/metrics/snapshot", timeout=30).json()
+    shown = requests.get(f"{pair['agent']}/metrics/snapshot", timeout=60).json()
     wanted = {prefix + name for prefix, names in AGENT_METRICS.items() for name in names}
     assert len(wanted) == 68
     assert sorted(wanted - shown.keys()) == []
