@@ -166,9 +166,10 @@ class Unit:
         """SIGKILL; returns when the process is gone. It comes back after RESTART_S, or never."""
         if not restart:
             self._stopping.set()
-        ended = len(self.codes)
+        ended, runs = len(self.codes), self.pid is not None
         self.signal(signal.SIGKILL)
-        until(f"the end of {self.name}", lambda: len(self.codes) > ended)
+        if runs:  # else it has just ended by itself
+            until(f"the end of {self.name}", lambda: len(self.codes) > ended)
         if not restart:
             self._join()
 
