@@ -5,6 +5,7 @@ Source: spec/marathon §1.8, §1.9, §6.
 
 from __future__ import annotations
 
+import asyncio
 import html
 import importlib.resources
 import mimetypes
@@ -18,7 +19,7 @@ from mesostk import __version__
 from mesostk.base.config import Values, mask_secrets
 from mesostk.base.metrics import Metrics
 from mesostk.errors import Rejected
-from mesostk.marathon import groups, subscribing
+from mesostk.marathon import groups, schemas, subscribing
 from mesostk.marathon.asking import Asker
 from mesostk.marathon.edge import Edge, json_response
 from mesostk.marathon.events import Abdicate
@@ -77,6 +78,7 @@ class System:
         self._asker = asker
         self._leader = leader
         self._abdicate = abdicate
+        self._schemas: Mapping[str, schemas.Schema] = {}
 
     def add_to(self, app: web.Application) -> None:
         """Add all routes."""
@@ -93,6 +95,7 @@ class System:
         app.router.add_route("*", "/v2/plugins/{id}/{path:.+}", self._no_plugin)
         app.router.add_route("*", "/v2/artifacts", self._no_artifacts)
         app.router.add_route("*", "/v2/artifacts/{path:.*}", self._no_artifacts)
+        get("/v2/schemas/{kind}", self._schema)
         get("/help", self._help)
         get("/config", self._config)
         app.router.add_delete("/v2/leader", self._delete_leader)
@@ -117,6 +120,14 @@ class System:
             404,
             "There is no artifact store; serve the file over HTTP and name it in an app's fetch",
         )
+
+    async def _schema(self, request: web.Request) -> web.Response:
+        if not self._schemas:
+            self._schemas = await asyncio.to_thread(schemas.documents)  # longer than the loop waits
+        kind = request.match_info["kind"]
+        if kind not in self._schemas:
+            raise Rejected(404, f"No schema of {kind[:64]}; there are app, pod and group")
+        return json_response(self._schemas[kind])
 
     async def _help(self, request: web.Request) -> web.Response:
         """Every route, as the original's page until 1.4."""
