@@ -47,6 +47,8 @@ class Allocator:
         for role, weight in config.weights.items():
             self.roles.set_weight(role, weight)
         self.by_role: dict[str, Sorter] = {}
+        #: The roles of `by_role` that know a framework, by its id.
+        self._roles_of: dict[str, set[str]] = {}
         self.quotas = Quotas()
         #: The only hostnames that get offered; None = any.
         self.whitelist = config.whitelist
@@ -124,13 +126,19 @@ class Allocator:
     def change_total(self, before: Resources, after: Resources) -> None:
         """An agent came, went or changed: `before` and `after` are its totals."""
         self.count_change(before, after)
+        total = dict(self.total)
         for name, amount in before.quantities().items():
-            self.total[name] = self.total.get(name, 0) - amount
+            total[name] = total.get(name, 0) - amount
         for name, amount in after.quantities().items():
-            self.total[name] = self.total.get(name, 0) + amount
-        self.roles.set_total(self.total)
-        for sorter in self.by_role.values():
-            sorter.set_total(self.total)
+            total[name] = total.get(name, 0) + amount
+        self.total = total
+        self.roles.set_total(total)
+
+    def of_role(self, role: str) -> Sorter:
+        """The frameworks of a known role, by shares of what the cluster has now."""
+        sorter = self.by_role[role]
+        sorter.set_total(self.total)  # of thousands of roles few are asked for after each change
+        return sorter
 
     def count_change(self, before: Resources, after: Resources) -> None:
         """What is reserved of an agent changed, perhaps nothing else."""
@@ -158,6 +166,7 @@ class Allocator:
             self.roles.activate(role)
             self.by_role[role] = self._sorter(self._config.framework_sorter)
         self.by_role[role].add(framework_id)
+        self._roles_of.setdefault(framework_id, set()).add(role)
 
     def set_wants(self, framework: Framework) -> None:
         """Offer to the framework in its roles that are not suppressed, and in no other."""
@@ -165,30 +174,32 @@ class Allocator:
         wanted = framework.roles - framework.suppressed if framework.active else frozenset()
         for role in framework.roles:
             self.track(framework.id, role)
-        for role, sorter in list(self.by_role.items()):
-            if framework.id not in sorter:
-                continue
+        for role in sorted(self._roles_of.get(framework.id, ())):
+            sorter = self.by_role[role]
             if role in wanted:
                 sorter.activate(framework.id)
             else:
                 sorter.deactivate(framework.id)
                 if role not in framework.roles and not sorter.allocated(framework.id):
-                    sorter.remove(framework.id)
-                    self._drop_if_empty(role)
+                    self._forget_role(framework.id, role)
 
     def forget(self, framework: Framework) -> None:
         """The framework is removed; it holds nothing any more."""
         self._wanting = None
-        for role in list(self.by_role):
-            self.clear_refusals(framework.id, role)
-            self.refusals.pop((framework.id, role), None)
-            self.passed_over.forget_want((framework.id, role))
-            if framework.id in self.by_role[role]:
-                self.by_role[role].remove(framework.id)
-                self._drop_if_empty(role)
+        for role in sorted(self._roles_of.get(framework.id, ())):
+            self._forget_role(framework.id, role)
 
-    def _drop_if_empty(self, role: str) -> None:
-        if len(self.by_role[role]) == 0:
+    def _forget_role(self, framework_id: str, role: str) -> None:
+        """The framework is not in the role any more, with what it refused there."""
+        self.clear_refusals(framework_id, role)
+        self.refusals.pop((framework_id, role), None)
+        self.passed_over.forget_want((framework_id, role))
+        roles, sorter = self._roles_of[framework_id], self.by_role[role]
+        roles.remove(role)
+        if not roles:
+            del self._roles_of[framework_id]
+        sorter.remove(framework_id)
+        if len(sorter) == 0:
             del self.by_role[role]
             self.roles.remove(role)
 
@@ -304,7 +315,7 @@ class Allocator:
             return
         grants: list[tuple[str, offers.Grant]] = []
         for role in self._in_order():
-            for framework_id in self.by_role[role].in_order():
+            for framework_id in self.of_role(role).in_order():
                 if (framework_id, role) in passed:
                     continue
                 framework = master.frameworks[framework_id]
@@ -411,6 +422,8 @@ class Allocator:
             assert role in self.roles
             ours = {fid: amounts for (fid, of), amounts in held.items() if of == role and amounts}
             sorter.check(ours)
+        known = {(framework_id, role) for framework_id, of in self._roles_of.items() for role in of}
+        assert known == {(fid, role) for role, of in self.by_role.items() for fid in of.clients()}
         for (framework_id, role), amounts in held.items():
             assert not amounts or framework_id in self.by_role[role]
         self._check_passed_over(master)

@@ -58,10 +58,10 @@ def _of_role(master: Master, framework: Framework, role: str) -> str | None:
 
 def _share(master: Master, framework: Framework, role: str) -> float:
     """The framework's dominant share among those of its role: the poorest is asked first."""
-    sorter = master.allocator.by_role.get(role)
-    if sorter is None or framework.id not in sorter:
+    allocator = master.allocator
+    if role not in allocator.by_role or framework.id not in allocator.by_role[role]:
         return 0.0
-    return sorter.share(framework.id)
+    return allocator.of_role(role).share(framework.id)
 
 
 def _agent(master: Master, framework: Framework, role: str, agent: Agent, now: float) -> View:

@@ -39,6 +39,12 @@ if TYPE_CHECKING:
     from mesostk.master.core import Master
 
 
+#: What the conversions of one ACCEPT may look at: each does at every kind of resource that its
+#: agent has, thousands where it has as many volumes, at 1 to 2 µs; and at what it names.
+_MOST_LOOKS = 6_000
+_LOOKS_PER_RESOURCE = 20
+
+
 class Batch(msgspec.Struct, eq=False):
     """One ACCEPT under way; `pool` is what is left, with its allocation role."""
 
@@ -46,6 +52,8 @@ class Batch(msgspec.Struct, eq=False):
     agent: Agent
     role: str
     pool: Resources
+    #: What its conversions have looked at.
+    looks: int = 0
 
 
 def apply_all(
@@ -392,7 +400,12 @@ def _conversion_of(
     """The operation completed, and what it converts or why it does not. WireError: an amount that
     is none."""
     principal = batch.framework.info.principal
-    why = validity.why_not_all(conversion_rules.resources_of(operation))
+    named = conversion_rules.resources_of(operation)
+    why = (
+        conversion_rules.why_too_many(operation, named)
+        or _why_too_much(batch, len(named))
+        or validity.why_not_all(named)
+    )
     if why is not None:
         return operation, why
     operation = converting.completed(operation, batch.role)
@@ -406,6 +419,19 @@ def _conversion_of(
     if not isinstance(conversion, str) and not batch.pool.contains(conversion.consumed):
         return operation, f"{batch.pool} does not contain {conversion.consumed}"
     return operation, conversion
+
+
+def _why_too_much(batch: Batch, named: int) -> str | None:
+    """Why an operation that names so many resources is one too many for its ACCEPT; the first
+    never is."""
+    before, kinds = batch.looks, len(batch.agent.total)
+    batch.looks += named * _LOOKS_PER_RESOURCE + kinds
+    if before == 0 or batch.looks <= _MOST_LOOKS:
+        return None
+    return (
+        f"the 'operations' of this ACCEPT convert too many resources of agent {batch.agent.id},"
+        f" which has {kinds} kinds of them: send the rest with its next offer"
+    )
 
 
 _APPLY: dict[str, Callable[[Master, float, Batch, OfferOperation], None]] = {

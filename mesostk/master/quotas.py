@@ -91,13 +91,10 @@ class Quotas:
             if amount > consumed.get(name, 0)
         }
 
-    def is_owed(self, role: str) -> bool:
-        """Whether a promise to the role, or to the one it is below, is not met."""
-        return bool(self.unmet(top(role)))
-
-    def in_order(self, roles: Iterable[str]) -> list[str]:
-        """Roles with unmet promises first, else as they are."""
-        return sorted(roles, key=lambda role: not self.is_owed(role))
+    def in_order(self, roles: Iterable[str]) -> Iterable[str]:
+        """First roles to which, or above which, a promise is not met; else as they are."""
+        owed = {role for role in self.by_role if self.unmet(role)}
+        return sorted(roles, key=lambda role: top(role) not in owed) if owed else roles
 
     def cap(self, role: str, resources: Resources) -> Resources:
         """What of `resources` the role may be given: reservations and whatever is no scalar whole,

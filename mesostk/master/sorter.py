@@ -7,8 +7,10 @@
          └─ ops            (role ops)         siblings in order of (share, allocations, name)
 
 A role that has children and frameworks of its own is represented among its children by a virtual
-leaf. Only the node whose allocation changed and its ancestors move, each by one bisection; a
-change of the cluster's total re-sorts everything, once, at the next question.
+leaf. Only the node whose allocation changed and its ancestors move, once they are walked through:
+few by one bisection each, many by one merge, so that thousands that come, change or go together
+cost no more than one look at each. A change of the cluster's total re-sorts everything, once, at
+the next question.
 
 With `rng` the order is drawn instead (`--role_sorter=random`): a client comes the earlier the more
 weight it has, its own times its part of what its parents weigh among their active siblings.
@@ -21,7 +23,8 @@ Source: Mesos `src/master/allocator/mesos/sorter/{drf,random}/sorter.cpp`, rules
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
 from random import Random
 
 import msgspec
@@ -32,6 +35,11 @@ Quantities = Mapping[str, int]
 _SELF = "."
 
 _Key = tuple[float, int, str]
+
+#: Siblings that a merge may look at for each that moves; a bisection costs about as much.
+_MERGED_PER_MOVE = 16
+
+_key_of = itemgetter(0)
 
 
 class _Node(msgspec.Struct, eq=False):
@@ -45,8 +53,14 @@ class _Node(msgspec.Struct, eq=False):
     allocated: dict[str, int] = msgspec.field(default_factory=dict)
     allocations: int = 0
     children: dict[str, _Node] = msgspec.field(default_factory=dict)
-    order: list[tuple[_Key, _Node]] = msgspec.field(default_factory=list)
     key: _Key = (0.0, 0, "")
+    #: Children, some where they stood before they moved; and those that have moved.
+    order: list[tuple[_Key, _Node]] = msgspec.field(default_factory=list)
+    moved: list[_Node] = msgspec.field(default_factory=list)
+    #: Where this node stands in its parent's order, if it does; and whether it has moved since.
+    placed: _Key | None = None
+    is_moved: bool = False
+    is_gone: bool = False
 
 
 class Sorter:
@@ -58,8 +72,11 @@ class Sorter:
         excluded: frozenset[str] = frozenset(),
         rng: Random | None = None,
     ):
-        """`excluded` names resources that do not count, e.g. gpus; `rng` draws each order."""
-        self._total: dict[str, int] = dict(total or {})
+        """`excluded` names resources that do not count, e.g. gpus; `rng` draws each order.
+
+        `total` is kept, not copied: whoever changes it sets another one.
+        """
+        self._total: Quantities = {} if total is None else total
         self._excluded = excluded
         self._root = _Node("", None)
         self._leaves: dict[str, _Node] = {}
@@ -76,9 +93,10 @@ class Sorter:
         return len(self._leaves)
 
     def set_total(self, total: Quantities) -> None:
-        """The cluster's total changed: every share does."""
-        self._total = dict(total)
-        self._stale = True
+        """The cluster's total changed: every share does. Nothing happens if it is the one known."""
+        if total is not self._total:
+            self._total = total
+            self._stale = True
 
     def set_weight(self, path: str, weight: float) -> None:
         """`weight` of the role `path` among its siblings."""
@@ -113,7 +131,8 @@ class Sorter:
         if node is None:
             return
         self._odds = None
-        self._change(node, {name: -amount for name, amount in node.allocated.items()}, 0)
+        if node.allocated:
+            self._change(node, {name: -amount for name, amount in node.allocated.items()}, 0)
         node.client, node.active, node.allocations = None, False, 0
         self._prune(node)
 
@@ -122,7 +141,8 @@ class Sorter:
         parent = node.parent
         if parent is None or node.client is not None or node.children:
             return
-        self._take_out(node)
+        node.is_gone = True
+        _moves(node, parent)
         del parent.children[node.name]
         self._prune(parent)
 
@@ -161,6 +181,10 @@ class Sorter:
             self._stale = False
         yield from self._walk(self._root)
 
+    def clients(self) -> Iterable[str]:
+        """All clients, in no particular order."""
+        return self._leaves.keys()
+
     def active(self) -> list[str]:
         """Active clients, in no particular order."""
         return [client for client, leaf in self._leaves.items() if leaf.active]
@@ -182,16 +206,24 @@ class Sorter:
             self._check_node(self._root)
 
     def _check_node(self, node: _Node) -> None:
-        assert [child for _, child in node.order] == sorted(
-            node.children.values(), key=lambda child: (self._share(child), child.key[1:])
-        )
+        keys = [key for key, _ in node.order]
+        assert keys == sorted(keys)
+        assert all(child.placed == key for key, child in node.order)
+        assert all(child.is_moved for child in node.moved)
+        standing = {name for (_, _, name), child in node.order if not child.is_moved}
+        moving = {child.name for child in node.moved if not child.is_gone}
+        assert not standing & moving
+        assert standing | moving == node.children.keys()
         for child in node.children.values():
+            assert child.key == (self._share(child), child.allocations, child.name)
+            assert child.is_moved or child.placed == child.key
             assert child.client is None or not child.children
             self._check_node(child)
 
     # -- the tree -------------------------------------------------------------------------------
 
     def _walk(self, node: _Node) -> Iterator[str]:
+        _settle(node)
         for _, child in node.order:
             if child.client is not None:
                 if child.active:
@@ -210,7 +242,7 @@ class Sorter:
         child = _Node(part, node, weight=weight)
         child.key = (0.0, 0, part)
         node.children[part] = child
-        insort(node.order, (child.key, child), key=lambda item: item[0])
+        _moves(child, node)
         return child
 
     def _step_down(self, node: _Node) -> None:
@@ -237,6 +269,8 @@ class Sorter:
             node = node.parent
 
     def _share(self, node: _Node) -> float:
+        if not node.allocated:
+            return 0.0
         share = 0.0
         for name, amount in node.allocated.items():
             total = self._total.get(name, 0)
@@ -244,25 +278,49 @@ class Sorter:
                 share = max(share, amount / total)
         return share / node.weight
 
-    def _take_out(self, node: _Node) -> None:
-        assert node.parent is not None
-        order = node.parent.order
-        del order[bisect_left(order, node.key, key=lambda item: item[0])]
-
     def _reposition(self, node: _Node) -> None:
-        if node.parent is None:
-            return
-        self._take_out(node)
-        node.key = (self._share(node), node.allocations, node.name)
-        insort(node.parent.order, (node.key, node), key=lambda item: item[0])
+        if node.parent is not None:
+            node.key = (self._share(node), node.allocations, node.name)
+            _moves(node, node.parent)
 
     def _sort(self, node: _Node) -> None:
         for child in node.children.values():
             child.key = (self._share(child), child.allocations, child.name)
-            self._sort(child)
-        node.order = sorted(
-            ((child.key, child) for child in node.children.values()), key=lambda item: item[0]
-        )
+            if child.children:
+                self._sort(child)
+        _settle(node)
+        node.order = sorted(((child.key, child) for _, child in node.order), key=_key_of)
+        for key, child in node.order:
+            child.placed = key
+
+
+# -- the order of siblings ----------------------------------------------------------------------
+
+
+def _moves(node: _Node, parent: _Node) -> None:
+    """Have the node take its place among its siblings when they are walked through."""
+    if not node.is_moved:
+        node.is_moved = True
+        parent.moved.append(node)
+
+
+def _settle(node: _Node) -> None:
+    """Put the children that moved where they belong."""
+    moved, node.moved = node.moved, []
+    if len(moved) * _MERGED_PER_MOVE > len(node.order):
+        staying = [item for item in node.order if not item[1].is_moved]
+        coming = sorted(((child.key, child) for child in moved if not child.is_gone), key=_key_of)
+        # Both are runs in order: sorting them together is one merge.
+        node.order = sorted(staying + coming, key=_key_of)
+    else:
+        for child in moved:
+            if child.placed is not None:
+                del node.order[bisect_left(node.order, child.placed, key=_key_of)]
+        for child in moved:
+            if not child.is_gone:
+                insort(node.order, (child.key, child), key=_key_of)
+    for child in moved:
+        child.placed, child.is_moved = child.key, False
 
 
 def _is_active(node: _Node) -> bool:

@@ -40,6 +40,10 @@ _WITHOUT_MESSAGE = frozenset({"UNKNOWN", "TEARDOWN", "REVIVE", "SUPPRESS"})
 #: Largest number of seconds that fits 64-bit nanoseconds.
 _LONGEST_S = (2**63 - 1) / 1e9
 
+#: Roles of one framework, the levels of nested ones counted each. The original has no limit; each
+#: costs some 10 µs of the loop when it comes, and a body may name 100,000.
+MOST_ROLES = 1000
+
 _NOT_IN_IDS = re.compile(r"[\x00-\x1f\x7f/\\]")
 
 
@@ -125,6 +129,12 @@ def _roles_error(info: FrameworkInfo, config: Config) -> str | None:
     if "MULTI_ROLE" in capabilities_of(info):
         if info.role is not None:
             return "'FrameworkInfo.role' must not be set when the framework is MULTI_ROLE capable"
+        levels = len(info.roles) + sum(role.count("/") for role in info.roles)
+        if levels > MOST_ROLES:
+            return (
+                f"'FrameworkInfo.roles' names {levels} roles, levels of nested ones counted each,"
+                f" at most {MOST_ROLES} are allowed: divide them among several frameworks"
+            )
         if len(set(info.roles)) != len(info.roles):
             return f"'FrameworkInfo.roles' contains duplicate items: {list(info.roles)}"
     elif info.roles:

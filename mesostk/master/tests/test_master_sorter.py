@@ -103,7 +103,33 @@ def test_random_changes_keep_every_node_in_its_place(seed: int) -> None:
             amount = {"cpus": rng.randrange(1, 5) * 500}
             made.allocate(name, amount)
             held[name] = {"cpus": held[name].get("cpus", 0) + amount["cpus"]}
+        if rng.random() < 0.5:
+            order(made)
         made.check(held)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_it_does_not_matter_when_the_order_was_last_asked_for(seed: int) -> None:
+    rng = Random(seed)
+    asked, unasked = Sorter(TOTAL), Sorter(TOTAL)
+    names = [*NAMES, *(f"m{number}" for number in range(40))]
+    for _ in range(120):
+        name, choice, amount = rng.choice(names), rng.randrange(6), rng.randrange(1, 5) * 500
+        total = {"cpus": amount * 10, "mem": 5000}
+        for made in (asked, unasked):
+            if choice == 0:
+                made.set_total(total)
+            elif name not in made:
+                made.add(name)
+                made.activate(name)
+            elif choice == 1:
+                made.remove(name)
+            else:
+                made.allocate(name, {"cpus": amount})
+        order(asked)
+    assert order(asked) == order(unasked)
+    assert sorted(asked.clients()) == sorted(unasked.clients())
 
 
 def drawn(seed: int = 1) -> Sorter:
