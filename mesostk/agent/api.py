@@ -12,7 +12,15 @@ import msgspec
 from aiohttp import web
 
 from mesostk import MESOS_VERSION, __version__
-from mesostk.agent import negotiation, providers, registration, updates, usage, views
+from mesostk.agent import (
+    negotiation,
+    providers,
+    registration,
+    updates,
+    usage,
+    validation,
+    views,
+)
 from mesostk.agent.containers_api import CALLS, ContainerCalls
 from mesostk.agent.flags import shown
 from mesostk.agent.runs import Runs
@@ -36,13 +44,6 @@ from mesostk.wire.mesos import (
     VersionInfo,
 )
 from mesostk.wire.statistics import ResourceStatistics
-
-#: Calls that carry a message of their own name, without which they mean nothing.
-_WITH_BODY = frozenset(wire.Call.__struct_fields__) - {
-    "type",
-    "get_containers",
-    "prune_images",
-}
 
 #: Takes the statistics of a run; blocks, for the disk thread.
 Measure = Callable[[Run], Awaitable[usage.Statistics]]
@@ -77,7 +78,10 @@ class OperatorApi:
         types = negotiation.of_body(request)
         if types.is_recordio:
             return await self._containers.attach_input(request, types)
-        call = _checked(types.decode(await request.read()))
+        call = types.decode(await request.read())
+        why = validation.call_error(call)
+        if why is not None:
+            raise Rejected(400, f"Failed to validate agent::Call: {why}")
         wanted = negotiation.of_answer(request)
         if call.type in CALLS:
             self._require_recovered()
@@ -217,16 +221,6 @@ class OperatorApi:
             )
         containers = wire.Containers(containers=tuple(found))
         return wire.Response(type="GET_CONTAINERS", get_containers=containers)
-
-
-def _checked(call: wire.Call) -> wire.Call:
-    """The call itself; Rejected with the original's text if something of it is missing."""
-    if call.type is None:
-        raise Rejected(400, "Failed to validate agent::Call: Expecting 'type' to be present")
-    name = call.type.lower()
-    if name in _WITH_BODY and getattr(call, name) is None:
-        raise Rejected(400, f"Failed to validate agent::Call: Expecting '{name}' to be present")
-    return call
 
 
 def tasks_of(state: State) -> wire.Tasks:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mesostk.agent.terminals import KeptTerminal, Kind, Stdio
+from mesostk.agent.validation import container_id_error
 from mesostk.errors import Rejected
 from mesostk.wire.mesos import ContainerID
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:  # it brings the SDK, see runs.py
 
 #: Pieces of output, of 64 KiB at most, that are kept until somebody attaches.
 BACKLOG = 16
-
-#: Longest id of a container. Source: spec §4.4.
-_MAX_ID = 242
 
 #: Pieces of output for one reader; None is the end.
 Output = asyncio.Queue[tuple[Kind, bytes] | None]
@@ -45,17 +43,12 @@ class Container(msgspec.Struct, kw_only=True, eq=False):
 
 def text_of(container_id: ContainerID) -> str:
     """`parent.child`; Rejected for what cannot name a container (spec §4.4)."""
+    why = container_id_error(container_id)
+    if why is not None:
+        raise Rejected(400, why)
     parts = []
     one: ContainerID | None = container_id
     while one is not None:
-        value = one.value
-        if (
-            not value
-            or len(value) > _MAX_ID
-            or set(value) & set("./ \0")
-            or not value.isprintable()
-        ):
-            raise Rejected(400, f"'ContainerID.value' '{value}' is invalid")
-        parts.append(value)
+        parts.append(one.value)
         one = one.parent
     return ".".join(reversed(parts))

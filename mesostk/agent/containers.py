@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from mesostk.agent import checkpoint, executors, sandbox
+from mesostk.agent.amounts import amount_of
 from mesostk.agent.cgroup_limits import Limits
 from mesostk.agent.checkpoint import ExitRecord
 from mesostk.agent.container import BACKLOG, Container, Output
@@ -41,6 +42,9 @@ if TYPE_CHECKING:  # it brings the SDK, see runs.py
 
 #: Ended containers that are remembered for WAIT.
 MAX_ENDED = 1000
+
+#: For a container that asks for none: on a busy host it would never run.
+_LEAST_CPUS = 0.1
 
 #: Last words to who is in a session while the agent stops, and for them to be said.
 _FAREWELL = b"\r\nThe agent stops, and this session with it; the task goes on.\r\n"
@@ -90,7 +94,7 @@ class Containers:
     async def launch(
         self,
         container_id: str,
-        command: CommandInfo | None,
+        command: CommandInfo,
         info: ContainerInfo | None,
         resources: tuple[Resource, ...] = (),
         *,
@@ -104,10 +108,6 @@ class Containers:
         house = self._found.get(parent_id)
         if parent_id and owner is None and (house is None or house.ended.done()):
             raise Rejected(404, f"Container '{parent_id}' cannot be found (or is already killed)")
-        if command is None or command.value is None:
-            raise Rejected(400, "Expecting 'command.value' to be present")
-        if info is not None and info.type == "DOCKER":
-            raise Rejected(400, "Containers of type DOCKER cannot be launched by this call")
         loop = asyncio.get_running_loop()
         container = Container(
             container_id=container_id,
@@ -285,9 +285,9 @@ class Containers:
                 joined_cgroups=joined.cgroups,
                 supervisor_cgroups=joined.supervisor_cgroups,
             )
-        amounts = {r.name: r.scalar.value for r in resources if r.scalar is not None}
         limits = Limits(
-            cpus=amounts.get("cpus", 0.1), memory_bytes=int(amounts.get("mem", 32) * 2**20)
+            cpus=max(_LEAST_CPUS, amount_of(resources, "cpus")),
+            memory_bytes=int(amount_of(resources, "mem") * 2**20),
         )
         own = cgroups.create(spec.container_id, limits)
         return msgspec.structs.replace(

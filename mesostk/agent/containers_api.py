@@ -53,24 +53,16 @@ class ContainerCalls:
     async def launch_nested(self, call: wire.Call, _request: web.Request) -> web.StreamResponse:
         asked = call.launch_nested_container
         assert asked is not None
+        assert asked.command is not None
         container_id = text_of(asked.container_id)
-        if asked.container_id.parent is None:
-            raise Rejected(400, "Expecting 'container_id.parent' to be present")
         made = await self._containers.launch(container_id, asked.command, asked.container)
         return web.Response(status=200 if made is not None else 202)
 
     async def launch_container(self, call: wire.Call, _request: web.Request) -> web.StreamResponse:
         asked = call.launch_container
         assert asked is not None
+        assert asked.command is not None
         container_id = text_of(asked.container_id)
-        if asked.limits:
-            raise Rejected(400, "'limits' are not supported; 'resources' are the limits")
-        if asked.container_id.parent is None and not asked.resources:
-            raise Rejected(400, "Expecting 'resources' of a standalone container")
-        for resource in asked.resources:
-            if resource.reservations or resource.revocable is not None or resource.disk is not None:
-                text = f"Resource '{resource.name}' must be unreserved, non-revocable and no volume"
-                raise Rejected(400, text)
         made = await self._containers.launch(
             container_id, asked.command, asked.container, asked.resources
         )
@@ -79,8 +71,7 @@ class ContainerCalls:
     async def launch_session(self, call: wire.Call, request: web.Request) -> web.StreamResponse:
         asked = call.launch_nested_container_session
         assert asked is not None
-        if asked.container_id.parent is None:
-            raise Rejected(400, "Expecting 'container_id.parent' to be present")
+        assert asked.command is not None
         container_id = text_of(asked.container_id)
         container = await self._containers.launch(
             container_id, asked.command, asked.container, is_session=True

@@ -71,7 +71,9 @@ def is_ordinary(spec: LaunchSpec) -> bool:
 
 def request_of(spec: LaunchSpec, directory: Path, boot: str) -> dict[str, object]:
     """What the supervisor is told, in plain objects. Raises LaunchFailed for a bad value."""
-    for name, text in (*spec.env.items(), *(("argv", arg) for arg in spec.argv)):
+    others = (("executable", spec.executable), ("user", spec.user or "agent's"))
+    arguments = (("argv", arg) for arg in spec.argv)
+    for name, text in (*spec.env.items(), *arguments, *others):
         if "\0" in name or "\0" in text or not name or "=" in name:
             raise LaunchFailed(f"'{name}' is no name, or its text no value, for exec")
     return {

@@ -119,7 +119,7 @@ def owner_of(user: str) -> tuple[int, int]:
     """The ids of a user of this host and its group; SandboxError without one."""
     try:
         entry = pwd.getpwnam(user)
-    except KeyError:
+    except (KeyError, ValueError):  # the latter: text that can be no name
         raise SandboxError(f"user '{user}' does not exist on this host") from None
     return entry.pw_uid, entry.pw_gid
 

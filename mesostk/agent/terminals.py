@@ -10,7 +10,6 @@ import asyncio
 import errno
 import fcntl
 import os
-import pwd
 import struct
 import termios
 from collections.abc import Awaitable, Callable
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from mesostk.agent import keeper
+from mesostk.agent.sandbox import owner_of
 
 Kind = Literal["STDOUT", "STDERR"]
 
@@ -39,7 +39,7 @@ class Stdio:
 
     @classmethod
     def open(cls, tty: bool, user: str | None) -> Self:
-        """Make the pipes, or a terminal that belongs to `user`. Raises OSError."""
+        """Make the pipes, or a terminal of `user`'s. Raises OSError, SandboxError for no user."""
         made = cls(tty)
         if tty:
             made._open_terminal(user)
@@ -48,10 +48,10 @@ class Stdio:
         return made
 
     def _open_terminal(self, user: str | None) -> None:
+        owner = owner_of(user)[0] if user is not None and os.geteuid() == 0 else -1
         ours, theirs = os.openpty()
         name = os.ttyname(theirs)
-        if user is not None and os.geteuid() == 0:
-            os.fchown(theirs, pwd.getpwnam(user).pw_uid, -1)
+        os.fchown(theirs, owner, -1)
         os.set_blocking(ours, False)
         self._theirs = [theirs]
         self._input, self._outputs = ours, {"STDOUT": ours}

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from mesostk.base.commands import id_error
 from mesostk.master.state import Agent, Framework
-from mesostk.master.validation import id_error
 from mesostk.resources import scalar, validity
 from mesostk.resources.kinds import Kind
 from mesostk.resources.resources import Resources

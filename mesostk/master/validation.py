@@ -7,9 +7,9 @@ Each function returns the reason, or None if there is nothing to object. Rules: 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 
+from mesostk.base.commands import command_error, container_error, id_error
 from mesostk.errors import WireError
 from mesostk.master.state import (
     Agent,
@@ -24,10 +24,7 @@ from mesostk.resources.roles import why_not_role
 from mesostk.wire import link, scheduler
 from mesostk.wire.mesos import (
     CheckInfo,
-    CommandInfo,
-    ContainerInfo,
     DurationInfo,
-    Environment,
     ExecutorInfo,
     FrameworkInfo,
     HealthCheck,
@@ -43,8 +40,6 @@ _LONGEST_S = (2**63 - 1) / 1e9
 #: Roles of one framework, the levels of nested ones counted each. The original has no limit; each
 #: costs some 10 µs of the loop when it comes, and a body may name 100,000.
 MOST_ROLES = 1000
-
-_NOT_IN_IDS = re.compile(r"[\x00-\x1f\x7f/\\]")
 
 
 # -- scheduler calls ----------------------------------------------------------------------------
@@ -190,19 +185,6 @@ def agent_error(message: link.Subscribe, config: Config) -> str | None:
     return validity.why_not_all(everything)
 
 
-def id_error(text: str) -> str | None:
-    """Why `text` is no id for a framework, agent, task or executor."""
-    if not text:
-        return "ID must not be empty"
-    if len(text.encode()) > 255:
-        return "ID must not be greater than 255 characters"
-    if text in {".", ".."}:
-        return f"'{text}' is disallowed"
-    if _NOT_IN_IDS.search(text) is not None:
-        return f"'{text}' contains invalid characters"
-    return None
-
-
 # -- tasks --------------------------------------------------------------------------------------
 
 
@@ -228,8 +210,8 @@ def task_error(
         or _health_check_error(task.health_check)
         or _check_error(task.check)
         or _task_resources_error(task)
-        or _command_error("Task's 'CommandInfo'", task.command)
-        or _container_error("Task's 'ContainerInfo'", task.container)
+        or command_error("Task's 'CommandInfo'", task.command)
+        or container_error("Task's 'ContainerInfo'", task.container)
         or _limits_error(task, agent)
         or (None if in_group else _what_runs_error(task, framework, agent))
     )
@@ -271,7 +253,7 @@ def _health_check_error(check: HealthCheck | None) -> str | None:
         why = (
             f"{what}: Expecting 'command' to be set for COMMAND health check"
             if check.command is None
-            else _command_error(what, check.command)
+            else command_error(what, check.command)
         )
     elif check.type == "HTTP":
         if check.http is None:
@@ -308,7 +290,7 @@ def _check_error(check: CheckInfo | None) -> str | None:
         why = (
             f"{what}: Expecting 'command' to be set for COMMAND check"
             if check.command is None or check.command.command is None
-            else _command_error(what, check.command.command)
+            else command_error(what, check.command.command)
         )
     elif check.type == "HTTP":
         if check.http is None:
@@ -349,53 +331,6 @@ def _task_resources_error(task: TaskInfo) -> str | None:
     volumes = [kind.persistence_id for kind, _ in total.persistent_volumes().items()]
     if len(set(volumes)) != len(volumes):
         return "Task uses duplicate persistence ID"
-    return None
-
-
-def _command_error(what: str, command: CommandInfo | None) -> str | None:
-    if command is None:
-        return None
-    if command.shell and command.value is None:
-        return f"{what} is invalid: a shell command needs a 'value'"
-    return _environment_error(what, command.environment)
-
-
-def _environment_error(what: str, environment: Environment | None) -> str | None:
-    if environment is None:
-        return None
-    for variable in environment.variables:
-        if variable.type == "UNKNOWN":
-            return f"{what} is invalid: Environment variable '{variable.name}' of type 'UNKNOWN'"
-        if variable.type == "VALUE" and variable.value is None:
-            return (
-                f"{what} is invalid: Environment variable '{variable.name}' of type 'VALUE'"
-                " must have a value set"
-            )
-        if variable.type == "SECRET" and variable.secret is None:
-            return (
-                f"{what} is invalid: Environment variable '{variable.name}' of type 'SECRET'"
-                " must have a secret set"
-            )
-    return None
-
-
-def _container_error(what: str, container: ContainerInfo | None) -> str | None:
-    if container is None:
-        return None
-    for volume in container.volumes:
-        ways = (volume.host_path, volume.image, volume.source)
-        if sum(way is not None for way in ways) != 1:
-            return (
-                f"{what} is invalid: Volume '{volume.container_path}' needs exactly one of"
-                " 'host_path', 'image' and 'source'"
-            )
-    if container.type == "DOCKER":
-        if container.docker is None:
-            return (
-                f"{what} is invalid: DockerInfo 'docker' is not set for DOCKER typed ContainerInfo"
-            )
-        if any(parameter.key == "name" for parameter in container.docker.parameters):
-            return f"{what} is invalid: Parameter in DockerInfo must not be 'name'"
     return None
 
 
@@ -455,6 +390,6 @@ def executor_error(
             f"ExecutorInfo is not compatible with existing ExecutorInfo of"
             f" '{executor.executor_id.value}' on the agent"
         )
-    return _command_error("Executor's 'CommandInfo'", executor.command) or _container_error(
+    return command_error("Executor's 'CommandInfo'", executor.command) or container_error(
         "Executor's 'ContainerInfo'", executor.container
     )

@@ -244,6 +244,8 @@ async def test_resource_limit_is_set(agent: Agent) -> None:
         ({"rlimits": (("RLMT_NOFILE", 9, None),)}, "resource limit .* give both soft"),
         ({"env": {"A": "nul\0"}}, "'A' is no name, or its text no value, for exec"),
         ({"env": {"A=B": "x"}}, "'A=B' is no name"),
+        ({"executable": "nul\0"}, "'executable' is no name, or its text no value, for exec"),
+        ({"user": "nul\0"}, "'user' is no name, or its text no value, for exec"),
     ],
 )
 async def test_what_cannot_start_says_why(

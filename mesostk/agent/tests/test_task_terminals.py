@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from mesostk.agent.launch import Run
 from mesostk.agent.launch_spec import LaunchFailed
-from mesostk.agent.terminals import KeptTerminal, Kind
+from mesostk.agent.sandbox import SandboxError
+from mesostk.agent.terminals import KeptTerminal, Kind, Stdio
 from mesostk.agent.tests.agent_bench import AGENT, task
 from mesostk.agent.tests.test_agent_process import AgentProcess, ScriptedMaster, master
 from mesostk.agent.tests.test_launch import Agent, code, descendants_by_mark, until
@@ -168,6 +169,15 @@ async def test_who_attaches_to_a_task_sees_and_types_also_after_a_restart(
     await master.send(Kill(framework_id=FrameworkID("F"), task_id=TaskID("plain")))
     await master.until_ended("plain")
     await agent.kill()
+
+
+@pytest.mark.parametrize("user", ["no-such-user", "nul\0"])
+def test_a_terminal_for_nobody_is_refused_and_leaves_nothing_open(user: str) -> None:
+    require_root()
+    before = sorted(Path("/proc/self/fd").iterdir())
+    with pytest.raises(SandboxError, match="does not exist on this host"):
+        Stdio.open(tty=True, user=user)
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
 
 
 async def type_in(

@@ -252,14 +252,18 @@ WITH_ID = (
     "Failed to validate agent::Call: Expecting 'add_resource_provider_config.info.id' to be unset"
 )
 NO_CONTAINER = {"container_id": {"value": "none"}}
+NONE_BELOW = {"container_id": {"value": "none", "parent": {"value": "nor"}}}
+NO_PARENT = (
+    "Failed to validate agent::Call: Expecting 'launch_nested_container.container_id.parent'"
+)
 AGENT_REFUSALS: list[tuple[str, dict[str, Any], int, str]] = [
-    ("WAIT_NESTED_CONTAINER", NO_CONTAINER, 404, "Container"),
+    ("WAIT_NESTED_CONTAINER", NONE_BELOW, 404, "Container nor.none cannot be found"),
     ("WAIT_CONTAINER", NO_CONTAINER, 404, "Container"),
-    ("KILL_NESTED_CONTAINER", NO_CONTAINER, 404, "Container 'none' cannot be found"),
+    ("KILL_NESTED_CONTAINER", NONE_BELOW, 404, "Container 'nor.none' cannot be found"),
     ("KILL_CONTAINER", NO_CONTAINER, 404, "Container 'none' cannot be found"),
     ("ATTACH_CONTAINER_OUTPUT", NO_CONTAINER, 404, "Container"),
-    ("LAUNCH_NESTED_CONTAINER", NO_CONTAINER, 400, "Expecting 'container_id.parent'"),
-    ("LAUNCH_CONTAINER", NO_CONTAINER, 400, ""),
+    ("LAUNCH_NESTED_CONTAINER", NO_CONTAINER, 400, NO_PARENT),
+    ("LAUNCH_CONTAINER", NO_CONTAINER, 400, "Failed to validate agent::Call: Expecting"),
     ("LIST_FILES", {"path": "/none"}, 404, ""),
     ("READ_FILE", {"path": "/none", "offset": 0}, 404, ""),
     ("ADD_RESOURCE_PROVIDER_CONFIG", PROVIDER, 400, UNKNOWN_PROVIDER),
