@@ -1,19 +1,27 @@
-"""One container lab, made once and used by all tests of this folder.
+"""One container lab, made once for all tests of this folder that have no hosts of their own.
 
 Its name and network are not those of `make lab`, so that testing leaves a developer's lab alone.
+Tests that have hosts of their own are marked `beside`, and run in a second process meanwhile.
 """
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from mesostk.ops.lab import existing
+from mesostk.testing.beside import TestsBeside
 from mesostk.testing.labs import Cluster, mesostk
 from mesostk.testing.requirements import require_docker, require_root
 
 NAME = "test"
 SUBNET = "10.0.33.0/24"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Run beside the others what is marked so."""
+    config.pluginmanager.register(TestsBeside(Path(__file__).parent), "tests beside")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,10 @@ from mesostk.ops.lab import existing
 from mesostk.testing.labs import ANSWER_S, Cluster, mesostk, until
 from mesostk.testing.requirements import require_docker, require_root
 
-pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(1800)]
+pytestmark = [
+    *(pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.beside),
+    pytest.mark.timeout(1800),
+]
 
 NAME = "fresh"
 SUBNET = "10.0.36.0/24"

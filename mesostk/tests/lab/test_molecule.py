@@ -50,6 +50,7 @@ def test_every_role_has_a_scenario_and_every_scenario_asks_something() -> None:
 
 
 @pytest.mark.lab
+@pytest.mark.beside
 @pytest.mark.docker
 @pytest.mark.root
 @pytest.mark.timeout(900)
@@ -66,6 +67,7 @@ def test_scenario_converges_changes_nothing_twice_and_notices_what_is_broken(
 
 
 @pytest.mark.lab
+@pytest.mark.beside
 def test_without_an_engine_a_scenario_fails_with_the_reason(tmp_path: Path) -> None:
     nowhere = {"DOCKER_HOST": f"unix://{tmp_path}/docker.sock", "MESOSTK_LABS_DIR": str(tmp_path)}
     done = molecule("default", **nowhere)

@@ -20,7 +20,10 @@ from mesostk.ops.progress import Silent
 from mesostk.testing.labs import Cluster, mesostk, page, until
 from mesostk.testing.requirements import require_docker, require_root
 
-pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(1800)]
+pytestmark = [
+    *(pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.beside),
+    pytest.mark.timeout(1800),
+]
 
 SPEC = LabSpec(
     driver="docker", name="names", masters=1, agents=1, subnet="10.0.34.0/24", topology="tutorial"

@@ -128,6 +128,7 @@ def test_what_vagrant_prints_is_read() -> None:
 
 
 @pytest.mark.lab
+@pytest.mark.beside
 @pytest.mark.docker
 @pytest.mark.root
 @pytest.mark.timeout(900)
