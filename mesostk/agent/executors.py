@@ -112,9 +112,12 @@ def _why_not_process(task: TaskInfo, settings: Settings) -> Refusal | None:
 
 def _why_not_isolated(task: TaskInfo, settings: Settings) -> str | None:
     nested, asked = task.executor is not None, settings.isolation
-    around = task.executor.container if task.executor is not None else None
+    around = _around(task.executor, settings) if task.executor is not None else None
     wrong = _why_not_networked(task.container) or _why_not_networked(around)
-    wrong = wrong or isolation.why_not(task.container, asked, nested=nested)
+    if wrong is None and nested:
+        wrong = isolation.why_not_within(task.container, around, asked)
+    elif wrong is None:
+        wrong = isolation.why_not(task.container, asked)
     if wrong is not None:
         return wrong
     return volumes.why_not(task, is_nested=nested, can_mount="mnt" in asked.namespaces)
@@ -138,6 +141,18 @@ def _contained(task: TaskInfo, settings: Settings) -> TaskInfo:
     if task.container is not None or settings.isolation.container is None:
         return task
     return msgspec.structs.replace(task, container=settings.isolation.container)
+
+
+def _around(executor: ExecutorInfo, settings: Settings) -> ContainerInfo | None:
+    """The container of a default executor, in which its tasks are."""
+    return executor.container if executor.container is not None else settings.isolation.container
+
+
+def _own_of(run: Run, task: TaskInfo, settings: Settings) -> isolation.Own:
+    asked = settings.isolation
+    if run.parent_id is None:
+        return isolation.own_of(task.container, asked)
+    return isolation.own_within(task.container, _around(run.executor, settings), asked)
 
 
 def _as_task(executor: ExecutorInfo, agent_id: AgentID) -> TaskInfo:
@@ -420,7 +435,7 @@ def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
         links=links,
         volumes=operations.mounts_of(run.held, state.settings.work_dir),
         shared=_shared_volumes(state, run),
-        own=isolation.own_of(task.container, asked),
+        own=_own_of(run, task, state.settings),
         mounts=mounts,
         no_new_privileges=asked.no_new_privileges,
         terminal=_terminal_of(task),

@@ -5,6 +5,7 @@
     flag ─▶ names ─▶ unknown or not here? refused, with the reason
                   └▶ Isolation ─▶ each kind of namespace tried once (detect.py) ─▶ a line in the log
     task's LinuxInfo ─▶ own_of ─▶ what its process is started with
+    … and its executor's, for tasks of a group ─▶ own_within
 
 Without the flag runs have cgroups with limits where the host offers them, and no namespaces.
 """
@@ -63,11 +64,19 @@ class Isolation(msgspec.Struct, frozen=True, kw_only=True):
     container: ContainerInfo | None = None
 
 
+class Shared(msgspec.Struct, frozen=True, kw_only=True):
+    """What a task of a group shares with the others: the IPC namespace, and a /dev/shm unless
+    `shm_mib` is None."""
+
+    shm_mib: int | None = None
+
+
 class Own(msgspec.Struct, frozen=True, kw_only=True):
     """What one run has of its own; a /dev/shm of 0 MiB has the size that the kernel chooses."""
 
     namespaces: tuple[str, ...] = ()
     shm_mib: int | None = None
+    shared: Shared | None = None
 
 
 def names_of(flag: str) -> frozenset[str]:
@@ -99,18 +108,31 @@ def described(isolation: Isolation) -> str:
 # -- one task ------------------------------------------------------------------------------------
 
 
-def why_not(container: ContainerInfo | None, isolation: Isolation, *, nested: bool) -> str | None:
-    """Why a task without Docker cannot have the namespaces that it asks for; None if it can."""
+def why_not(container: ContainerInfo | None, isolation: Isolation) -> str | None:
+    """Why a task or executor without Docker cannot have the namespaces that it asks for."""
     linux = _linux_of(container)
-    shares_ipc = linux.ipc_mode == "SHARE_PARENT"
-    if nested and "pid" in isolation.namespaces and linux.share_pid_namespace:
-        return "'share_pid_namespace': a default executor has no process to share it with"
-    if nested and "ipc" in isolation.namespaces and shares_ipc:
-        return "'ipc_mode': a default executor has no IPC namespace to share"
     if linux.share_pid_namespace and not isolation.may_share_pid:
         return "Sharing agent pid namespace with container is not allowed"
-    if shares_ipc and not isolation.may_share_ipc:
+    if linux.ipc_mode == "SHARE_PARENT" and not isolation.may_share_ipc:
         return "Sharing agent IPC namespace and /dev/shm with container is not allowed"
+    return _why_not_sized(linux)
+
+
+def why_not_within(
+    container: ContainerInfo | None, around: ContainerInfo | None, isolation: Isolation
+) -> str | None:
+    """The same of a task of a group, whose default executor has the container `around`."""
+    wrong = why_not(around, isolation)
+    if wrong is not None:
+        return wrong
+    linux, of_executor = _linux_of(container), _linux_of(around)
+    has_own = "pid" in isolation.namespaces and not of_executor.share_pid_namespace
+    if linux.share_pid_namespace and has_own:
+        return "'share_pid_namespace': a default executor has no process to share it with"
+    return _why_not_sized(linux)
+
+
+def _why_not_sized(linux: LinuxInfo) -> str | None:
     if linux.shm_size is not None and linux.ipc_mode != "PRIVATE":
         return "'shm_size' needs the 'ipc_mode' PRIVATE"
     return None
@@ -130,11 +152,35 @@ def own_of(container: ContainerInfo | None, isolation: Isolation) -> Own:
     if linux.ipc_mode == "SHARE_PARENT":
         kinds.discard("ipc")
     elif "ipc" in kinds and linux.ipc_mode == "PRIVATE":
-        shm_mib = linux.shm_size if linux.shm_size is not None else isolation.shm_mib
-        shm_mib = shm_mib if shm_mib is not None else 0
+        shm_mib = _shm_size(linux, isolation)
     if "pid" in kinds or shm_mib is not None:
         kinds.add("mnt")  # for /proc, for /dev/shm
     return Own(namespaces=tuple(sorted(kinds)), shm_mib=shm_mib)
+
+
+def own_within(
+    container: ContainerInfo | None, around: ContainerInfo | None, isolation: Isolation
+) -> Own:
+    """The namespaces of a task of a group, whose default executor has the container `around`.
+
+    Without an `ipc_mode` it shares the executor's IPC namespace, but has the host's /dev/shm.
+    Source: as `own_of`.
+    """
+    own, linux, of_executor = own_of(container, isolation), _linux_of(container), _linux_of(around)
+    if "ipc" not in isolation.namespaces or linux.ipc_mode == "PRIVATE":
+        return own
+    kinds = set(own.namespaces) - {"ipc"}
+    shared: Shared | None = None
+    if of_executor.ipc_mode != "SHARE_PARENT":
+        has_shm = linux.ipc_mode == "SHARE_PARENT" and of_executor.ipc_mode == "PRIVATE"
+        shared = Shared(shm_mib=_shm_size(of_executor, isolation) if has_shm else None)
+        kinds |= {"mnt"} if has_shm else set()
+    return Own(namespaces=tuple(sorted(kinds)), shared=shared)
+
+
+def _shm_size(linux: LinuxInfo, isolation: Isolation) -> int:
+    size = linux.shm_size if linux.shm_size is not None else isolation.shm_mib
+    return size if size is not None else 0
 
 
 def _linux_of(container: ContainerInfo | None) -> LinuxInfo:

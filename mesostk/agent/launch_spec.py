@@ -35,6 +35,7 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     namespaces    of its own: "pid", "ipc", "mnt"
     mounts        (source, target, read only), in its own "mnt"
     shm_mib       size of a /dev/shm of its own, in its own "mnt"
+    ipc           file of the IPC namespace that it joins
     beside        (supervisor, task): pids of the run whose namespaces it joins instead
     no_new_privileges  set-user-id programs give it none
     terminal      (rows, columns) of a terminal of its own, recorded in the sandbox's stdout; zeros
@@ -58,6 +59,7 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     namespaces: tuple[str, ...] = ()
     mounts: tuple[tuple[str, str, bool], ...] = ()
     shm_mib: int | None = None
+    ipc: str | None = None
     beside: tuple[int, int] | None = None
     no_new_privileges: bool = False
     terminal: tuple[int, int] | None = None
@@ -65,8 +67,8 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 def is_ordinary(spec: LaunchSpec) -> bool:
     """Whether the run leaves its supervisor as it found it, so that another may follow."""
-    own = (spec.namespaces, spec.mounts, spec.shm_mib, spec.beside, spec.terminal, spec.stdio)
-    return not any(own) and not spec.tty
+    own = (spec.namespaces, spec.mounts, spec.shm_mib, spec.ipc, spec.beside)
+    return not any(own) and spec.terminal is None and spec.stdio is None and not spec.tty
 
 
 def request_of(spec: LaunchSpec, directory: Path, boot: str) -> dict[str, object]:
@@ -97,6 +99,7 @@ def request_of(spec: LaunchSpec, directory: Path, boot: str) -> dict[str, object
         "namespaces": list(spec.namespaces),
         "mounts": list(spec.mounts),
         "shm_mib": spec.shm_mib,
+        "ipc": spec.ipc,
         "beside": spec.beside,
         "no_new_privileges": spec.no_new_privileges,
         "terminal": spec.terminal,

@@ -3,7 +3,8 @@
 ::
 
     pid   the supervisor unshares, forks a small init (process 1), which forks the task
-    ipc   the task's process unshares; a /dev/shm of its own goes with it
+    ipc   the task's process unshares; a /dev/shm of its own goes with it. Or it joins the one that
+          its group shares (shared_ipc.py)
     mnt   the task's process unshares, mounts what it is told, and /proc of its pid namespace
 
 Init stays outside of the run's cgroups, like the supervisor: when the kernel kills a task for its
@@ -31,6 +32,8 @@ FLAGS = {"mnt": 0x00020000, "ipc": 0x08000000, "pid": 0x20000000}
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 0x1, 0x2, 0x4, 0x8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_SLAVE = 0x20, 0x1000, 0x4000, 0x80000
+
+_MNT_DETACH = 0x2
 
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -70,7 +73,9 @@ def isolate(request: dict[str, Any]) -> None:
         _join(request["beside"], ("ipc", "mnt"))
         return
     own = request["namespaces"]
-    if "ipc" in own:
+    if request["ipc"] is not None:
+        _enter(request["ipc"], "ipc")
+    elif "ipc" in own:
         _unshare("ipc")
     if "mnt" in own:
         _unshare("mnt")
@@ -81,10 +86,7 @@ def isolate(request: dict[str, Any]) -> None:
             if read_only:
                 _mount("none", target, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
         if request["shm_mib"] is not None:
-            options = "mode=1777"
-            if request["shm_mib"]:
-                options += f",size={request['shm_mib']}m"
-            _mount("shm", "/dev/shm", "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options)  # noqa: S108 - the system's place
+            mount_shm("/dev/shm", request["shm_mib"])  # noqa: S108 - the system's place
         if "pid" in own:
             _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     if request["no_new_privileges"] and _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
@@ -160,6 +162,19 @@ def _join(beside: Sequence[int], kinds: Sequence[str]) -> None:
         os.close(fd)
 
 
+def _enter(path: str, kind: str) -> None:
+    """Enter the namespace that is bound to `path`."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise NamespaceError(f"cannot open {path}: {error.strerror}") from None
+    try:
+        if _libc.setns(fd, FLAGS[kind]) != 0:
+            raise NamespaceError(f"cannot enter the {kind} namespace: {_why()}")
+    finally:
+        os.close(fd)
+
+
 def _is_another(task: int, kind: str) -> bool:
     """Whether a process is in another namespace than this one; not, if it has ended."""
     try:
@@ -181,6 +196,25 @@ def _mount(source: str, target: str, kind: str | None, flags: int, options: str 
     )
     if done != 0:
         raise NamespaceError(f"cannot mount {source} at {target}: {_why()}")
+
+
+def mount_shm(target: str, size_mib: int) -> None:
+    """Mount a new /dev/shm at `target`; 0 for the kernel's size. Raises NamespaceError."""
+    options = "mode=1777" + (f",size={size_mib}m" if size_mib else "")
+    _mount("shm", target, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options)
+
+
+def keep_new_ipc(path: str) -> None:
+    """Put the calling thread in a new IPC namespace, kept by a mount at the file `path` when the
+    thread has ended. Raises NamespaceError."""
+    _unshare("ipc")
+    _mount("/proc/thread-self/ns/ipc", path, None, _MS_BIND)
+
+
+def unmount(path: str) -> None:
+    """Unmount `path` from here; who uses it goes on. Raises NamespaceError."""
+    if _libc.umount2(os.fsencode(path), _MNT_DETACH) != 0:
+        raise NamespaceError(f"cannot unmount {path}: {_why()}")
 
 
 def _why() -> str:

@@ -36,12 +36,14 @@ from mesostk.agent.events import (
     VolumeMount,
 )
 from mesostk.agent.gc import Collector
+from mesostk.agent.isolation import Shared
 from mesostk.agent.launch import LauncherClient, Run
 from mesostk.agent.launch_spec import LaunchFailed as LaunchRefused
 from mesostk.agent.launch_spec import LaunchSpec
 from mesostk.agent.sandbox import SandboxError
 from mesostk.agent.secret_uses import SecretError
 from mesostk.agent.secrets import Secrets
+from mesostk.agent.shared_ipc import SharedIpc, SharedIpcError
 from mesostk.base.core import Event
 from mesostk.base.daemon import Daemon
 from mesostk.base.files import VirtualFiles
@@ -51,6 +53,9 @@ if TYPE_CHECKING:  # the SDK costs an agent that needs none of it 0.2 s and 20 M
     from mesostk.agent.docker import DockerRuns
 
 _MIB = 1 << 20
+
+#: Why a run cannot be started on this host.
+_REFUSALS = (LaunchRefused, SandboxError, CgroupError, SecretError, SharedIpcError)
 
 #: Between changes of the limits of one container: executors may take hundreds of tasks a second.
 _RESIZE_PAUSE_S = 0.05
@@ -90,6 +95,7 @@ class Runs:
         daemon.metrics.counter("containerizer/mesos/container_destroy_errors")
         self.cgroups = cgroups
         self.docker: DockerRuns | None = None
+        self._shared_ipc = SharedIpc(runtime_dir)
         self.files = VirtualFiles()
         self.launcher = LauncherClient(runtime_dir, self._on_exit)
         self._launch_timer = daemon.metrics.timer("containerizer/launch")
@@ -116,6 +122,8 @@ class Runs:
         Only this agent's own are found: the runtime directory is no other's.
         """
         await self._daemon.disk(self.secrets.keep_only, list(known))
+        for container_id in await self._daemon.disk(self._shared_ipc.held) - set(known):
+            await self._release_ipc(container_id)
         containers = runtime_dir / "containers"
         names = await self._daemon.disk(_names_in, containers)
         for container_id in sorted(names - set(known)):
@@ -152,7 +160,7 @@ class Runs:
         try:
             request = await self._daemon.disk(self._prepare, spec)
             run = await self.launcher.launch(request)
-        except (LaunchRefused, SandboxError, CgroupError, SecretError, Unavailable) as error:
+        except (*_REFUSALS, Unavailable) as error:
             await self.destroy_cgroup(spec.container_id)
             self._starting.discard(spec.container_id)
             self._feed(LaunchFailed(spec.container_id, str(error)))
@@ -193,6 +201,7 @@ class Runs:
             no_new_privileges=spec.no_new_privileges,
             terminal=spec.terminal,
         )
+        request = self._with_shared_ipc(request, spec.own.shared)
         if self.cgroups is None:
             return request
         within = self._limits_of(spec.within) if spec.within is not None else None
@@ -203,6 +212,18 @@ class Runs:
             supervisor_cgroups=own.supervisor_cgroups,
             oom_events=own.oom_events,
         )
+
+    def _with_shared_ipc(self, request: LaunchSpec, shared: Shared | None) -> LaunchSpec:
+        """With what a task of a group has together with the others."""
+        if shared is None:
+            return request
+        parent_id = request.container_id.rpartition(".")[0]
+        mounts = request.mounts
+        if shared.shm_mib is not None:
+            place = self._shared_ipc.hold_shm(parent_id, shared.shm_mib)
+            mounts = (*mounts, (place, "/dev/shm", False))  # noqa: S108 - the system's place
+        ipc = self._shared_ipc.hold(parent_id)
+        return msgspec.structs.replace(request, ipc=ipc, mounts=mounts)
 
     def _limits_of(self, amounts: Amounts) -> Limits:
         hard = amounts.mem_limit_mib
@@ -350,7 +371,16 @@ class Runs:
             # A default executor's: no process of its own has told of its end.
             cleaning = self.destroy_cgroup(effect.container_id)
             self._daemon.start(f"clean up {effect.container_id}", cleaning)
+        if self._shared_ipc.is_held(effect.container_id):
+            releasing = self._release_ipc(effect.container_id)
+            self._daemon.start(f"release {effect.container_id}", releasing)
         self._collector.add_run(effect.framework_id, effect.executor_id, effect.container_id)
+
+    async def _release_ipc(self, container_id: str) -> None:
+        try:
+            await self._daemon.disk(self._shared_ipc.release, container_id)
+        except SharedIpcError as error:
+            self._daemon.log.error("IPC namespace stays", run=container_id, why=error)
 
     def hide(self, path: Path) -> None:
         """Stop offering a sandbox that is removed."""

@@ -21,7 +21,7 @@ from mesostk.agent.cgroups import hierarchies
 from mesostk.agent.detect import isolation_of
 from mesostk.agent.events import BindMount
 from mesostk.agent.flags import agent_flags
-from mesostk.agent.isolation import Isolation, Own
+from mesostk.agent.isolation import Isolation, Own, Shared
 from mesostk.agent.tests.agent_bench import AGENT, settings, task
 from mesostk.agent.tests.test_agent_process import AgentProcess, ScriptedMaster, live_tasks
 from mesostk.base.config import Values
@@ -114,33 +114,76 @@ def test_a_task_has_what_its_linux_info_leaves(container: ContainerInfo | None, 
     assert isolation.own_of(container, Isolation()) == Own()
 
 
+OWN_SHM = linux(ipc_mode="PRIVATE", shm_size=8)
+HOSTS = linux(ipc_mode="SHARE_PARENT")
+
+
+@pytest.mark.parametrize(
+    ("container", "executor", "own"),
+    [
+        (None, None, Own(namespaces=("mnt", "pid"), shared=Shared())),
+        (None, OWN_SHM, Own(namespaces=("mnt", "pid"), shared=Shared())),
+        (None, HOSTS, Own(namespaces=("mnt", "pid"))),
+        (HOSTS, None, Own(namespaces=("mnt", "pid"), shared=Shared())),
+        (HOSTS, OWN_SHM, Own(namespaces=("mnt", "pid"), shared=Shared(shm_mib=8))),
+        (
+            HOSTS,
+            linux(ipc_mode="PRIVATE"),
+            Own(namespaces=("mnt", "pid"), shared=Shared(shm_mib=0)),
+        ),
+        (HOSTS, HOSTS, Own(namespaces=("mnt", "pid"))),
+        (OWN_SHM, HOSTS, Own(namespaces=("ipc", "mnt", "pid"), shm_mib=8)),
+    ],
+)
+def test_a_task_of_a_group_shares_what_its_executor_has(
+    container: ContainerInfo | None, executor: ContainerInfo | None, own: Own
+) -> None:
+    assert isolation.own_within(container, executor, EVERYTHING) == own
+    assert isolation.own_within(container, executor, Isolation()) == Own()
+
+
+def test_shared_memory_of_a_group_needs_mounts_of_the_tasks_own() -> None:
+    only_ipc = Isolation(namespaces=frozenset({"ipc"}))
+    assert isolation.own_within(HOSTS, OWN_SHM, only_ipc).namespaces == ("mnt",)
+    assert isolation.own_within(None, OWN_SHM, only_ipc).namespaces == ()
+
+
 def test_proc_and_shared_memory_of_its_own_need_mounts_of_its_own() -> None:
     only_pid = Isolation(namespaces=frozenset({"pid"}))
     assert isolation.own_of(None, only_pid) == Own(namespaces=("mnt", "pid"))
 
 
+STRICT = replace(EVERYTHING, may_share_pid=False, may_share_ipc=False)
+
+
 @pytest.mark.parametrize(
-    ("container", "nested", "why"),
+    ("container", "why"),
     [
-        (linux(share_pid_namespace=True), False, "agent pid namespace .* not allowed"),
-        (linux(ipc_mode="SHARE_PARENT"), False, "agent IPC namespace .* not allowed"),
-        (linux(shm_size=8), False, "'shm_size' needs the 'ipc_mode' PRIVATE"),
-        (linux(share_pid_namespace=True), True, "'share_pid_namespace'"),
-        (linux(ipc_mode="SHARE_PARENT"), True, "'ipc_mode'"),
+        (linux(share_pid_namespace=True), "agent pid namespace .* not allowed"),
+        (HOSTS, "agent IPC namespace .* not allowed"),
+        (linux(shm_size=8), "'shm_size' needs the 'ipc_mode' PRIVATE"),
     ],
 )
-def test_what_may_not_be_shared_is_refused(
-    container: ContainerInfo, nested: bool, why: str
-) -> None:
-    strict = replace(EVERYTHING, may_share_pid=False, may_share_ipc=False)
+def test_what_may_not_be_shared_is_refused(container: ContainerInfo, why: str) -> None:
     asked = replace(task("t", "true"), container=container)
-    if not nested:
-        refusal = executors.why_not(asked, replace(settings(), isolation=strict))
-        assert refusal is not None
-        assert refusal[:2] == ("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED")
-    said = isolation.why_not(container, strict, nested=nested)
+    refusal = executors.why_not(asked, replace(settings(), isolation=STRICT))
+    assert refusal is not None
+    assert refusal[:2] == ("TASK_FAILED", "REASON_CONTAINER_LAUNCH_FAILED")
+    assert re.search(why, refusal[2])
+    # Of an executor, it holds for all of its tasks.
+    said = isolation.why_not_within(None, container, STRICT)
     assert said is not None
     assert re.search(why, said)
+
+
+def test_a_task_of_a_group_may_share_all_that_its_executor_may() -> None:
+    assert isolation.why_not_within(HOSTS, OWN_SHM, STRICT) is None
+    assert isolation.why_not_within(HOSTS, HOSTS, EVERYTHING) is None
+    hosts_pids = linux(share_pid_namespace=True)
+    assert isolation.why_not_within(hosts_pids, hosts_pids, EVERYTHING) is None
+    said = isolation.why_not_within(hosts_pids, None, EVERYTHING)
+    assert said == "'share_pid_namespace': a default executor has no process to share it with"
+    assert isolation.why_not_within(linux(shm_size=8), OWN_SHM, EVERYTHING) is not None
 
 
 def test_a_volume_outside_of_the_sandbox_is_mounted_where_that_can_be() -> None:
