@@ -74,7 +74,7 @@ def stranger(stranger_home: Callable[[str], Path]) -> Run:
 def _install(home: Path, packages: tuple[str, ...]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(home),
-         "--disable-pip-version-check", *packages],
+         "--disable-pip-version-check", "--retries=10", "--timeout=60", *packages],
         capture_output=True,
         text=True,
         timeout=400.0,
