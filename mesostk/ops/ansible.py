@@ -90,6 +90,8 @@ class _Remedy(msgspec.Struct, frozen=True):
 
     words: str
     remedy: str
+    #: Whether it is one only for a host that Ansible does not reach: a service may say the same.
+    unreachable: bool = False
 
 
 def remedies() -> list[_Remedy]:
@@ -98,9 +100,10 @@ def remedies() -> list[_Remedy]:
     return msgspec.json.decode(path.read_bytes(), type=list[_Remedy])
 
 
-def remedy_for(message: str) -> str:
+def remedy_for(message: str, *, unreachable: bool) -> str:
     """What to do about a failure that says `message`; empty where nothing general helps."""
-    return next((one.remedy for one in remedies() if one.words in message), "")
+    fitting = (one for one in remedies() if unreachable or not one.unreachable)
+    return next((one.remedy for one in fitting if one.words in message), "")
 
 
 class _Listener:
@@ -184,10 +187,12 @@ class _Listener:
         parts = [str(result[key]) for key in ("msg", "stderr") if result.get(key)]
         message = "\n".join(parts) if parts else "no reason given"
         # The preflight's report has the remedy of each finding in it.
-        remedy = "" if "Remedy: " in message else remedy_for(message)
+        is_unreachable = bool(result.get("unreachable"))
+        told = "Remedy: " in message
+        remedy = "" if told else remedy_for(message, unreachable=is_unreachable)
         found = Failure(str(data.get("host", "?")), str(data.get("task", "?")), message, remedy)
         self.failures.append(found)
-        if result.get("unreachable"):
+        if is_unreachable:
             self._unreachable.append(found)
 
     def _stats(self, data: Mapping[str, Any]) -> None:
