@@ -14,6 +14,7 @@ import typer
 
 from mesostk.cli import contexts
 from mesostk.cli.clients import EventStream, Manner, Marathon
+from mesostk.cli.completing import complete_app
 from mesostk.cli.contexts import ContextOption
 from mesostk.cli.output import (
     INTERRUPTED,
@@ -51,15 +52,6 @@ RestartOption = Annotated[
 ]
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done.")]
 TimeoutOption = Annotated[float, typer.Option(help="Seconds to wait at most.", min=1)]
-
-
-def complete_app(incomplete: str) -> list[str]:
-    """App ids for tab completion; silence where no cluster answers."""
-    try:
-        ids = [str(app["id"]) for app in Marathon(contexts.current()).apps()]
-    except MesostkError:
-        return []
-    return [app_id for app_id in ids if app_id.startswith(incomplete)]
 
 
 AppArgument = Annotated[

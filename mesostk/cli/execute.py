@@ -30,10 +30,11 @@ import typer
 
 from mesostk.cli import contexts
 from mesostk.cli.clients import Marathon, Masters, message_of
+from mesostk.cli.completing import complete_task
 from mesostk.cli.contexts import ContextOption
 from mesostk.cli.credentials import Credential, refused
 from mesostk.cli.output import errors
-from mesostk.cli.tasks import complete_task, long_id
+from mesostk.cli.tasks import long_id
 from mesostk.errors import MesostkError, Rejected, Unavailable
 from mesostk.wire.recordio import Decoder, encode_record
 

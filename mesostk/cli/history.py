@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from mesostk.cli import contexts
-from mesostk.cli.apps import complete_app
 from mesostk.cli.clients import Marathon
+from mesostk.cli.completing import complete_app
 from mesostk.cli.contexts import ContextOption
 from mesostk.cli.output import Format, FormatOption, JsonOption, Table, chosen, errors, say
 from mesostk.errors import MesostkError, Unavailable

@@ -19,6 +19,7 @@ from mesostk.cli.cluster import (
     look,
     remember_cluster,
 )
+from mesostk.cli.completing import complete_host
 from mesostk.cli.contexts import ContextOption
 from mesostk.cli.output import Format, FormatOption, JsonOption, chosen, errors, progress, say
 from mesostk.cli.runs import recorded, say_estimate, the_ledger
@@ -34,7 +35,7 @@ commands = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Hosts of the cluster: add, remove, replace."
 )
 
-HostArguments = Annotated[list[str], typer.Argument(metavar="HOST…")]
+HostArguments = Annotated[list[str], typer.Argument(metavar="HOST…", autocompletion=complete_host)]
 TimeoutOption = Annotated[int, typer.Option("--timeout", help="Seconds to wait for each host.")]
 
 

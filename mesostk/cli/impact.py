@@ -12,6 +12,7 @@ import typer
 
 from mesostk.cli import contexts
 from mesostk.cli.clients import Marathon, Masters
+from mesostk.cli.completing import complete_agent
 from mesostk.cli.contexts import Context, ContextOption
 from mesostk.cli.observation import (
     agent_of,
@@ -31,18 +32,9 @@ from mesostk.cli.output import (
     show_record,
 )
 from mesostk.cli.status import edge_states, member_states
-from mesostk.errors import ConfigError, MesostkError
+from mesostk.errors import ConfigError
 from mesostk.ops.impact import AppImpact, EnsembleImpact, app_impacts, ensemble_impact
 from mesostk.ops.inventory import addresses
-
-
-def complete_host(incomplete: str) -> list[str]:
-    """Host names of agents for tab completion; silence where no cluster answers."""
-    try:
-        names = [str(one["hostname"]) for one in Masters(contexts.current()).slaves()]
-    except MesostkError:
-        return []
-    return [name for name in names if name.startswith(incomplete)]
 
 
 def impact(
@@ -51,7 +43,7 @@ def impact(
         typer.Argument(
             metavar="HOST",
             help="Name in the inventory, address, or an agent's host name or id.",
-            autocompletion=complete_host,
+            autocompletion=complete_agent,
         ),
     ],
     context: ContextOption = None,

@@ -9,6 +9,7 @@ import typer
 
 from mesostk.cli import contexts
 from mesostk.cli.clients import Masters
+from mesostk.cli.completing import complete_framework
 from mesostk.cli.contexts import ContextOption
 from mesostk.cli.output import (
     Format,
@@ -20,16 +21,6 @@ from mesostk.cli.output import (
     errors,
     show_record,
 )
-from mesostk.errors import MesostkError
-
-
-def complete_framework(incomplete: str) -> list[str]:
-    """Names of frameworks for tab completion."""
-    try:
-        found = Masters(contexts.current()).frameworks()
-    except MesostkError:
-        return []
-    return [one["name"] for one in found if one["name"].startswith(incomplete)]
 
 
 def agents(

@@ -96,42 +96,63 @@ def short_id(id: str) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table that fits the terminal; on a pipe, all of every cell."""
+    """A table that fits the terminal; on a pipe, all of every cell.
+
+    What is shown is shown whole, to be copied: text is wrapped between words, and columns for
+    which there is no room then are left out, and named below.
+    """
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
     out = console()
-    widths = [max(len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
     if out.is_terminal:
         rows = [[short_id(cell) for cell in row] for row in rows]
-        widths = [max(len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
-        widths = fitting(widths, out.width - _GAP * len(widths))
+        widths = fitting(
+            [_widths(column) for column in zip(columns, *rows, strict=True)], out.width
+        )
     else:
-        out.width = 4096
+        whole = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+        widths, out.width = dict(enumerate(whole)), 4096
     table = RichTable(
         box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold"
     )
-    for column, width in zip(columns, widths, strict=True):
-        table.add_column(column, overflow="ellipsis", no_wrap=True, width=width)
+    for column, width in widths.items():
+        table.add_column(columns[column], overflow="fold", width=width)
     for row in rows:
-        table.add_row(*(Text(cell, style=style_of(cell)) for cell in row))
+        table.add_row(*(Text(row[column], style=style_of(row[column])) for column in widths))
     out.print(table)
+    hidden = ", ".join(name for at, name in enumerate(columns) if at not in widths)
+    if hidden:
+        out.print(f"{hidden}: no room here; a wider terminal or -o json shows them", style="dim")
+
+
+def _widths(column: Sequence[str]) -> tuple[int, int]:
+    """How wide a column is, and how narrow it may be: as its longest word."""
+    words = (word for cell in column for word in cell.split())
+    return max(map(len, column)), max(map(len, words), default=0)
 
 
 #: Blanks between two columns.
 _GAP = 2
 
-#: No column is made narrower than this: less says nothing.
-_LEAST = 6
 
+def fitting(widths: Sequence[tuple[int, int]], room: int) -> dict[int, int]:
+    """The columns that fit into `room`, gaps and all, and how wide each is; the first always does.
 
-def fitting(widths: Sequence[int], room: int) -> list[int]:
-    """`widths` cut to `room` together, the widest first, so that short columns stay whole."""
-    found = list(widths)
-    while sum(found) > room and max(found) > _LEAST:
-        found[found.index(max(found))] -= 1
-    return found
+    Those before have the first say. Each is between its two `widths`, the widest narrowed first.
+    """
+    least: dict[int, int] = {}
+    for column, (_, narrow) in enumerate(widths):
+        if not least or sum(least.values()) + narrow + _GAP * (len(least) + 1) <= room:
+            least[column] = narrow
+    found = {column: widths[column][0] for column in least}
+    over = sum(found.values()) + _GAP * len(found) - room
+    while over > 0 and found != least:
+        widest = max(found, key=lambda column: (found[column] > least[column], found[column]))
+        found[widest] -= 1
+        over -= 1
+    return found if over <= 0 else {0: max(1, room - _GAP)}
 
 
 _STYLES = {

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from mesostk.cli import contexts
-from mesostk.cli.apps import complete_app
 from mesostk.cli.clients import Marathon, Masters, Sandbox, last_told, sandbox_of
+from mesostk.cli.completing import complete_app, complete_task
 from mesostk.cli.contexts import ContextOption
 from mesostk.cli.output import (
     Format,
@@ -32,15 +32,6 @@ _FOLLOW_S = 0.5
 _CHUNK = 65536
 
 _COLOURS = (36, 33, 32, 35, 34, 31)
-
-
-def complete_task(incomplete: str) -> list[str]:
-    """App and task ids for tab completion."""
-    try:
-        ids = [str(task["id"]) for task in Marathon(contexts.current()).tasks()]
-    except MesostkError:
-        return []
-    return [*complete_app(incomplete), *(one for one in ids if one.startswith(incomplete))]
 
 
 def tasks(

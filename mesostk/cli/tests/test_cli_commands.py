@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -728,11 +729,36 @@ def test_long_ids_are_short_on_a_terminal_and_understood(
     assert long_id(Marathon(contexts.current()), "other") is None
 
 
-@given(st.lists(st.integers(1, 90), min_size=1, max_size=7), st.integers(45, 120))
-def test_a_table_fits_and_short_columns_stay_whole(widths: list[int], room: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 30)), min_size=1, max_size=7),
+    st.integers(40, 120),
+)
+def test_a_table_fits_and_no_word_is_cut(drawn: list[tuple[int, int]], room: int) -> None:
+    widths = [(least + more, least) for least, more in drawn]
     found = fitting(widths, room)
-    assert sum(found) <= max(room, 6 * len(widths))
-    assert all(new <= old for new, old in zip(found, widths, strict=True))
-    whole = [old for new, old in zip(found, widths, strict=True) if new == old]
-    cut = [new for new, old in zip(found, widths, strict=True) if new < old]
-    assert not cut or max(whole, default=0) <= max(cut) + 1
+    assert 0 in found
+    assert sum(found.values()) + 2 * len(found) <= room
+    for column, (most, least) in enumerate(widths):
+        if column in found:
+            assert found[column] <= most
+            assert found[column] >= least or found == {0: room - 2}
+        else:
+            before = [widths[each][1] + 2 for each in found if each < column]
+            assert sum(before) + least + 2 > room
+
+
+def test_ids_are_whole_on_a_narrow_terminal(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
+    id = "shop_a-rather-long-name.instance-25ef0930-ce53-45fb-b96e-c37bfd6584aa._app.1"
+    task = {**TASK, "id": id, "host": "agent-17.example.org", "ports": [31005, 31006]}
+    cluster.answers["GET", "/v2/tasks"] = (200, {"tasks": [task]})
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", run("tasks").stdout)
+    assert max(map(len, shown.splitlines())) <= 60
+    assert "shop_a-rather-long-name.25ef0930 " in shown
+    assert "…" not in shown
+    assert "HEALTH" in shown
+    assert "HOST, STARTED: no room here;" in shown
