@@ -23,20 +23,25 @@ from mesostk.errors import WireError
 _PATIENCE_S = 10.0
 _ROUND_S = 0.02
 
+#: One after the other, until nothing is taken to be left.
+_EMPTY_LOOKS = 2
+
 
 def end(record: PidRecord) -> int:
     """SIGKILL every process of the run until none is found; returns how many there were.
 
-    Blocks: two looks through /proc at least, seconds at worst. Kills nothing if the host was
-    restarted since; see `find` for how others' processes are told apart.
+    Blocks: two looks through /proc at least, seconds at worst. One that finds nothing is not the
+    last: what forks and ends while /proc is read shows neither itself nor its child, and what is
+    about to exec has no environment. Kills nothing if the host was restarted since; see `find` for
+    how others' processes are told apart.
     """
     seen: set[int] = set()
+    empty_looks = 0
     deadline = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < deadline:
+    while empty_looks < _EMPTY_LOOKS and time.monotonic() < deadline:
         found = find(record)
         held = sum(kill_cgroup(path) for path in record.cgroups)
-        if not found and not held:
-            break
+        empty_looks = 0 if found or held else empty_looks + 1
         seen |= found
         for pid in found:
             send(pid, signal.SIGKILL)

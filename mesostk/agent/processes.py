@@ -92,7 +92,12 @@ def _kill_frozen(path: str, pids: list[int]) -> None:
     for pid in pids:
         send(pid, signal.SIGKILL)
     if frozen:
-        write(f"{path}/freezer.state", "THAWED")
+        try:
+            write(f"{path}/freezer.state", "THAWED")
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
+            # Removed meanwhile, and so empty: the agent and a supervisor may both be at it.
 
 
 def environment(pid: int) -> list[str]:

@@ -69,8 +69,12 @@ _LAST_ROUND_S = 1.0
 #: Looks for strays, which may fork while they are killed.
 _STRAY_ROUNDS = 100
 
-#: For the keeper of a terminal to record the last of the output, in seconds.
-_LAST_WORDS_S = 2.0
+#: … one after the other, until none is taken to be left.
+_EMPTY_LOOKS = 2
+
+#: For the keeper of a terminal to record the last of the output, in seconds: it takes milliseconds,
+#: unless it has to wait for a processor.
+_LAST_WORDS_S = 10.0
 
 #: What `ps` shows of a supervisor with a run, and of one without.
 _BUSY, _IDLE = "mesos-supervise", "mesos-launcher"
@@ -320,7 +324,7 @@ class _Supervisor:
     def _wait(self) -> None:
         """Until the task has ended and nothing that it left behind is alive."""
         while self._reap():
-            if self._wait_status is not None and not self._killed:
+            if self._wait_status is not None and not self._killed and not self._was_told():
                 break
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 if self._wait_status is None:
@@ -333,6 +337,8 @@ class _Supervisor:
             info = signal.sigtimedwait(WAITED, timeout)
             if info is not None and info.si_signo == signal.SIGTERM:
                 self._kill_gently()
+        # Nothing is left that could be told, too.
+        self._killed = self._killed or signal.sigtimedwait({signal.SIGTERM}, 0) is not None
         self._end_all()
 
     def _reap(self) -> bool:
@@ -347,24 +353,31 @@ class _Supervisor:
         except ChildProcessError:
             return False
 
+    def _was_told(self) -> bool:
+        """Whether a kill came before the end was seen: for a supervisor that had to wait for a
+        processor, both are there at once."""
+        if signal.sigtimedwait({signal.SIGTERM}, 0) is None:
+            return False
+        self._kill_gently()
+        return True
+
     def _kill_gently(self) -> None:
-        self._killed = self._killed or self._wait_status is None
+        self._killed = True
         deadline = self._asked_deadline()
         first = self._deadline is None
         self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
         if first:
             # Looked for before anything is told to end: what loses its parent moves in the tree
             # meanwhile, and what is forked now may be the clean-up of one that has been told.
-            outside = [
-                pid
-                for pid in processes.everyone_below(os.getpid())
-                if processes.group_of(pid) != self._task
-            ]
+            everyone = processes.everyone_below(os.getpid())
+            outside = {pid for pid in everyone if processes.group_of(pid) != self._task}
             if self.process.child != self._task:
                 processes.send(self.process.child, signal.SIGTERM)  # init, which ends gently then
             processes.send_group(self._task, signal.SIGTERM)
-            for pid in outside:
-                processes.send(pid, signal.SIGTERM)
+            for pid in everyone:
+                # Those, too, that have left the group since, to become daemons.
+                if pid in outside or processes.group_of(pid) != self._task:
+                    processes.send(pid, signal.SIGTERM)
             processes.send_group(self._task, signal.SIGCONT)  # a stopped task could not react
 
     def _asked_deadline(self) -> float:
@@ -404,13 +417,16 @@ class _Supervisor:
         if self._request["beside"] is None or not self._is_elsewhere:
             return
         mark = f"{RUN_MARKER}={self._request['container_id']}"
+        empty_looks = 0
         for _ in range(_STRAY_ROUNDS):
             found = [
                 pid
                 for pid in processes.everyone_below(self._request["beside"][0])
                 if mark in processes.environment(pid)
             ]
-            if not found:
+            # What is about to exec has no environment: one look does not see it.
+            empty_looks = 0 if found else empty_looks + 1
+            if empty_looks == _EMPTY_LOOKS:
                 return
             for pid in found:
                 processes.send(pid, signal.SIGKILL)

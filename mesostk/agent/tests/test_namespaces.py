@@ -35,6 +35,10 @@ async def start(agent: Agent, name: str, command: str, **more: object) -> Run:
     return await agent.client.launch(agent.spec(name, command, **more))
 
 
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 # -- what a task sees ------------------------------------------------------------------------------
 
 
@@ -112,7 +116,7 @@ async def test_term_reaches_the_task_and_its_answer_is_told(agent: Agent) -> Non
     command = "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
     run = await start(agent, "r", command, namespaces=ALL)
     await agent.said("ready")
-    agent.client.kill(run, 30.0)
+    agent.client.kill(run, 90.0)
     record = await agent.end_of("r")
     assert (code(record), record.killed, record.escalated) == (7, True, False)
     assert "bye" in agent.out()
@@ -123,7 +127,7 @@ async def test_a_daemon_has_its_grace_after_the_task_has_gone(agent: Agent) -> N
     command = f'setsid sh -c "{daemon}" & until grep -q set stdout; do :; done; echo ready; wait'
     run = await start(agent, "r", command, namespaces=ALL)
     await agent.said("ready")
-    agent.client.kill(run, 30.0)
+    agent.client.kill(run, 90.0)
     record = await agent.end_of("r")
     assert code(record) == -signal.SIGTERM
     assert "saved" in agent.out()
@@ -135,7 +139,11 @@ async def test_a_daemon_that_ignores_term_changes_nothing_about_the_tasks_end(ag
     command += "trap 'exit 6' TERM; echo ready; while :; do sleep 0.05; done"
     run = await start(agent, "r", command, namespaces=ALL)
     await agent.said("ready")
-    agent.client.kill(run, 0.5)
+    (init,) = children_of(run.pid)
+    agent.client.kill(run, 600.0)
+    # However long that takes: the task is reaped, and init, asleep again, has told how it ended.
+    await until(lambda: children_of(init)[:1] != [run.task_pid] and state_of(init) == "S")
+    agent.client.kill(run, 0.0)
     record = await agent.end_of("r")
     assert (code(record), record.escalated) == (6, False)
     assert not descendants_by_mark("r")
