@@ -102,12 +102,13 @@ class _Launcher:
 
     def _hand_over(self, number: int, request: dict[str, object]) -> bool:
         """Give the launch to the spare; False if it could not have read all of it."""
-        if self._spare is None:
-            return False
-        pid, pipe = self._spare
-        self._spare = None
+        # Blocked first: a spare that has ended is either forgotten by now or told of as `gone`.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         try:
+            if self._spare is None:
+                return False
+            pid, pipe = self._spare
+            self._spare = None
             task_process.hand_over(pipe, (number, request))
         except OSError:
             return False
@@ -141,6 +142,9 @@ class _Launcher:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     return
+                if self._spare is not None and self._spare[0] == pid:
+                    os.close(self._spare[1])
+                    self._spare = None
                 number = self._forked.pop(pid, None)
                 if number is not None and status != 0:
                     self._tell(("gone", number, pid))
