@@ -10,7 +10,8 @@
 
 No supervisor stands beside a container: the engine keeps its exit code and its log until the
 container is removed, which only this module does, and the log is copied by position
-(docker_logs.py). So neither an agent nor an engine that is killed loses anything.
+(docker_logs.py). So an agent that is killed loses nothing, and an engine that ends only what it had
+read of a program's output and not yet written to its log.
 
 Ours are the containers with this work_dir's id in their label, and those that the original named
 with this agent's id; no others are ever touched.

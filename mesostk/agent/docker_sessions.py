@@ -25,8 +25,9 @@ _PIECE_BYTES = 64 * 1024
 #: Of the engine's answer to the upgrade.
 _MAX_HEADER_BYTES = 64 * 1024
 
-#: Between the end of a program's output and the engine's knowing of its exit.
-_LOOKS, _PAUSE_S = 40, 0.05
+#: Between the end of a program's output and the engine's knowing of its exit: milliseconds, unless
+#: the engine has to wait for a processor.
+_LOOKS, _PAUSE_S = 600, 0.05
 
 #: Header of a frame: number of the stream, three bytes of nothing, size.
 _FRAME = struct.Struct(">BxxxL")
