@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import aiohttp
@@ -9,7 +10,13 @@ import msgspec
 import pytest
 
 from mesostk.agent.tests.agent_bench import task
-from mesostk.agent.tests.test_agent_process import AgentProcess, ScriptedMaster, agent, master
+from mesostk.agent.tests.test_agent_process import (
+    TIMEOUT_S,
+    AgentProcess,
+    ScriptedMaster,
+    agent,
+    master,
+)
 from mesostk.wire import agent_operator as wire
 from mesostk.wire import json, operator, protobuf
 from mesostk.wire.mesos import CommandInfo, ContainerID, DurationInfo
@@ -86,6 +93,17 @@ async def test_every_reading_call_says_the_same_in_json_and_protobuf(
                 assert (answer.status, answer.content_type) == (200, kind), raw
                 return decode(raw, wire.Response)
 
+        async def is_acknowledged() -> bool:
+            told = (await ask(wire.Call(type="GET_TASKS"), JSON)).get_tasks
+            assert told is not None
+            return all(one.status_update_uuid is None for one in told.launched_tasks)
+
+        # What is asked twice must not change in between.
+        async with asyncio.timeout(TIMEOUT_S):
+            while not await is_acknowledged():  # noqa: ASYNC110 - the agent tells nobody
+                await asyncio.sleep(0.01)
+        [stdout] = agent.work_dir.glob(f"slaves/*{STDOUT}/stdout")
+        await master.until_true(lambda: stdout.read_text() == "hello\n")
         for call in CALLS:
             assert await ask(call, PROTOBUF) == await ask(call, JSON), call.type
         for call in MOVING:

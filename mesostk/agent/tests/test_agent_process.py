@@ -49,7 +49,7 @@ from mesostk.wire.mesos import (
 from mesostk.wire.recordio import Decoder, encode_record
 
 #: For what a busy machine does in seconds: only what hangs takes longer.
-TIMEOUT_S = 90.0
+TIMEOUT_S = 180.0
 
 
 class ScriptedMaster:
@@ -239,7 +239,9 @@ async def master() -> AsyncIterator[ScriptedMaster]:
 
 @pytest.fixture
 async def agent(tmp_path: Path, master: ScriptedMaster) -> AsyncIterator[AgentProcess]:
-    agent = AgentProcess(tmp_path / "work", master.url)
+    # Executors that are here, on a machine however slow, come back after a restart.
+    flag = "--executor_reregistration_timeout=15secs"
+    agent = AgentProcess(tmp_path / "work", master.url, flag)
     (tmp_path / "work").mkdir()
     await agent.start()
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -15,7 +14,7 @@ from mesostk.agent.events import Amounts
 from mesostk.agent.state import Run, TaskEntry
 from mesostk.agent.tests.agent_bench import AGENT, cpus, framework, task
 from mesostk.agent.tests.test_agent_process import AgentProcess, ScriptedMaster
-from mesostk.agent.tests.test_isolation import root_agent
+from mesostk.agent.tests.test_isolation import cgroups_of_runs, root_agent
 from mesostk.wire.link import RunGroup
 from mesostk.wire.mesos import (
     ContainerInfo,
@@ -152,8 +151,9 @@ async def test_the_limits_follow_the_tasks(master: ScriptedMaster, agent: AgentP
     root = f"mesostk-test/{agent.work_dir.parent.name}"
 
     def limits() -> set[int]:
-        found = Path("/sys/fs/cgroup").glob(f"**/{root}/*/memory.limit_in_bytes")
-        return {int(path.read_text()) >> 20 for path in found}
+        # Not by a search of all cgroups: those of others come and go while it looks.
+        found = [run / "memory.limit_in_bytes" for run in cgroups_of_runs(root)]
+        return {int(path.read_text()) >> 20 for path in found if path.exists()}
 
     if not limits():
         pytest.skip("no memory controller of v1 here")

@@ -304,7 +304,7 @@ async def test_kill_terminates_the_whole_process_group(agent: Agent) -> None:
     run = await agent.client.launch(agent.spec("r", "sleep 600 & echo $!; wait"))
     await agent.said("\n")
     child = int(agent.out())
-    agent.client.kill(run, 10.0)
+    agent.client.kill(run, 90.0)
     record = await agent.end_of("r")
     assert code(record) == -signal.SIGTERM
     assert record.killed
@@ -342,7 +342,7 @@ async def test_task_may_use_its_grace_to_end_well(agent: Agent) -> None:
         agent.spec("r", "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.02; done")
     )
     await agent.said("ready")
-    agent.client.kill(run, 30.0)
+    agent.client.kill(run, 90.0)
     record = await agent.end_of("r")
     assert code(record) == 7
     assert record.killed
@@ -354,7 +354,7 @@ async def test_children_that_outlive_a_killed_shell_have_the_grace_too(agent: Ag
     child = "trap 'sleep 0.3; echo saved; exit 0' TERM; echo ready; while :; do sleep 0.02; done"
     run = await agent.client.launch(agent.spec("r", f'sh -c "{child}" & wait'))
     await agent.said("ready")
-    agent.client.kill(run, 30.0)
+    agent.client.kill(run, 90.0)
     record = await agent.end_of("r")
     assert code(record) == -signal.SIGTERM
     assert not record.escalated
@@ -364,7 +364,7 @@ async def test_children_that_outlive_a_killed_shell_have_the_grace_too(agent: Ag
 async def test_stopped_task_is_woken_to_hear_the_kill(agent: Agent) -> None:
     run = await agent.client.launch(agent.spec("r", "echo ready; kill -STOP $$; sleep 600"))
     await agent.said("ready")
-    agent.client.kill(run, 30.0)
+    agent.client.kill(run, 90.0)
     assert not (await agent.end_of("r")).escalated
 
 
@@ -577,6 +577,7 @@ async def test_runs_of_a_killed_agent_are_found_by_the_next(tmp_path: Path) -> N
         record = read_pid(gone)
         assert record is not None
         os.kill(record.pid, signal.SIGKILL)
+        await until(lambda: not is_alive(record.pid))
         await until(lambda: read_exit(gone.parent / "ends-meanwhile") is not None)
         await agent.client.start()
 

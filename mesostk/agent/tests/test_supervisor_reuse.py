@@ -315,7 +315,7 @@ async def test_later_run_of_a_supervisor_is_found_and_killed_by_the_next_agent(
     assert code(over) == 1
     live = await following.client.reattach("live")
     assert isinstance(live, Run)
-    following.client.kill(live, 10.0)
+    following.client.kill(live, 90.0)
     assert code(await following.end_of("live")) == -signal.SIGTERM
     await until(lambda: not is_alive(pid))
     await following.client.close()
