@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import math
 import re
+import signal
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +77,9 @@ _TRIES_TO_COPY = 10
 _WRITERS = 2
 
 _GONE = 404
+
+#: Wait status of a container whose program was killed.
+_KILLED = (128 + signal.SIGKILL) << 8
 
 #: How often ended containers are looked for.
 _TIDY_INTERVAL_S = 60.0
@@ -283,6 +287,9 @@ class DockerRuns:
                 ended = await self._ended_of(container)
                 if ended is not None:
                     await self._copy(container, follow=False)
+                    if ended.status == _KILLED and not ended.oom:
+                        # The engine may hear of the kernel's kill only after the end.
+                        ended = await self._ended_of(container) or ended
                     return self._conclude(container, await self._with_cause(container, ended))
             except EngineError as error:
                 if error.status == _GONE:
