@@ -128,7 +128,11 @@ def remove_all(agent: AgentProcess) -> None:
     with contextlib.closing(client):
         found = client.containers(all=True, filters={"label": f"mesostk.work_dir={owner}"})
         for container in found:
-            client.remove_container(container["Id"], force=True, v=True)
+            try:
+                client.remove_container(container["Id"], force=True, v=True)
+            except docker.errors.APIError as error:
+                if error.status_code not in (404, 409):  # gone, or on its way: what it had begun
+                    raise
 
 
 #: Most of the programs are the first process of their container, to which TERM means nothing.
