@@ -185,6 +185,7 @@ async def test_app_is_reached_by_port_and_host_name_and_scales_without_a_lost_re
             await until(processes.killed, "the end of the others")
             await load.more(20)
         assert load.failures == []
+        await balancer.serves(1)
         status = await balancer.status()
         (route,) = status["routes"]
         assert (route["app_id"], route["servers"], status["left_out"]) == ("/nginx-external", 1, [])

@@ -43,7 +43,7 @@ KEYS_OF_1_1: Final = (
 )
 
 
-def until(what: str, probe: Callable[[], T | None], timeout_s: float = 90.0) -> T:
+def until(what: str, probe: Callable[[], T | None], timeout_s: float = 240.0) -> T:
     """What `probe` returns once it is neither None nor False."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -291,7 +291,7 @@ def test_the_next_leader_writes_a_backup_and_another_one_restores_it(
     def hand_over(marathon: Marathon, wish: str) -> Marathon:
         answer = marathon.call("DELETE", f"/v2/leader?{wish}={file.as_uri()}")
         assert (answer.status_code, answer.json()) == (200, {"message": "Leadership abdicated"})
-        assert marathon.process.wait(90) == 105
+        assert marathon.process.wait(240) == 105
         following = cluster.marathon(port=port)
         following.wait_ready()
         return following

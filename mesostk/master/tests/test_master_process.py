@@ -66,7 +66,7 @@ class Process:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.popen.send_signal(number)
-        return self.popen.wait(90)
+        return self.popen.wait(240)
 
 
 @pytest.fixture
@@ -633,7 +633,7 @@ async def test_a_restarted_master_knows_its_agents_and_a_taken_work_dir_is_refus
     agent = await join(http, master.url)
     registered = await agent.of("REGISTERED")
     second = Process(tmp_path, f"--work_dir={tmp_path}/work")
-    assert second.popen.wait(90) != 0
+    assert second.popen.wait(240) != 0
     assert "is in use by the process" in second.log.read_text()
     master.end(signal.SIGKILL)
     third = Process(tmp_path, f"--work_dir={tmp_path}/work")
@@ -725,7 +725,7 @@ def test_flags_that_cannot_protect_as_they_should_are_refused(tmp_path: Path) ->
         for number, (flag, text) in enumerate(refused)
     ]
     for process, text in started:
-        assert process.popen.wait(90) in {1, 2}
+        assert process.popen.wait(240) in {1, 2}
         assert text in process.log.read_text()
 
 
