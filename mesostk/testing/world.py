@@ -181,6 +181,8 @@ class World:
             if why is not None:
                 raise Broken(f"it did not stay settled: {why}")
             self.oracle.at_rest()
+            for process in self.processes():
+                process.check()
         except Exception as error:
             raise Broken(self.report(error)) from error
 
