@@ -1,67 +1,42 @@
-"""Brings the URIs of a command into its sandbox. Source: spec §8.8.
+"""Has the URIs of a command brought into its sandbox, with a cache. Source: spec §8.8.
 
 ::
 
-    http(s)://…, ftp://…, file:///…, /absolute, relative to --frameworks_home ─▶ <sandbox>/<name>
-        cache: by way of fetch_cache.py
-        executable: mode 0755 · else archives are unpacked beside and kept
+    Fetch ─▶ of those that are cached: announced size ─▶ room? brought once ─┐
+          └▶ one process of the task's user (fetching.py) brings all ◀───────┘ ─▶ Fetched
+             CancelFetch, or the agent's end, ends it                             or FetchFailed
 
-Runs in threads of its own: a slow server holds up nobody but its task. What it has to say goes to
-the sandbox's `stderr` as well.
+Threads of their own wait for the processes: a slow server holds up nobody but its task.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ftplib
-import gzip
-import http.client
-import lzma
-import os
-import pwd
-import shutil
+import functools
+import json
 import subprocess
-import tarfile
+import sys
 import threading
-import urllib.error
-import urllib.request
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-from urllib.parse import unquote, urlsplit
+from typing import Any, NamedTuple
 
+import mesostk
+from mesostk.agent import fetching
 from mesostk.agent.events import CancelFetch, Fetch, Fetched, FetchFailed
 from mesostk.agent.fetch_cache import FetchCache
 from mesostk.base.core import Event
 from mesostk.base.daemon import Daemon
-from mesostk.base.units import whole_number
 from mesostk.errors import MesostkError
 from mesostk.wire.mesos import CommandURI
 
 #: Runs that fetch at the same time; more wait.
 MAX_FETCHING = 8
 
-_CHUNK_BYTES = 1 << 20
-
-_TAR_SUFFIXES = (".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
-
-
-#: What a URI can be that is broken: unreachable, answered by something else than HTTP, an archive
-#: that is cut, scribbled, encrypted or packed in a way that nobody knows here.
-BROKEN = (
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    http.client.HTTPException,
-    lzma.LZMAError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
+_BOOTSTRAP = (
+    "import sys; sys.path.append(sys.argv[1]); from mesostk.agent import fetching; fetching.main()"
 )
 
 
@@ -145,7 +120,7 @@ class Fetcher:
         try:
             fetch_all(effect.uris, job, self._cache)
         except OSError as error:
-            raise FetchError(f"sandbox {directory}: {error}") from error
+            raise FetchError(f"no process to fetch by: {error}") from error
 
 
 class Cancellation:
@@ -192,233 +167,79 @@ class Job(NamedTuple):
 
 
 def fetch_all(uris: Iterable[CommandURI], job: Job, cache: FetchCache) -> None:
-    """Bring all, saying so in the sandbox's stderr. Raises FetchError naming the one that fails,
-    OSError for the sandbox itself."""
-    with (job.directory / "stderr").open("a") as log:
+    """Bring all, said in the sandbox's stderr. Raises FetchError naming the one that fails."""
+    with contextlib.ExitStack() as held:
+        orders: list[dict[str, Any]] = []
         for uri in uris:
-            try:
-                made = fetch_one(uri, job, cache)
-            except BROKEN as error:
-                log.write(f"Failed to fetch '{uri.value}': {error}\n")
-                raise FetchError(f"{uri.value}: {error}") from error
-            log.write(f"Fetched '{uri.value}' to '{made}'\n")
-    if job.user is not None:
-        give_to(job.directory, job.user)
+            orders.append(_order(uri, job, cache, held))
+            if orders[-1]["error"] is not None:
+                break
+        error = _done(job, directory=str(job.directory), uris=orders)
+    if error is not None:
+        raise FetchError(error)
 
 
-def fetch_one(uri: CommandURI, job: Job, cache: FetchCache) -> Path:
-    """Bring one URI into the sandbox; returns the file. Raises one of BROKEN."""
-    target = job.directory / name_of(uri)
-    require_inside(target, job.directory)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    size = announced_size(uri.value, job) if uri.cache else None
-    if size is None:
-        _bring(uri.value, target, job)
-    else:
-        key = (job.user, uri.value)
-        with cache.hold(key, size, lambda path: _bring(uri.value, path, job)) as kept:
-            if kept is None:
-                _bring(uri.value, target, job)
-            else:
-                shutil.copyfile(kept, target)
-    if uri.executable:
-        target.chmod(0o755)
-    elif uri.extract:
-        _extract(target, job.directory)
-    return target
+def _order(
+    uri: CommandURI, job: Job, cache: FetchCache, held: contextlib.ExitStack
+) -> dict[str, Any]:
+    """What the process is told of a URI: if it is cached the file, in use as long as `held`."""
+    kept, wrong = None, None
+    if uri.cache:
+        try:
+            size = fetching.announced_size(uri.value, fetching.Terms(job.home, job.stall_s))
+            if size is not None:
+                bring = functools.partial(_bring, uri.value, job)
+                kept = held.enter_context(cache.hold((job.user, uri.value), size, bring))
+        except fetching.BROKEN as error:
+            wrong = str(error)
+    return {
+        "value": uri.value,
+        "output_file": uri.output_file,
+        "executable": bool(uri.executable),
+        "extract": bool(uri.extract),
+        "kept": str(kept) if kept is not None else None,
+        "error": wrong,
+    }
 
 
-def require_inside(path: Path, directory: Path) -> None:
-    """Raise OSError for a file that would be written elsewhere, by a link of an archive's."""
-    if path.is_symlink() or not path.parent.resolve().is_relative_to(directory.resolve()):
-        raise OSError(f"'{path.name}' leads out of the sandbox, by a link that was fetched")
+def _bring(value: str, job: Job, path: Path) -> None:
+    """Bring a URI into a file of the cache, by a process of the job's user."""
+    error = _done(job, value=value, into=str(path))
+    if error is not None:
+        raise OSError(error)
 
 
-def _bring(value: str, target: Path, job: Job) -> None:
-    scheme = urlsplit(value).scheme
-    if scheme in ("http", "https"):
-        _download(value, target, job.stall_s, job.cancelled)
-    elif scheme == "ftp":
-        with _ftp(value, job) as (ftp, path), target.open("wb") as file:
-            size = _ftp_size(ftp, path)
-            ftp.retrbinary(f"RETR {path}", file.write, _CHUNK_BYTES)
-            _check_size(file.tell(), size)
-    elif scheme in ("", "file"):
-        _copy(local_path(value, job.home), target, job)
-    else:
-        raise OSError(f"scheme '{scheme}' is not supported; use http, https, ftp or file")
+def command() -> list[str]:
+    """How the process is started."""
+    package = str(Path(mesostk.__file__).parent.parent)
+    return [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, package]
 
 
-def announced_size(value: str, job: Job) -> int | None:
-    """Bytes that a URI says it has; None if it does not, and so is not cached. Raises OSError."""
-    scheme = urlsplit(value).scheme
-    if scheme in ("", "file"):
-        return local_path(value, job.home).stat().st_size
-    if scheme == "ftp":
-        with _ftp(value, job) as (ftp, path):
-            return _ftp_size(ftp, path)
-    if scheme not in ("http", "https"):
-        return None
-    request = urllib.request.Request(value, method="HEAD")  # noqa: S310 - scheme was checked
-    try:
-        with urllib.request.urlopen(request, timeout=job.stall_s) as answer:  # noqa: S310
-            length = answer.headers.get("Content-Length")
-    except urllib.error.HTTPError as error:
-        error.close()
-        return None  # the download tells what is wrong
-    except urllib.error.URLError as error:
-        raise OSError(f"{error.reason}") from error
-    return whole_number(length) if length is not None else None
-
-
-def _copy(source: Path, target: Path, job: Job) -> None:
-    """Copy a file that the job's user may read: a task must not have the agent read it others'
-    files. That is done by a process of that user, which ends with the job."""
-    if source.exists() and not (source.is_file() or source.is_dir()):
-        # A pipe has no end, and a device fills the disk.
-        raise OSError(f"'{source}' is no regular file")
-    if job.user is None or os.geteuid() != 0:
-        shutil.copyfile(source, target)
-        return
-    entry = pwd.getpwnam(job.user)
+def _done(job: Job, **order: Any) -> str | None:
+    """Have an order carried out by a process; returns why it could not be."""
+    order = {"user": job.user, "home": job.home, "stall_s": job.stall_s, "into": None, **order}
     with (
-        target.open("wb") as file,
         subprocess.Popen(
-            ["/bin/cat", "--", str(source)],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.PIPE,
-            user=entry.pw_uid,
-            group=entry.pw_gid,
-            extra_groups=os.getgrouplist(job.user, entry.pw_gid),
-        ) as copying,
-        job.cancelled.ends(copying),
+            command(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            start_new_session=True,  # a Ctrl-C at the agent's terminal is not for it
+        ) as working,
+        job.cancelled.ends(working),
     ):
-        said = copying.communicate()[1].decode(errors="replace").strip()
+        assert working.stdin is not None
+        assert working.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # it was ended, and says no more
+            working.stdin.write(json.dumps(order).encode() + b"\n")
+            working.stdin.flush()
+        # Open until it has ended: that it is closed tells it that the agent has gone.
+        said = working.stdout.read().decode(errors="replace").strip().rpartition("\n")[2]
     if job.cancelled.is_set():
-        raise OSError("no longer wanted")
-    if copying.returncode != 0:
-        raise OSError(said.removeprefix("/bin/cat: "))
-
-
-def name_of(uri: CommandURI) -> str:
-    """The file's name in the sandbox: `output_file`, or what follows the last slash, query and all.
-
-    Raises OSError for a name that would leave the sandbox.
-    """
-    name = uri.output_file if uri.output_file is not None else uri.value.rpartition("/")[2]
-    if not name or name.startswith("/") or ".." in name.split("/"):
-        raise OSError(f"'{name}' is no file name inside of the sandbox")
-    return name
-
-
-def local_path(value: str, home: str | None) -> Path:
-    """The file that `file://…`, an absolute or a relative path means; OSError if none."""
-    parts = urlsplit(value)
-    if parts.scheme == "file" and parts.netloc not in ("", "localhost"):
-        raise OSError(f"file URI names the host '{parts.netloc}'; only local files can be had")
-    path = Path(parts.path if parts.scheme == "file" else value)
-    if path.is_absolute():
-        return path
-    if home is None:
-        raise OSError("a relative path needs --frameworks_home")
-    return Path(home) / path
-
-
-def _download(url: str, target: Path, stall_s: float, cancelled: Cancellation) -> None:
+        return "no longer wanted"
     try:
-        # `timeout` bounds each read, which is what a stall is.
-        with urllib.request.urlopen(url, timeout=stall_s) as answer, target.open("wb") as file:  # noqa: S310 - scheme was checked
-            if answer.status != 200:
-                raise OSError(f"HTTP status {answer.status}")
-            size = 0
-            while chunk := answer.read(_CHUNK_BYTES):
-                if cancelled.is_set():
-                    raise OSError("no longer wanted")
-                file.write(chunk)
-                size += len(chunk)
-            announced = answer.headers.get("Content-Length", "")
-            _check_size(size, whole_number(announced))
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise OSError(f"HTTP status {error.code}") from error
-    except urllib.error.URLError as error:
-        raise OSError(f"{error.reason}") from error
-
-
-def _check_size(came: int, announced: int | None) -> None:
-    if announced is not None and came != announced:
-        raise OSError(f"{came} bytes came instead of the {announced} announced")
-
-
-@contextlib.contextmanager
-def _ftp(url: str, job: Job) -> Iterator[tuple[ftplib.FTP, str]]:
-    """A connection that is logged in, and the file's path there; OSError says what failed."""
-    parts = urlsplit(url)
-    try:
-        with ftplib.FTP(timeout=job.stall_s) as ftp:  # noqa: S321 - whoever wrote the URI chose it
-            ftp.connect(parts.hostname or "", parts.port or ftplib.FTP_PORT)
-            ftp.login(unquote(parts.username or ""), unquote(parts.password or ""))
-            ftp.voidcmd("TYPE I")
-            yield ftp, unquote(parts.path)
-    except ftplib.Error as error:
-        raise OSError(str(error)) from error
-
-
-def _ftp_size(ftp: ftplib.FTP, path: str) -> int | None:
-    try:
-        return ftp.size(path)
-    except ftplib.error_perm:
-        return None  # not every server tells
-
-
-def _extract(file: Path, directory: Path) -> None:
-    """Unpack an archive beside itself; members that would leave the sandbox are refused."""
-    name = file.name
-    if name.endswith(_TAR_SUFFIXES):
-        with tarfile.open(file) as archive:
-            unpack(archive, directory)
-    elif name.endswith(".zip"):
-        with zipfile.ZipFile(file) as archive_zip:
-            for member in archive_zip.infolist():
-                require_inside(directory / member.filename.lstrip("/").rstrip("/"), directory)
-                archive_zip.extract(member, directory)  # which drops `..` and absolute names
-    elif name.endswith(".gz"):
-        plain = file.with_suffix("")
-        require_inside(plain, directory)
-        with gzip.open(file) as source, plain.open("wb") as unpacked:
-            shutil.copyfileobj(source, unpacked, _CHUNK_BYTES)
-
-
-#: Later Pythons want to be told that somebody has looked; older ones do not know the word.
-_UNFILTERED: Final[dict[str, Any]] = (
-    {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
-)
-
-
-def unpack(archive: tarfile.TarFile, directory: Path) -> None:
-    """Unpack below `directory`; TarError for a member that would be written elsewhere.
-
-    Not by `extractall(filter=…)`: Python before 3.11.4, Debian 12's among them, has no filters.
-    A member is looked at when those before it are on the disk: a link among them may lead out.
-    """
-    root = directory.resolve()
-    for member in archive:
-        member.name = member.name.lstrip("/")
-        aims = [root / member.name]
-        if member.islnk():
-            member.linkname = member.linkname.lstrip("/")
-            aims.append(root / member.linkname)
-        for aim in aims:
-            if not aim.resolve().is_relative_to(root):
-                raise tarfile.ExtractError(f"{member.name} leads out of the sandbox")
-        member.mode &= 0o755  # no set-id bits, no writing by others
-        archive.extract(member, root, **_UNFILTERED)
-
-
-def give_to(directory: Path, user: str) -> None:
-    """Make everything below `directory` belong to `user`."""
-    entry = pwd.getpwnam(user)
-    for base, directories, files in os.walk(directory):
-        for name in (*directories, *files):
-            os.chown(Path(base, name), entry.pw_uid, entry.pw_gid, follow_symlinks=False)
+        error = json.loads(said)["error"]
+    except (ValueError, KeyError, TypeError):
+        return f"the fetcher ended with {working.returncode}: {said}"
+    return error if error is None else str(error)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import json
 import os
+import shutil
+import socket
+import subprocess
 import tarfile
 import tempfile
 import time
@@ -19,16 +23,8 @@ import pytest
 from aiohttp import web
 
 from mesostk.agent.fetch_cache import FetchCache
-from mesostk.agent.fetcher import (
-    Cancellation,
-    FetchError,
-    Job,
-    fetch_all,
-    fetch_one,
-    local_path,
-    name_of,
-    unpack,
-)
+from mesostk.agent.fetcher import Cancellation, FetchError, Job, command, fetch_all
+from mesostk.agent.fetching import local_path, name_of, unpack
 from mesostk.testing.requirements import require_root
 from mesostk.wire.mesos import CommandURI
 
@@ -38,7 +34,8 @@ def fetch(
 ) -> Path:
     sandbox.mkdir(exist_ok=True)
     job = Job(sandbox, None, home, 60.0, Cancellation())
-    return fetch_one(uri, job, cache if cache is not None else FetchCache(sandbox / "c", 0))
+    fetch_all((uri,), job, cache if cache is not None else FetchCache(sandbox / "c", 0))
+    return sandbox / name_of(uri.value, uri.output_file)
 
 
 def tar_with(name: str, data: bytes = b"hi") -> bytes:
@@ -58,7 +55,7 @@ def test_archives_are_unpacked_beside_and_kept(tmp_path: Path) -> None:
     for name in ("a.tar.gz", "b.zip", "c.txt.gz"):
         fetch(CommandURI(value=f"file://{tmp_path}/{name}"), tmp_path / "box")
     names = {str(p.relative_to(tmp_path / "box")) for p in (tmp_path / "box").rglob("*")}
-    assert names == {"a.tar.gz", "inner", "inner/x", "b.zip", "y", "c.txt.gz", "c.txt"}
+    assert names == {"stderr", "a.tar.gz", "inner", "inner/x", "b.zip", "y", "c.txt.gz", "c.txt"}
 
 
 def test_executables_are_not_unpacked(tmp_path: Path) -> None:
@@ -71,7 +68,7 @@ def test_executables_are_not_unpacked(tmp_path: Path) -> None:
 
 def test_an_archive_cannot_write_outside_of_the_sandbox(tmp_path: Path) -> None:
     (tmp_path / "evil.tgz").write_bytes(tar_with("../escaped"))
-    with pytest.raises(tarfile.TarError):
+    with pytest.raises(FetchError, match="leads out"):
         fetch(CommandURI(value=str(tmp_path / "evil.tgz")), tmp_path / "box")
     assert not (tmp_path / "escaped").exists()
 
@@ -104,7 +101,7 @@ def test_a_link_in_an_archive_is_no_way_out_of_the_sandbox(tmp_path: Path) -> No
 def test_the_name_is_what_follows_the_last_slash_or_what_is_asked_for(
     uri: CommandURI, name: str
 ) -> None:
-    assert name_of(uri) == name
+    assert name_of(uri.value, uri.output_file) == name
 
 
 @pytest.mark.parametrize(
@@ -117,7 +114,7 @@ def test_the_name_is_what_follows_the_last_slash_or_what_is_asked_for(
 )
 def test_names_that_leave_the_sandbox_are_refused(uri: CommandURI) -> None:
     with pytest.raises(OSError, match="no file name inside"):
-        name_of(uri)
+        name_of(uri.value, uri.output_file)
 
 
 def test_relative_paths_are_below_the_frameworks_home() -> None:
@@ -194,7 +191,7 @@ def test_a_fetched_link_leads_no_later_uri_out_of_the_sandbox(tmp_path: Path, th
     else:
         name = "way/x" if then == "output file" else "direct"
         uri = CommandURI(value=str(tmp_path / "plain"), output_file=name)
-    with pytest.raises(OSError, match="leads out of the sandbox"):
+    with pytest.raises(FetchError, match="leads out of the sandbox"):
         fetch(uri, box)
     assert (tmp_path / "elsewhere" / "x").read_text() == "precious"
 
@@ -216,7 +213,7 @@ async def test_what_is_no_http_fails_with_the_reason(tmp_path: Path) -> None:
 
 
 def test_schemes_that_are_not_known_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="hdfs"):
+    with pytest.raises(FetchError, match="hdfs"):
         fetch(CommandURI(value="hdfs://h/x"), tmp_path / "box")
 
 
@@ -241,12 +238,12 @@ async def server() -> AsyncIterator[str]:
 async def test_http_is_fetched_and_a_bad_status_is_told(server: str, tmp_path: Path) -> None:
     made = await asyncio.to_thread(fetch, CommandURI(value=f"{server}/file"), tmp_path / "box")
     assert made.read_bytes() == b"content"
-    with pytest.raises(OSError, match="HTTP status 404"):
+    with pytest.raises(FetchError, match="HTTP status 404"):
         await asyncio.to_thread(fetch, CommandURI(value=f"{server}/missing"), tmp_path / "box")
 
 
 async def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="refused"):
+    with pytest.raises(FetchError, match="refused"):
         await asyncio.to_thread(fetch, CommandURI(value="http://127.0.0.1:1/x"), tmp_path / "box")
 
 
@@ -267,46 +264,97 @@ def fetch_as(
     sandbox.mkdir(exist_ok=True)
     gone = Cancellation() if gone is None else gone
     job = Job(sandbox, user, None, 60.0, gone)
-    return fetch_one(CommandURI(value=str(source)), job, FetchCache(sandbox / "c", 0))
+    if user is not None:
+        shutil.chown(sandbox, user)
+    fetch_all((CommandURI(value=str(source)),), job, FetchCache(sandbox / "c", 0))
+    return sandbox / source.name
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for source in (tmp_path / "pipe", Path("/dev/zero")):
-        with pytest.raises(OSError, match=f"'{source}' is no regular file"):
+        with pytest.raises(FetchError, match=f"'{source}' is no regular file"):
             fetch_as(None, source, tmp_path / "box")
 
 
 @pytest.mark.root
-def test_a_task_gets_the_files_that_its_user_may_read(public: Path, tmp_path: Path) -> None:
+def test_a_task_gets_the_files_that_its_user_may_read(public: Path) -> None:
     require_root()
     (public / "open").write_text("hi")
     (public / "closed").write_text("secret")
     (public / "closed").chmod(0o600)
-    assert fetch_as("nobody", public / "open", tmp_path / "box").read_text() == "hi"
-    with pytest.raises(OSError, match="closed: Permission denied"):
-        fetch_as("nobody", public / "closed", tmp_path / "box")
-    with pytest.raises(OSError, match="none: No such file"):
-        fetch_as("nobody", public / "none", tmp_path / "box")
+    made = fetch_as("nobody", public / "open", public / "box")
+    assert made.read_text() == "hi"
+    assert made.owner() == (public / "box" / "stderr").owner() == "nobody"
+    with pytest.raises(FetchError, match="closed: Permission denied"):
+        fetch_as("nobody", public / "closed", public / "box")
+    with pytest.raises(FetchError, match="shadow: Permission denied"):
+        fetch_as("nobody", Path("/etc/shadow"), public / "box")
+    with pytest.raises(FetchError, match="none: No such file"):
+        fetch_as("nobody", public / "none", public / "box")
 
 
 @pytest.mark.root
-def test_a_copy_ends_with_its_run(public: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("link", ["stderr", "way", "open"])
+def test_what_the_user_links_in_its_sandbox_is_written_with_its_rights_only(
+    public: Path, link: str
+) -> None:
+    require_root()
+    precious = public / "precious"
+    precious.mkdir()
+    (precious / "open").write_text("root's")
+    (public / "open").write_text("evil")
+    box = public / "box"
+    box.mkdir()
+    uri = CommandURI(value=str(public / "open"), output_file="way/open" if link == "way" else None)
+    (box / link).symlink_to(precious if link == "way" else precious / "open")
+    shutil.chown(box, "nobody")
+    with pytest.raises(FetchError):
+        fetch_all((uri,), Job(box, "nobody", None, 60.0, Cancellation()), FetchCache(box / "c", 0))
+    assert (precious / "open").read_text() == "root's"
+
+
+@pytest.mark.root
+def test_archives_are_unpacked_as_their_user(public: Path) -> None:
+    require_root()
+    with tarfile.open(public / "a.tar", "w") as archive:
+        folder, inner = tarfile.TarInfo("folder"), tarfile.TarInfo("folder/x")
+        folder.type, folder.mode, inner.size = tarfile.DIRTYPE, 0o555, 2
+        archive.addfile(folder)
+        archive.addfile(inner, io.BytesIO(b"hi"))
+    fetch_as("nobody", public / "a.tar", public / "box")
+    assert (public / "box" / "folder" / "x").owner() == "nobody"
+
+
+@pytest.mark.root
+def test_a_copy_ends_with_its_run(public: Path) -> None:
     require_root()
     with (public / "endless").open("wb") as file:
         file.truncate(1 << 40)  # holes: nobody waits for that much to be copied
     gone = Cancellation()
-    copied = tmp_path / "box" / "endless"
-
-    def cancel_once_it_copies() -> None:
-        while not (copied.exists() and copied.stat().st_size > 0):
-            time.sleep(0.005)
-        gone.set()
+    copied = public / "box" / "endless"
 
     with ThreadPoolExecutor(1) as beside:
-        cancelling = beside.submit(cancel_once_it_copies)
-        with pytest.raises(OSError, match="no longer wanted"):
-            fetch_as("nobody", public / "endless", tmp_path / "box", gone)
-        cancelling.result()
-    with pytest.raises(OSError, match="no longer wanted"):  # cancelled before it began
-        fetch_as("nobody", public / "endless", tmp_path / "box", gone)
+        copying = beside.submit(fetch_as, "nobody", public / "endless", public / "box", gone)
+        while not (copying.done() or (copied.exists() and copied.stat().st_size > 0)):
+            time.sleep(0.005)
+        gone.set()
+        with pytest.raises(FetchError, match="no longer wanted"):
+            copying.result()
+    with pytest.raises(FetchError, match="no longer wanted"):  # cancelled before it began
+        fetch_as("nobody", public / "endless", public / "box", gone)
+
+
+def test_the_process_ends_with_its_agent(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        value = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+        order = {"user": None, "home": None, "stall_s": 600, "value": value}
+        line = json.dumps({**order, "into": str(tmp_path / "x")}) + "\n"
+        with subprocess.Popen(command(), stdin=subprocess.PIPE) as working:
+            assert working.stdin is not None
+            working.stdin.write(line.encode())
+            working.stdin.flush()
+            connection = server.accept()[0]  # which says nothing
+            working.stdin.close()
+            assert working.wait() == 1
+            connection.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import socketserver
 import threading
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from mesostk.agent.fetch_cache import FetchCache
-from mesostk.agent.fetcher import Cancellation, Job, fetch_one
+from mesostk.agent.fetcher import Cancellation, FetchError, Job, fetch_all
+from mesostk.agent.fetching import name_of
 from mesostk.testing.requirements import require_root
 from mesostk.wire.mesos import CommandURI
 
@@ -111,7 +113,14 @@ def test_a_start_finds_nothing_of_a_former_life(cache: FetchCache) -> None:
 
 def job(sandbox: Path, user: str | None = None) -> Job:
     sandbox.mkdir(exist_ok=True)
+    if user is not None:
+        shutil.chown(sandbox, user)
     return Job(sandbox, user, None, 60.0, Cancellation())
+
+
+def fetch_one(uri: CommandURI, job: Job, cache: FetchCache) -> Path:
+    fetch_all((uri,), job, cache)
+    return job.directory / name_of(uri.value, uri.output_file)
 
 
 def test_a_cached_uri_is_copied_from_the_cache(tmp_path: Path, cache: FetchCache) -> None:
@@ -133,7 +142,7 @@ def test_a_file_that_the_user_may_not_read_is_not_read_for_it(
     secret = tmp_path / "secret"
     secret.write_text("mine")
     secret.chmod(0o600)
-    with pytest.raises(OSError, match="Permission denied"):
+    with pytest.raises(FetchError, match="Permission denied"):
         fetch_one(CommandURI(value=str(secret)), job(tmp_path / "box", "nobody"), cache)
     secret.chmod(0o644)
     made = fetch_one(CommandURI(value=str(secret)), job(tmp_path / "box", "nobody"), cache)
@@ -188,5 +197,5 @@ def ftp() -> Iterator[str]:
 def test_ftp_brings_a_file_or_the_reason(tmp_path: Path, cache: FetchCache, ftp: str) -> None:
     made = fetch_one(CommandURI(value=f"{ftp}/pub/file"), job(tmp_path / "box"), cache)
     assert made.read_bytes() == Ftp.data
-    with pytest.raises(OSError, match="no such file"):
+    with pytest.raises(FetchError, match="no such file"):
         fetch_one(CommandURI(value=f"{ftp}/missing"), job(tmp_path / "box"), cache)
