@@ -60,6 +60,7 @@ def settings_of(values: Values, environ: Mapping[str, str]) -> Settings:
         containerizers=containerizers_of(values),
         switch_user=values.switch_user and os.geteuid() == 0,
         base_env=base_env(values, environ),
+        libprocess_ip=values.ip if values.ip is not None else environ.get("LIBPROCESS_IP"),
         adopt_cluster=values.adopt_cluster,
         registration_backoff_s=values.registration_backoff_factor,
         registration_backoff_max_s=60.0 if values.master.startswith("zk://") else 5.0,

@@ -292,6 +292,8 @@ def _told(state: State, framework: Framework, run: Run, task: TaskInfo) -> dict[
         "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD": f"{shutdown_grace_of(run, s):g}secs",
         "LIBPROCESS_PORT": "0",
     }
+    if s.libprocess_ip is not None:
+        env["LIBPROCESS_IP"] = s.libprocess_ip
     if framework.info.checkpoint:
         env["MESOS_RECOVERY_TIMEOUT"] = f"{s.recovery_timeout_s / 60:g}mins"
         env["MESOS_SUBSCRIPTION_BACKOFF_MAX"] = "2secs"

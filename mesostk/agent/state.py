@@ -77,6 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     executor_registration_timeout_s: float = 60.0
     executor_reregistration_timeout_s: float = 2.0
     recovery_timeout_s: float = 900.0
+    libprocess_ip: str | None = None
     fetch_uris: bool = True
     cgroups_enable_cfs: bool = False
     sandbox_directory: str = "/mnt/mesos/sandbox"

@@ -25,6 +25,7 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
+from aiohttp.http import SERVER_SOFTWARE
 from aiohttp.typedefs import Handler, Middleware
 
 from mesostk.base.flagtext import decode_json
@@ -357,6 +358,12 @@ async def not_found(_request: web.Request) -> web.StreamResponse:
     return text_error(404, "404 Not Found.")
 
 
+async def _without_library(_request: web.Request, response: web.StreamResponse) -> None:
+    """Name no library and its version: Mesos sends no `Server` (spec §15)."""
+    if response.headers.get("Server") == SERVER_SOFTWARE:
+        del response.headers["Server"]
+
+
 class Server:
     """Listens for one application on one address.
 
@@ -371,6 +378,8 @@ class Server:
         ip_flag: str = "--ip",
         port_flag: str = "--port",
     ) -> None:
+        if _without_library not in app.on_response_prepare:
+            app.on_response_prepare.insert(0, _without_library)
         self._app = app
         self._ip_flag = ip_flag
         self._port_flag = port_flag

@@ -50,6 +50,13 @@ def test_tasks_inherit_the_environment_without_what_is_the_agents_own(tmp_path: 
     assert settings(tmp_path, **environ).base_env == {"LANG": "C"}
 
 
+def test_executors_are_told_the_address_that_the_agent_was_told(tmp_path: Path) -> None:
+    assert settings(tmp_path).libprocess_ip == "127.0.0.1"
+    flags = agent_flags().load([f"--work_dir={tmp_path}", "--master=127.0.0.1:5050"], {})
+    assert detect.settings_of(flags, {"LIBPROCESS_IP": "1.2.3.4"}).libprocess_ip == "1.2.3.4"
+    assert detect.settings_of(flags, {}).libprocess_ip is None
+
+
 def test_a_map_of_variables_replaces_the_environment(tmp_path: Path) -> None:
     made = settings(tmp_path, '--executor_environment_variables={"A":"1"}', LANG="C")
     assert made.base_env == {"A": "1", "PATH": DEFAULT_PATH}

@@ -28,6 +28,7 @@ from mesostk.agent.tests.agent_bench import (
     framework,
     of_type,
     one,
+    settings,
     states,
     task,
     updates,
@@ -133,6 +134,13 @@ def test_an_executor_gets_its_environment_and_resources() -> None:
               "MESOS_DIRECTORY", "MESOS_SANDBOX", "MESOS_CHECKPOINT", "MESOS_RECOVERY_TIMEOUT",
               "MESOS_SUBSCRIPTION_BACKOFF_MAX", "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD"}  # fmt: skip
     assert wanted <= spec.env.keys()
+    assert "LIBPROCESS_IP" not in spec.env
+
+
+def test_an_executor_is_told_the_address_of_its_agent() -> None:
+    bench = Bench(settings(libprocess_ip="10.0.0.7"))
+    bench.register()
+    assert one(bench.down(run_task()), Launch).spec.env["LIBPROCESS_IP"] == "10.0.0.7"
 
 
 def test_the_limits_of_an_executor_follow_its_tasks() -> None:

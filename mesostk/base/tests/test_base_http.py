@@ -158,6 +158,12 @@ async def test_errors_are_answered_in_plain_text(
         assert ("Allow" in answer.headers) == (status == 405)
 
 
+@pytest.mark.parametrize("path", ["/small", "/nowhere", "/fail/bug", "/stream"])
+async def test_no_answer_names_the_library_that_it_is_made_with(site: Site, path: str) -> None:
+    async with site.session.get(site.server.url + path) as answer:
+        assert "Server" not in answer.headers
+
+
 async def test_a_bug_is_500_counted_and_logged_but_not_told(site: Site) -> None:
     async with site.session.get("/fail/bug") as answer:
         assert answer.status == 500

@@ -329,6 +329,7 @@ async def test_row(rig: Rig, row: Row) -> None:
     assert (answer.headers["Pragma"], answer.headers["Expires"]) == ("no-cache", "0")
     assert answer.headers["X-Frame-Options"] == "DENY"
     assert answer.headers["X-XSS-Protection"] == "1; mode=block"
+    assert answer.headers["Server"].startswith("mesostk/")
     if wanted is RESULT:
         deployment = msgspec.json.decode(raw)["deploymentId"]
         assert answer.headers["Marathon-Deployment-Id"] == deployment
