@@ -32,6 +32,7 @@ from typing import TypeVar
 import msgspec
 
 from mesostk.agent.events import Append, DiskOp, MakeVolume, RemoveVolume
+from mesostk.base import regular
 from mesostk.base.core import Delete, Put
 from mesostk.errors import StoreError, WireError
 from mesostk.wire import json
@@ -114,7 +115,7 @@ def read_records(path: Path, type: type[T]) -> tuple[list[T] | None, str | None]
     after it may refer to it.
     """
     try:
-        data = path.read_bytes()
+        data = regular.read(path)
     except FileNotFoundError:
         return None, None
     except OSError as error:
@@ -219,7 +220,8 @@ def _open(path: str, flags: int) -> int:
     """Open a file, making its directories only where there are none: mostly they are there, and
     each call of the kernel may have to wait for the interpreter's lock afterwards."""
     try:
-        return os.open(path, flags, 0o644)
+        # Not held by a pipe that took a file's place and that nobody reads.
+        return os.open(path, flags | os.O_NONBLOCK, 0o644)
     except FileNotFoundError:
         make_directories(os.path.dirname(path))  # noqa: PTH120
         return os.open(path, flags, 0o644)
@@ -425,7 +427,7 @@ def exit_of(record: bytes) -> ExitRecord:
 
 def _read_plain(path: Path, type: type[T]) -> T | None:
     try:
-        data = path.read_bytes()
+        data = regular.read(path)
     except FileNotFoundError:
         return None
     except OSError as error:

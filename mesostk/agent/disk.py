@@ -18,6 +18,7 @@ from pathlib import Path
 from mesostk.agent import layout
 from mesostk.agent.checkpoint import CheckpointError, Disk
 from mesostk.agent.events import Checkpoint, SaveFailed
+from mesostk.base import regular
 from mesostk.base.core import Event, Saved
 from mesostk.base.daemon import Daemon
 from mesostk.errors import ConfigError
@@ -91,7 +92,7 @@ def read_records(work_dir: Path) -> tuple[dict[str, bytes], str | None]:
 
 def _read(work_dir: Path, path: Path, files: dict[str, bytes]) -> None:
     try:
-        files[str(path.relative_to(work_dir))] = path.read_bytes()
+        files[str(path.relative_to(work_dir))] = regular.read(path)
     except FileNotFoundError:
         return
     except OSError:

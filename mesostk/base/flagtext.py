@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from mesostk.base import regular
 from mesostk.base.flags import Flag
-from mesostk.base.units import format_bytes
 from mesostk.errors import ConfigError
 
 #: A flag's file larger than this is not a flag's file (somebody pointed at the wrong place).
@@ -69,14 +69,11 @@ def is_dir(entry: Path) -> bool:
 def read(path: Path) -> str:
     """The text of a file, without blanks around it."""
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
+        raw = regular.read(path, MAX_FILE_BYTES)
     except ValueError as error:
         raise ConfigError(f"cannot read {str(path)!r}: {error}") from error
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    if len(raw) > MAX_FILE_BYTES:
-        raise ConfigError(f"{path} is larger than {format_bytes(MAX_FILE_BYTES)}")
     try:
         return raw.decode().strip()
     except UnicodeDecodeError as error:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mesostk.cli import contexts
+from mesostk.cli import contexts, definitions
 from mesostk.cli.clients import EventStream, Manner, Marathon
 from mesostk.cli.completing import complete_app
 from mesostk.cli.contexts import ContextOption
@@ -67,19 +65,7 @@ def read_apps(source: str) -> list[dict[str, Any]]:
 
     One app, or a list of them. Raises ConfigError naming file, line and what is expected.
     """
-    try:
-        text = sys.stdin.read() if source == "-" else Path(source).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source}: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        parsed = json.loads(text)
-    except ValueError as error:
-        position = (
-            f"{error.lineno}:{error.colno}" if isinstance(error, json.JSONDecodeError) else "1"
-        )
-        raise ConfigError(
-            f"{source}:{position}: not JSON: {getattr(error, 'msg', error)}"
-        ) from error
+    parsed = definitions.read(source)
     apps = parsed if isinstance(parsed, list) else [parsed]
     for app in apps:
         if not isinstance(app, dict) or not isinstance(app.get("id"), str) or not app["id"]:

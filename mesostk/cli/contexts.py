@@ -14,6 +14,8 @@ from typing import Annotated
 import msgspec
 import typer
 
+from mesostk.base import regular
+from mesostk.base.flagtext import decode_json
 from mesostk.cli.output import Format, FormatOption, JsonOption, Table, chosen, errors, say
 from mesostk.errors import ConfigError
 
@@ -55,10 +57,12 @@ def load() -> Contexts:
     """What is known; empty at first. Raises ConfigError if the file is not what was written."""
     path = config_path()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Contexts)
+        return decode_json(regular.read(path), Contexts)
     except FileNotFoundError:
         return Contexts()
-    except msgspec.MsgspecError as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; correct or remove it") from error
+    except (msgspec.MsgspecError, ValueError) as error:
         raise ConfigError(f"{path}: {error}; correct or remove it") from error
 
 
@@ -67,9 +71,13 @@ def save(known: Contexts) -> None:
     path = config_path()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(known), indent=2) + b"\n")
-    partial.chmod(0o600)
-    partial.replace(path)
+    try:
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(known), indent=2) + b"\n")
+        partial.chmod(0o600)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def remember(name: str, context: Context) -> None:

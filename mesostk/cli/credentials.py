@@ -15,6 +15,8 @@ from pathlib import Path
 import msgspec
 import requests
 
+from mesostk.base import regular
+from mesostk.base.flagtext import decode_json
 from mesostk.cli.contexts import Context
 from mesostk.errors import ConfigError, Rejected
 
@@ -44,12 +46,12 @@ def credential_of(context: Context) -> Credential | None:
 
 def read(name: str) -> Credential:
     """The credential of a file; ConfigError says what is wrong with it."""
-    path = Path(name.removeprefix("file://")).expanduser()
+    path = Path(name.removeprefix("file://"))
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Credential)
+        return decode_json(regular.read(path.expanduser()), Credential)
     except OSError as error:
         raise ConfigError(f"credential {path}: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, ValueError, RuntimeError) as error:  # the last: no such home
         raise ConfigError(
             f'credential {path}: {error}; expected {{"principal":…,"secret":…}}'
         ) from error

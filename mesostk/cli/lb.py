@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from mesostk.cli import contexts
+from mesostk.cli import contexts, definitions
 from mesostk.cli.clients import Members
 from mesostk.cli.contexts import Context, ContextOption
 from mesostk.cli.output import (
@@ -193,10 +193,7 @@ def _pair(
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        app = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{file}: {error}") from error
+    app = definitions.read(str(file))
     if not isinstance(app, dict):
         raise ConfigError(f"{file}: an app is an object")
     return app

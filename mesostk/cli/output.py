@@ -221,6 +221,9 @@ def errors() -> Iterator[None]:
         # The reader (`| head`) has seen enough; nothing may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(FAILED) from None
+    except OSError as error:
+        # A file or a directory of ours; the message has its path.
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
 
 class Spinner:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from mesostk.base import regular
 from mesostk.base.client import Client
 from mesostk.dns.config import Config
 from mesostk.errors import ConfigError, Unavailable, WireError
@@ -75,7 +76,7 @@ class Authorizer:
 
 def _read_account(path: Path) -> _Account:
     try:
-        return json.decode(path.read_bytes(), _Account)
+        return json.decode(regular.read(path), _Account)
     except (OSError, WireError) as error:
         raise ConfigError(
             f"IAMConfigFile {path}: {error}; expected uid, private_key, login_endpoint"

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from mesostk.base import regular
 from mesostk.base.flagtext import decode_json
 from mesostk.base.units import whole_number
 from mesostk.base.zk import ZkUrl
@@ -97,7 +98,7 @@ class Loaded(msgspec.Struct, frozen=True):
 def load(path: Path) -> Loaded:
     """The configuration in a file; ConfigError names the file, the key and the remedy."""
     try:
-        text = path.read_bytes()
+        text = regular.read(path)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; name it with -config") from error
     try:

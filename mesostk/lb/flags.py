@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from mesostk import __version__
+from mesostk.base import regular
 from mesostk.base.config import Flag, FlagSet, Values
 from mesostk.base.flagtext import refuse_unwritable
 from mesostk.base.units import port_number
@@ -246,8 +247,10 @@ def overrides(environ: Mapping[str, str], directory: Path) -> dict[str, str]:
             # A variable has one line only, so a line's end is spelled out.
             found[name] = environ[f"HAPROXY_{name}"].replace("\\n", "\n")
             refuse_unwritable(found[name], f"HAPROXY_{name}")
-        elif _is_file(file):
-            found[name] = _read("template-dir", file)
+        else:
+            text = _read("template-dir", file)
+            if text is not None:
+                found[name] = text
     return found
 
 
@@ -266,7 +269,10 @@ def _credentials(values: Values) -> tuple[str, str] | None:
     text = values["auth-credentials"]
     path = values["marathon-auth-credential-file"]
     if path is not None:
-        lines = _read("marathon-auth-credential-file", Path(path)).splitlines()
+        content = _read("marathon-auth-credential-file", Path(path))
+        if content is None:
+            raise ConfigError(f"--marathon-auth-credential-file: there is no file {path}")
+        lines = content.splitlines()
         text = lines[0] if lines else ""
     if text is None:
         return None
@@ -277,15 +283,11 @@ def _credentials(values: Values) -> tuple[str, str] | None:
     return user, password
 
 
-def _is_file(path: Path) -> bool:
+def _read(flag: str, path: Path) -> str | None:
+    """None where there is nothing."""
     try:
-        return path.is_file()
-    except OSError as error:
-        raise ConfigError(f"--template-dir: cannot read {path}: {error.strerror}") from error
-
-
-def _read(flag: str, path: Path) -> str:
-    try:
-        return path.read_text()
+        return regular.read(path).decode()
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError) as error:
         raise ConfigError(f"--{flag}: cannot read {path}: {error}") from error

@@ -22,13 +22,16 @@ import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from mesostk.base import regular
 from mesostk.errors import MesostkError, Unavailable
 from mesostk.lb import changes, runtime
 from mesostk.lb.changes import Step
+
+T = TypeVar("T")
 
 #: `haproxy -c` on 1,000 apps takes 0.1 s; certificates in the thousands some seconds.
 CHECK_TIMEOUT_S: Final = 60.0
@@ -44,6 +47,10 @@ _QUOTED = re.compile(r"'([^']+)'")
 
 class ReloadFailed(MesostkError):
     """HAProxy goes on with its old configuration."""
+
+
+class FileTrouble(MesostkError):
+    """A file of HAProxy's cannot be read or written; it goes on with what it has."""
 
 
 class Invalid(msgspec.Struct, frozen=True):
@@ -79,7 +86,7 @@ class Haproxy:
 
     def __init__(self, paths: Paths, disk: Disk) -> None:
         self.paths = paths
-        self._disk = disk
+        self._thread = disk
         self._performers: dict[type[Step], Callable[[Any], Awaitable[bool]]] = {
             changes.Add: self._add,
             changes.Ready: self._ready,
@@ -88,6 +95,17 @@ class Haproxy:
         }
 
     # -- files --------------------------------------------------------------------------------
+
+    async def _disk(self, work: Callable[..., T], *args: Any) -> T:
+        try:
+            done: T = await self._thread(work, *args)
+        except (OSError, UnicodeDecodeError) as error:
+            folder = self.paths.config.parent
+            raise FileTrouble(
+                f"{error}; marathon-lb must be able to read and write the files of HAProxy:"
+                f" look at {folder} and at what is free there"
+            ) from error
+        return done
 
     async def read(self) -> str | None:
         """The file as it is; None where there is none."""
@@ -327,7 +345,7 @@ async def run(command: Sequence[str], timeout_s: float) -> tuple[int, str]:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return regular.read(path).decode()
     except FileNotFoundError:
         return None
 
@@ -341,9 +359,13 @@ def _mode_of(path: Path) -> int:
 
 def _write_beside(path: Path, text: str) -> str:
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    Path(name).chmod(_mode_of(path))
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        Path(name).chmod(_mode_of(path))
+    except OSError:
+        _remove(name)  # a full disk is not filled by tries
+        raise
     return name
 
 
@@ -362,7 +384,11 @@ def _archive(path: Path, versions: int) -> None:
 
 def _replace(path: Path, text: str) -> None:
     name = _write_beside(path, text)
-    Path(name).replace(path)
+    try:
+        Path(name).replace(path)
+    except OSError:
+        _remove(name)
+        raise
 
 
 def _remove(name: str) -> None:

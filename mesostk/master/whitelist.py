@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+from mesostk.base import regular
 from mesostk.base.log import Log
 from mesostk.errors import ConfigError
 
@@ -24,7 +25,7 @@ def path_of(text: str) -> Path:
 def read(path: Path) -> frozenset[str]:
     """Hostnames, one a line. Raises ConfigError if the file cannot be read."""
     try:
-        lines = path.read_text().splitlines()
+        lines = regular.read(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--whitelist={path}: {error}") from error
     return frozenset(line.strip() for line in lines if line.strip())

@@ -8,7 +8,9 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from hypothesis import HealthCheck, settings
@@ -48,6 +50,21 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
     if kind == "zeros":
         return whole[:at] + bytes(len(whole) - at)
     return draw(garbage)
+
+
+def _sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+
+
+#: What may stand where a daemon's file is meant and holds none: each is made at a path.
+REPLACEMENTS: Final[dict[str, Callable[[Path], None]]] = {
+    "directory": Path.mkdir,
+    "pipe": os.mkfifo,
+    "socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
+    "link to itself": lambda path: path.symlink_to(path.name),
+    "1 GiB of nothing": _sparse,
+}
 
 
 #: What no daemon ever wrote.

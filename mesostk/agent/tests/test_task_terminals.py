@@ -174,10 +174,10 @@ async def test_who_attaches_to_a_task_sees_and_types_also_after_a_restart(
 @pytest.mark.parametrize("user", ["no-such-user", "nul\0"])
 def test_a_terminal_for_nobody_is_refused_and_leaves_nothing_open(user: str) -> None:
     require_root()
-    before = sorted(Path("/proc/self/fd").iterdir())
+    before = set(Path("/proc/self/fd").iterdir())
     with pytest.raises(SandboxError, match="does not exist on this host"):
         Stdio.open(tty=True, user=user)
-    assert sorted(Path("/proc/self/fd").iterdir()) == before
+    assert set(Path("/proc/self/fd").iterdir()) <= before
 
 
 async def type_in(
