@@ -97,7 +97,9 @@ def _obey(order: dict[str, Any]) -> str | None:
     with contextlib.ExitStack() as opened:
         try:
             if order["into"] is not None:
-                file = opened.enter_context(Path(order["into"]).open("xb"))
+                into = Path(order["into"])
+                into.unlink(missing_ok=True)  # what a former agent left; no link is followed
+                file = opened.enter_context(into.open("xb"))
                 _become(order["user"])
                 _bring(order["value"], file, terms)
                 return None

@@ -125,6 +125,8 @@ def fetch_one(uri: CommandURI, job: Job, cache: FetchCache) -> Path:
 
 def test_a_cached_uri_is_copied_from_the_cache(tmp_path: Path, cache: FetchCache) -> None:
     (tmp_path / "file").write_bytes(b"first")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "c1").write_bytes(b"a former agent's, which could not be removed")
     uri = CommandURI(value=str(tmp_path / "file"), cache=True, output_file="in/side")
     fetch_one(uri, job(tmp_path / "a"), cache)
     (tmp_path / "file").write_bytes(b"other")
