@@ -90,6 +90,25 @@ VALUES: Final[tuple[Any, ...]] = (
 )  # fmt: skip
 
 
+#: Resources as frameworks and operators speak of them, to be put in calls and changed there.
+CPUS: Final[dict[str, Any]] = {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.5}}
+MEM: Final[dict[str, Any]] = {"name": "mem", "type": "SCALAR", "scalar": {"value": 32.0}}
+DYNAMIC: Final[dict[str, Any]] = {
+    "type": "DYNAMIC", "role": "eng", "principal": "p", "labels": {"labels": [{"key": "k"}]},
+}  # fmt: skip
+RESERVED: Final[dict[str, Any]] = {**CPUS, "reservations": [DYNAMIC]}
+VOLUME: Final[dict[str, Any]] = {
+    "name": "disk",
+    "type": "SCALAR",
+    "scalar": {"value": 10.0},
+    "reservations": [DYNAMIC],
+    "disk": {
+        "persistence": {"id": "v", "principal": "p"},
+        "volume": {"mode": "RW", "container_path": "d"},
+    },
+}
+
+
 def places(value: Any) -> list[tuple[Any, Any]]:
     """(container, key) of every value in a document."""
     if not isinstance(value, dict | list):

@@ -29,7 +29,7 @@ from mesostk.agent.executor_http import parsed
 from mesostk.agent.tests.agent_bench import Bench, of_type, updates
 from mesostk.base.core import Effect
 from mesostk.errors import Rejected, WireError
-from mesostk.testing.hostile import altered, damaged, fuzz
+from mesostk.testing.hostile import CPUS, RESERVED, VOLUME, altered, damaged, fuzz
 from mesostk.wire import executor, json, protobuf
 from mesostk.wire.link import DownMessage
 
@@ -40,19 +40,6 @@ FRAMEWORK = {
     "id": {"value": "F"},
     "checkpoint": True,
     "capabilities": [{"type": "PARTITION_AWARE"}, {"type": "TASK_KILLING_STATE"}],
-}
-CPUS = {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.5}, "role": "*"}
-DYNAMIC = {"type": "DYNAMIC", "role": "eng", "principal": "p"}
-RESERVED = {**CPUS, "reservations": [DYNAMIC]}
-VOLUME = {
-    "name": "disk",
-    "type": "SCALAR",
-    "scalar": {"value": 10.0},
-    "reservations": [DYNAMIC],
-    "disk": {
-        "persistence": {"id": "v", "principal": "p"},
-        "volume": {"mode": "RW", "container_path": "d"},
-    },
 }
 RUN: dict[str, Any] = {
     "name": "new",

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mesostk.agent.tests.agent_bench import task
 from mesostk.agent.tests.test_agent_process import AgentProcess, ScriptedMaster, agent, master
 from mesostk.errors import WireError
-from mesostk.testing.hostile import altered, damaged, fuzz
+from mesostk.testing.hostile import CPUS, MEM, altered, damaged, fuzz
 from mesostk.wire import agent_operator as wire
 from mesostk.wire import json, protobuf
 from mesostk.wire.recordio import encode_record
@@ -42,8 +42,6 @@ COMMAND = {
     "environment": {"variables": [{"name": "A", "value": "b"}]},
 }
 TERMINAL = {"type": "MESOS", "tty_info": {"window_size": {"rows": 1, "columns": 2}}}
-CPUS = {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.1}}
-MEM = {"name": "mem", "type": "SCALAR", "scalar": {"value": 32.0}}
 PROVIDER = {"info": {"type": "org.x", "name": "y", "id": {"value": "z"}}}
 SANDBOX = "/frameworks/F/executors/t1/runs/latest"
 

@@ -20,27 +20,13 @@ from mesostk.master import events as ev
 from mesostk.master import frameworks, validation
 from mesostk.master.operator import call_error
 from mesostk.master.tests.conftest import Bench
-from mesostk.testing.hostile import altered, damaged, fuzz
+from mesostk.testing.hostile import CPUS, DYNAMIC, MEM, RESERVED, VOLUME, altered, damaged, fuzz
 from mesostk.wire import json, operator, protobuf, scheduler
 
 AGENT, FRAMEWORK, OFFER, TASK = (
     {"value": f"@{name}"} for name in ("agent", "framework", "offer", "task")
 )
-CPUS = {"name": "cpus", "type": "SCALAR", "scalar": {"value": 0.5}}
-MEM = {"name": "mem", "type": "SCALAR", "scalar": {"value": 32.0}}
 PORTS = {"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 31000, "end": 31001}]}}
-DYNAMIC = {"type": "DYNAMIC", "role": "eng", "principal": "p", "labels": {"labels": [{"key": "k"}]}}
-RESERVED = {**CPUS, "reservations": [DYNAMIC]}
-VOLUME = {
-    "name": "disk",
-    "type": "SCALAR",
-    "scalar": {"value": 10.0},
-    "reservations": [DYNAMIC],
-    "disk": {
-        "persistence": {"id": "v", "principal": "p"},
-        "volume": {"mode": "RW", "container_path": "d"},
-    },
-}
 RUN = {
     "name": "t",
     "task_id": {"value": "new"},
