@@ -232,7 +232,7 @@ class Cluster:
         agents: int = 1,
         marathons: int = 1,
         zookeepers: int = 0,
-        session_s: float = 4.0,
+        session_s: float = 6.0,  # a busy machine does not lose it by itself
         master_flags: Iterable[str] = (),
         agent_flags: Iterable[str] = (),
         marathon_flags: Iterable[str] = (),

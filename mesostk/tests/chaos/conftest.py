@@ -26,7 +26,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         agents=2,
         marathons=2,
         zookeepers=3,
-        session_s=6.0,  # a busy machine does not lose it by itself
     ) as cluster:
         cluster.start()
         yield cluster

@@ -274,7 +274,7 @@ def remove_node(servers: Ensemble, path: str) -> None:
 @pytest.mark.zookeeper
 def test_garbage_records_in_zookeeper_are_set_aside(tmp_path: Path) -> None:
     require_zookeeper()
-    with Cluster(tmp_path, masters=1, marathons=1, zookeepers=1, session_s=6.0) as cluster:
+    with Cluster(tmp_path, masters=1, marathons=1, zookeepers=1) as cluster:
         cluster.start()
         before = deploy(cluster, "/kept", 2)
         cluster.wait_deployed()

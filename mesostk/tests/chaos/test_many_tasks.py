@@ -43,7 +43,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         agents=5,
         marathons=2,
         zookeepers=3,
-        session_s=8.0,  # a busy machine does not lose it by itself
+        session_s=8.0,  # half of what keeps this machine busy is the cluster itself
         environs=environs,
     ) as made:
         made.start()
