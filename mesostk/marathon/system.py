@@ -142,6 +142,9 @@ class System:
         )
         page = (
             '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Marathon</title>'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            '<meta name="color-scheme" content="light dark">'
+            '<link rel="icon" href="/ui/favicon.svg" type="image/svg+xml">'
             f"</head><body><h1>Endpoints of Marathon {__version__}</h1>\n<table>\n"
             f"<tr><th>Path</th><th>Methods</th></tr>\n{rows}</table></body></html>\n"
         )

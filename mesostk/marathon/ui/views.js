@@ -253,11 +253,13 @@ function statistics(stats) {
     withOutdatedConfig: "Older configuration", totalSummary: "All" };
   const rows = Object.entries(names).filter(([key]) => stats[key]);
   if (!rows.length) return h("p", { class: "soft" }, "No tasks.");
-  return h("table", {}, h("thead", {}, h("tr", {}, ["", "Running", "Healthy", "Unhealthy", "Staged", "Median life"].map((each) => h("th", {}, each)))),
+  const heads = ["Instances", "Running", "Healthy", "Unhealthy", "Staged", "Median life"];
+  return h("table", { class: "cards" }, h("thead", {}, h("tr", {}, heads.map((each) => h("th", {}, each)))),
     h("tbody", {}, rows.map(([key, name]) => {
       const { counts, lifeTime } = stats[key].stats;
       return h("tr", {}, [name, counts.running, counts.healthy, counts.unhealthy, counts.staged,
-        lifeTime ? `${Math.round(lifeTime.medianSeconds)} s` : "–"].map((each) => h("td", { class: "num" }, String(each))));
+        lifeTime ? `${Math.round(lifeTime.medianSeconds)} s` : "–"].map((each, index) =>
+        h("td", { class: "num", "data-label": heads[index] }, String(each))));
     })));
 }
 
