@@ -97,7 +97,13 @@ class Members:
         answer = self.request(method, path, **options)
         if answer.status_code >= 400:
             raise self.refused(answer)
-        return answer.json() if answer.content else None
+        try:
+            return answer.json() if answer.content else None
+        except (ValueError, RecursionError) as error:
+            raise MesostkError(
+                f"{answer.url} answers what is no JSON: is {self.what} there, or something else?"
+                " `mesostk context list` has the addresses"
+            ) from error
 
     def refused(self, answer: requests.Response) -> Rejected:
         """The error that an answer is, with the remedy where credentials are wanted."""
@@ -342,6 +348,8 @@ class EventStream:
 
     def __init__(self, answer: requests.Response) -> None:
         self._answer = answer
+        # As all event streams are; without it, bytes of a server that does not say so stay bytes.
+        answer.encoding = "utf-8"
         #: Of the event that came last; None from a Marathon that gives none.
         self.last_id: str | None = None
 
