@@ -26,10 +26,12 @@ from mesostk.testing.requirements import require_haproxy
 HOST = "127.0.0.65"
 OTHER_HOST = "127.0.0.68"
 
-#: Answers at once, and dies at once on SIGTERM.
+#: Answers at once, and dies at once on SIGTERM. A starved one has more than 5 connections waiting,
+#: after which the kernel drops what comes.
 SERVER = (
     "exec {python} -c 'import http.server as h,os,signal; signal.signal(15, signal.SIG_DFL);"
     ' h.BaseHTTPRequestHandler.protocol_version="HTTP/1.0";'
+    " h.ThreadingHTTPServer.request_queue_size=1000;"
     ' H=type("H",(h.BaseHTTPRequestHandler,),dict(do_GET=lambda s:(s.send_response(200),'
     's.end_headers(),s.wfile.write(b"hello")),log_message=lambda *a:None));'
     ' h.ThreadingHTTPServer(("{host}",int(os.environ["PORT0"])),H).serve_forever()\''
