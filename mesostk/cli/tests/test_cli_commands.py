@@ -751,7 +751,10 @@ def test_ids_are_whole_on_a_narrow_terminal(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
     monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("LINES", "40")
     monkeypatch.setenv("NO_COLOR", "1")
     id = "shop_a-rather-long-name.instance-25ef0930-ce53-45fb-b96e-c37bfd6584aa._app.1"
     task = {**TASK, "id": id, "host": "agent-17.example.org", "ports": [31005, 31006]}
