@@ -1,5 +1,5 @@
 """A scripted framework beside Marathon: jobs that run once, some on what it reserves for them, some
-through executors of its own (`simcrews`).
+through executors of its own (`simcrews`), or in several roles (`simroles`).
 
 What it reserves, with volumes, it gives back at rest, and it acknowledges every outcome that it is
 told.
@@ -22,6 +22,7 @@ from mesostk.testing.simcrews import NEEDED, Crews
 from mesostk.testing.simhost import Ground, Host, Process
 from mesostk.testing.simmaster import SESSION_TIMEOUT_S
 from mesostk.testing.simnet import Network
+from mesostk.testing.simroles import Wanderer
 from mesostk.testing.simscheduler import SchedulerClient
 from mesostk.testing.simzk import Ensemble, Zk
 from mesostk.wire import scheduler
@@ -60,7 +61,6 @@ COMMANDS = ("exit 0", "exit 1", "run")
 RECONCILE_S = 30.0
 
 
-ROLE = "jobs"
 #: What is reserved at a time; the disk becomes a volume half of the time.
 AMOUNTS = Resources.scalars(cpus=0.5, mem=16, disk=16)
 
@@ -75,7 +75,9 @@ class FrameworkShell(Process):
         host: Host,
         ensemble: Ensemble,
         net: Network,
+        *,
         crews: random.Random | None = None,
+        wanderer: Wanderer | None = None,
     ) -> None:
         super().__init__(ground, name, host)
         self._ensemble = ensemble
@@ -83,14 +85,17 @@ class FrameworkShell(Process):
         self._client: SchedulerClient | None = None
         #: Executors of its own, where `crews` is given to draw them.
         self._crews = None if crews is None else Crews(crews, self._send)
-        self.info = FrameworkInfo(
+        #: Roles that come and go, where it is in several.
+        self.wanderer = wanderer
+        info = FrameworkInfo(
             user="root",
-            name="jobs",
-            role=ROLE,
+            name=name,
+            role=name,
             capabilities=(FrameworkCapability(type="RESERVATION_REFINEMENT"),),
             checkpoint=True,
             failover_timeout=100_000.0,
         )
+        self.info = info if wanderer is None else wanderer.subscribed(info)
         #: Operations that want feedback and whose end was not told, by id.
         self.asked: set[str] = set()
         self.operations = 0
@@ -113,6 +118,20 @@ class FrameworkShell(Process):
         zk.start()
         client.subscribe(self.info)
         self.later(RECONCILE_S, self._look_after)
+        if self.wanderer is not None:
+            self.later(self.wanderer.pause_s(), self._change_roles)
+
+    def _change_roles(self) -> None:
+        """Be in other roles, from now on and in each life that follows."""
+        assert self.wanderer is not None
+        assert self._client is not None
+        changed = self.wanderer.changed(self.info, is_resting=self.is_resting)
+        if changed is not None:
+            self.info = changed
+            self._client.set_info(changed)
+            if changed.id is not None:
+                self._send(self.wanderer.update(changed))
+        self.later(self.wanderer.pause_s(), self._change_roles)
 
     def _send(self, call: scheduler.Call) -> None:
         assert self._client is not None
@@ -201,13 +220,19 @@ class FrameworkShell(Process):
         """At rest all that is reserved goes back; before, some offers get something reserved, a
         volume made, and a job that uses both."""
         offered = Resources.of(offer.resources).unallocate()
-        reserved = offered.reserved(ROLE)
+        role = self.name if offer.allocation_info is None else str(offer.allocation_info.role)
+        reserved = offered.reserved(role)
         if reserved and (self.is_resting or self.ground.rng.random() < 0.2):
             return self._given_back(reserved)
+        if self.wanderer is not None and not self.is_resting and not reserved:
+            further = (offered.reserved() - offered.persistent_volumes()).named("cpus")
+            if further and self.wanderer.reserves():
+                mine = further.push_reservation(ReservationInfo(type="DYNAMIC", role=role))
+                return (self._operation("RESERVE", reserve=Reserve(resources=mine.to_wire())),)
         wanted = not reserved and not self.is_resting and offered.contains(AMOUNTS)
         if not wanted or self.ground.rng.random() < 0.5:
             return ()
-        mine = AMOUNTS.push_reservation(ReservationInfo(type="DYNAMIC", role=ROLE))
+        mine = AMOUNTS.push_reservation(ReservationInfo(type="DYNAMIC", role=role))
         found = [self._operation("RESERVE", reserve=Reserve(resources=mine.to_wire()))]
         if self.ground.rng.random() < 0.5:
             (disk,) = mine.named("disk").to_wire()
@@ -215,7 +240,7 @@ class FrameworkShell(Process):
             volume = msgspec.structs.replace(
                 disk,
                 disk=DiskInfo(
-                    persistence=Persistence(id=f"v{self.operations}"),
+                    persistence=Persistence(id=f"{self.name}-{self.operations}"),
                     volume=Volume(mode="RW", container_path="data"),
                 ),
             )
@@ -266,7 +291,7 @@ class FrameworkShell(Process):
 
     def _plain_job(self, offer: Offer) -> TaskInfo:
         self.made += 1
-        job = f"job-{self.made}"
+        job = f"{self.name}-{self.made}"
         self.jobs[job] = offer.agent_id
         return TaskInfo(
             name=job,

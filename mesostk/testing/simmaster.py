@@ -57,6 +57,8 @@ class MasterShell(Server):
         #: Told each message to an agent or scheduler, and each call, before it is acted upon.
         self.on_send: list[Callable[[MasterShell, str, Any], None]] = []
         self.on_call: list[Callable[[MasterShell, scheduler.Call], None]] = []
+        #: Told each SUBSCRIBE of a scheduler, with its stream.
+        self.on_subscribe: list[Callable[[MasterShell, str, scheduler.Call], None]] = []
 
     def boot(self) -> None:
         """Stand for election."""
@@ -199,6 +201,8 @@ class MasterShell(Server):
             return
         if request.stream is not None:
             stream_id = self._open(request.stream, driver, events.SchedulerStreamClosed)
+            for subscribes in self.on_subscribe:
+                subscribes(self, stream_id, call)
             driver.feed(events.SchedulerSubscribed(stream_id, call))
             return
         rejected = frameworks.refusal(self.core, call, request.stream_id, None)

@@ -4,7 +4,7 @@ sets quotas. A leader that was asked may die before it counts, so each is asked 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mesostk.master.core import Master
@@ -174,29 +174,39 @@ class Operator:
     # -- quota ----------------------------------------------------------------------------------
 
     def limit(self) -> str | None:
-        """Limit what a role may have, for a while."""
+        """Limit what a role may have, for a while; or promise it something, and weigh others."""
         if self._has_quota:
             return None
         cpus = self._world.rng.choice(LIMITS)
         config = QuotaConfig(role=ROLE, limits={"cpus": Scalar(value=cpus)})
+        steering = self._world.steering
+        if steering is not None:
+            config = steering.quota()
+            self._ask(steering.weights())
         if not self._ask(_quota(config)):
             return None
         self._has_quota = True
         seconds = 2 * self._world.for_a_while()
 
         def lifted(leader: Master) -> bool:
-            if ROLE in leader.registry.quotas:
+            if config.role in leader.registry.quotas:
                 return False
             self._has_quota = False
             return True
 
-        self._world.until(seconds, lambda: self._until(_quota(QuotaConfig(role=ROLE)), lifted))
-        return f"{ROLE} to {cpus:g} cpus for {seconds:.1f} s"
+        none = _quota(QuotaConfig(role=config.role))
+        self._world.until(seconds, lambda: self._until(none, lifted))
+        limit, promised = (_cpus(amounts) for amounts in (config.limits, config.guarantees))
+        return f"{config.role}: at most {limit}, at least {promised} cpus for {seconds:.1f} s"
 
 
 def _scheduled(windows: Sequence[Window]) -> operator.Call:
     schedule = operator.Schedule(schedule=Schedule(windows=tuple(windows)))
     return operator.Call(type="UPDATE_MAINTENANCE_SCHEDULE", update_maintenance_schedule=schedule)
+
+
+def _cpus(amounts: Mapping[str, Scalar]) -> str:
+    return f"{amounts['cpus'].value:g}" if "cpus" in amounts else "any"
 
 
 def _quota(config: QuotaConfig) -> operator.Call:

@@ -23,6 +23,7 @@ from mesostk.testing.simmarathon import STORE, MarathonShell
 from mesostk.testing.simmaster import REGISTRY, REREGISTER_S, MasterShell
 from mesostk.testing.simmembers import Registrar
 from mesostk.testing.simproc import Run
+from mesostk.testing.simroles import Marshal
 from mesostk.testing.simrollout import Referee
 from mesostk.testing.simshapes import of_app
 from mesostk.testing.simsteward import Steward
@@ -94,8 +95,9 @@ class Oracle:
         self._referee = Referee(world)
         self._warden = Warden(world)
         self._steward = Steward(world)
-        if world.framework is not None:
-            world.framework.on_heard.append(self._scheduler_hears)
+        self._marshal = None if world.steering is None else Marshal(world)
+        for framework in world.frameworks:
+            framework.on_heard.append(self._scheduler_hears)
 
     def _run_started(self, agent: AgentShell, run: Run) -> None:
         if not run.command.startswith("executor"):
@@ -354,14 +356,14 @@ class Oracle:
                 return why
         if marathon.state.deployments:
             return f"deployments run: {sorted(marathon.state.deployments)}"
-        if world.framework is not None and world.framework.asked:
-            return f"nobody told how {sorted(world.framework.asked)} ended"
-        if world.framework is not None and world.framework.jobs:
-            return f"nobody told how {sorted(world.framework.jobs)} ended"
+        for framework in world.frameworks:
+            if framework.asked or framework.jobs:
+                return f"nobody told how {sorted({*framework.asked, *framework.jobs})} ended"
         for user in world.user.apps.values():
             if user.is_asking:
                 return f"the user waits for an answer about {user.id}"
-        return self._why_not_wanted(marathon) or self._why_not_one_view(master, marathon)
+        why = None if self._marshal is None else self._marshal.why_not_settled(master, marathon)
+        return why or self._why_not_wanted(marathon) or self._why_not_one_view(master, marathon)
 
     def _alive(self) -> dict[str, AgentShell]:
         return {run.task_id: a for a in self._world.agents for run in a.processes.alive()}

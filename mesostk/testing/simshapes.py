@@ -168,6 +168,32 @@ class Pair:
         return lambda number: events.DeleteGroup(request=number, group_id=id, force=True)
 
 
+class Team:
+    """A group with an app in the role that is named as the group; `more` goes into the app."""
+
+    upgrades = True
+    restarts = False
+
+    def __init__(self, **more: Any) -> None:
+        self._more = more
+
+    def wish(self, id: str, command: str, count: int) -> Wish:
+        return frozenset({AppWish(f"{id}/own", command, count)})
+
+    def put(self, id: str, command: str, count: int, *, exists: bool) -> Make:
+        del exists  # PUT makes what is not there
+        app = _app(f"{id}/own", command, count, **self._more, role=id.removeprefix("/"))
+        body = {"apps": [app]}
+        return lambda number: events.ChangeGroup(request=number, group_id=id, body=body, force=True)
+
+    def scale(self, id: str, count: int) -> Make | None:
+        del id, count  # a group's apps are always put together
+        return None
+
+    def delete(self, id: str) -> Make:
+        return lambda number: events.DeleteGroup(request=number, group_id=id, force=True)
+
+
 # -- what is drawn ------------------------------------------------------------------------------
 
 _HEALTH = {
@@ -245,12 +271,21 @@ def pair(rng: random.Random) -> Pair:
     return Pair(**_served(rng))
 
 
-def resident(rng: random.Random) -> Plain:
-    """An app whose instances have a volume each."""
+def _kept(rng: random.Random) -> dict[str, Any]:
+    """A volume for each instance, and how those are upgraded."""
     volume = {"containerPath": "data", "mode": "RW", "persistent": {"type": "root", "size": 16}}
     least = rng.choice((0.0, 0.5, 1.0))
-    return Plain(
-        upgrades=True,
-        container={"type": "MESOS", "volumes": [volume]},
-        upgradeStrategy={"minimumHealthCapacity": least, "maximumOverCapacity": 0.0},
-    )
+    return {
+        "container": {"type": "MESOS", "volumes": [volume]},
+        "upgradeStrategy": {"minimumHealthCapacity": least, "maximumOverCapacity": 0.0},
+    }
+
+
+def resident(rng: random.Random) -> Plain:
+    """An app whose instances have a volume each."""
+    return Plain(upgrades=True, **_kept(rng))
+
+
+def team(rng: random.Random) -> Team:
+    """An app in a role of its own, half of the time with volumes."""
+    return Team(**(_kept(rng) if rng.random() < 0.5 else {}))

@@ -26,7 +26,8 @@ from mesostk.testing.simnet import Network, Stream
 from mesostk.testing.simoperator import Operator
 from mesostk.testing.simoracle import Oracle
 from mesostk.testing.simproc import Run
-from mesostk.testing.simshapes import Plain, Pod, Shape, checked, pair, resident, service
+from mesostk.testing.simroles import Steering, Wanderer
+from mesostk.testing.simshapes import Plain, Pod, Shape, checked, pair, resident, service, team
 from mesostk.testing.simuser import AppUser, User
 from mesostk.testing.simzk import Ensemble
 from mesostk.wire import json
@@ -62,6 +63,7 @@ class World:
         apps: int | None = None,
         framework: bool | None = None,
         crews: bool | None = None,
+        roles: bool = False,
         kinds: Sequence[str] | None = None,
     ) -> None:
         self.seed = seed
@@ -96,19 +98,28 @@ class World:
         #: A second framework, in half of the worlds.
         draws = random.Random(f"{seed} crews")
         crews = draws.random() < 0.5 if crews is None else crews
-        self.framework = (
-            FrameworkShell(
-                ground, "jobs", control[-1], self.ensemble, self.net, draws if crews else None
+        self.frameworks: list[FrameworkShell] = []
+        if framework:
+            made = draws if crews else None
+            jobs = FrameworkShell(ground, "jobs", control[-1], self.ensemble, self.net, crews=made)
+            self.frameworks.append(jobs)
+        #: A framework of several roles, an app in a role of its own, and what is promised to roles.
+        self.steering: Steering | None = None
+        draws = random.Random(f"{seed} roles")
+        if roles:
+            self.steering = Steering(draws)
+            teams = Wanderer(draws)
+            self.frameworks.append(
+                FrameworkShell(ground, "teams", control[0], self.ensemble, self.net, wanderer=teams)
             )
-            if framework
-            else None
-        )
         self.hosts = control + [agent.host for agent in self.agents]
         self.user = User(ground, Host("u", "10.0.3.9"), self.net, self.marathons)
         if kinds is None:
             kinds = ["run", *(self.rng.choice(KINDS) for _ in range(1, apps))]
         for n, kind in enumerate(kinds):
             self._want(f"/app{n}", kind)
+        if self.steering is not None:
+            self.user.apps["/own"] = AppUser(self.user, "/own", team(draws), "run", 2)
         #: Which epoch each master's life leads, and since when, by `name.life`.
         self.epoch_of_life: dict[str, int] = {}
         self.led_at: dict[str, float] = {}
@@ -151,8 +162,7 @@ class World:
 
     def processes(self) -> list[Process]:
         """All daemons of the project."""
-        others = [] if self.framework is None else [self.framework]
-        return [*self.masters, *self.marathons, *self.agents, *others]
+        return [*self.masters, *self.marathons, *self.agents, *self.frameworks]
 
     def _electable(self) -> list[MasterShell | MarathonShell]:
         return [*self.masters, *self.marathons]
@@ -236,8 +246,8 @@ class World:
         for process in self.processes():
             process.resume()
         self.user.rest()
-        if self.framework is not None:
-            self.framework.is_resting = True
+        for framework in self.frameworks:
+            framework.is_resting = True
 
     def until(self, seconds: float, repair: Callable[[], None]) -> None:
         """Have `repair` done after `seconds`, or when the world heals."""
