@@ -31,6 +31,7 @@ from aiohttp.typedefs import Handler, Middleware
 from mesostk.base.flagtext import decode_json
 from mesostk.base.log import Log
 from mesostk.base.metrics import Metrics
+from mesostk.base.shortcut import Shortcut, ShortcutHandler
 from mesostk.errors import ConfigError, Rejected, Unavailable, WireError
 from mesostk.wire import json
 
@@ -377,16 +378,19 @@ class Server:
         port: int,
         ip_flag: str = "--ip",
         port_flag: str = "--port",
+        shortcut: Shortcut | None = None,
     ) -> None:
         if _without_library not in app.on_response_prepare:
             app.on_response_prepare.insert(0, _without_library)
         self._app = app
+        self._shortcut = shortcut
         self._ip_flag = ip_flag
         self._port_flag = port_flag
         self.ip = ip
         #: The port asked for, and from `start` on the one that is open (0 asks for a free one).
         self.port = port
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Open the port; ConfigError naming it, and the remedy, if that cannot be."""
@@ -398,19 +402,31 @@ class Server:
             shutdown_timeout=SHUTDOWN_S,
         )
         await runner.setup()
-        site = web.TCPSite(runner, self.ip, self.port, reuse_address=True, backlog=1024)
+        loop = asyncio.get_running_loop()
         try:
-            await site.start()
+            self._listening = await loop.create_server(
+                self._protocols(runner), self.ip, self.port, reuse_address=True, backlog=1024
+            )
         except OSError as error:
             await runner.cleanup()
             raise ConfigError(self._cannot_listen(error)) from error
         self._runner = runner
-        address = runner.addresses[0]
-        self.port = int(address[1])
+        self.port = int(self._listening.sockets[0].getsockname()[1])
+
+    def _protocols(self, runner: web.AppRunner) -> Callable[[], asyncio.Protocol]:
+        """What makes the protocol of a connection."""
+        server, shortcut = runner.server, self._shortcut
+        assert server is not None
+        if shortcut is None:
+            return server
+        loop = asyncio.get_running_loop()
+        return lambda: ShortcutHandler(server, shortcut, loop=loop, access_log=None)
 
     async def stop(self) -> None:
         """Close the port and end what is under way."""
         runner, self._runner = self._runner, None
+        if self._listening is not None:
+            self._listening.close()
         if runner is not None:
             await runner.cleanup()
 

@@ -29,6 +29,7 @@ from mesostk.base.filestore import FileStore
 from mesostk.base.http import Server, make_app
 from mesostk.base.log import Log
 from mesostk.base.metrics import PERCENTILES, Timer
+from mesostk.base.shortcut import Shortcut
 from mesostk.base.store import Store
 from mesostk.base.system import system_figures
 from mesostk.base.systemd import Notifier
@@ -41,7 +42,7 @@ from mesostk.master.core import Master
 from mesostk.master.entry import Node
 from mesostk.master.event_streams import EventStreams
 from mesostk.master.figures import figures
-from mesostk.master.guard import guard
+from mesostk.master.guard import guard, needs_nothing
 from mesostk.master.http import Routes
 from mesostk.master.link import LinkApi
 from mesostk.master.memorystore import MemoryStore
@@ -114,7 +115,8 @@ class MasterDaemon:
             self._bodies,
             Posts(self._node, self._operator),
         ).add_to(app)
-        server = Server(app, "0.0.0.0" if values.ip is None else values.ip, values.port)  # noqa: S104 - no --ip means all addresses, as in the original
+        own = "0.0.0.0" if values.ip is None else values.ip  # noqa: S104 - no --ip means all addresses, as in the original
+        server = Server(app, own, values.port, shortcut=self._shortcut())
         await server.start()
         daemon.on_stop("server", server.stop)
         port = server.port if values.advertise_port is None else values.advertise_port
@@ -133,6 +135,16 @@ class MasterDaemon:
             daemon.start("whitelist", told)
         self._stand()
         daemon.ready("standing for election")
+
+    def _shortcut(self) -> Shortcut:
+        """For what comes with every task, unless who sends it must prove itself."""
+        takers = {"/api/v1/scheduler": self._scheduler.take, "/api/link": self._link.take}
+        values = self._values
+        return Shortcut(
+            takers={path: take for path, take in takers.items() if needs_nothing(values, path)},
+            max_body_bytes=values.max_body,
+            requests=self._daemon.metrics.counter("http/requests"),
+        )
 
     def _measure(self, master: Master) -> None:
         daemon, values = self._daemon, self._values

@@ -116,6 +116,15 @@ def guard(values: Values) -> Middleware:
     return check
 
 
+def needs_nothing(values: Values, path: str) -> bool:
+    """Whether `guard` lets through to `path` who does not prove itself."""
+    realm = realm_of(path)
+    asked = realm is not None and bool(values[_FLAGS[realm]])
+    if realm == _SCHEDULER:
+        asked = asked or bool(values.authenticate_frameworks)
+    return not asked and path not in disabled_paths(values.firewall_rules, plain_path)
+
+
 def principal_of(request: web.Request) -> str | None:
     """The principal that proved itself; None if nobody had to and nobody did."""
     principal: str | None = request.get(PRINCIPAL)

@@ -43,6 +43,21 @@ class LinkApi:
     def close(self, effect: CloseAgentStream) -> None:
         self._node.close(effect.stream)
 
+    def take(self, stream_id: str | None, body: bytes) -> bool:
+        """Messages over an open link, as `handle` takes them; False, nothing being done, for any
+        other and for what is to be refused (see `base.shortcut`)."""
+        node = self._node
+        if not node.is_leading or node.driver is None or node.master.epoch is None:
+            return False
+        if stream_id not in node.master.links:
+            return False
+        try:
+            messages = self._decode(body)
+        except WireError:
+            return False
+        node.driver.feed(AgentCalled(stream_id, messages))
+        return True
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         require_leader(self._node, request)
         driver = require_recovered(self._node)

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from mesostk.base.http import JSON_TYPE, PROTOBUF_TYPE, accepted_type_of
 from mesostk.base.stream import OPERATOR_LIMIT_BYTES, Stream
-from mesostk.errors import Rejected
+from mesostk.errors import Rejected, WireError
 from mesostk.master import frameworks, validation
 from mesostk.master.entry import (
     Node,
@@ -34,6 +34,10 @@ STREAM_ID_HEADER = "Mesos-Stream-Id"
 _TYPES = (JSON_TYPE, PROTOBUF_TYPE)
 
 
+#: Calls of a framework that has much to do; they are answered 202 or refused.
+_FREQUENT = frozenset({"ACCEPT", "ACKNOWLEDGE", "DECLINE", "KILL", "MESSAGE"})
+
+
 class SchedulerApi:
     """The endpoint, and the performer of what the core tells schedulers."""
 
@@ -48,6 +52,23 @@ class SchedulerApi:
 
     def close(self, effect: CloseSchedulerStream) -> None:
         self._node.close(effect.stream)
+
+    def take(self, stream_id: str | None, body: bytes) -> bool:
+        """Do a frequent call that nobody had to prove anything for, as `handle` would; False,
+        nothing being done, for any other and for what is to be refused (see `base.shortcut`)."""
+        node = self._node
+        if not node.is_leading or node.driver is None or node.master.epoch is None:
+            return False
+        try:
+            call = json.decode(body, scheduler.Call)
+        except WireError:
+            return False
+        if call.type not in _FREQUENT or validation.call_error(call) is not None:
+            return False
+        if frameworks.refusal(node.master, call, stream_id, None) is not None:
+            return False
+        node.driver.feed(SchedulerCalled(call))
+        return True
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         require_leader(self._node, request)
