@@ -19,6 +19,7 @@ from collections.abc import Callable
 import aiohttp
 
 from mesostk.agent.events import Connect, Disconnect, LinkClosed, LinkMessage, SendUp
+from mesostk.agent.uplink import UpLink
 from mesostk.base.client import Client, read_answer, redirected
 from mesostk.base.core import Event
 from mesostk.base.daemon import Daemon
@@ -123,10 +124,14 @@ class MasterLink:
             stream_id = response.headers.get(STREAM_ID_HEADER)
             if stream_id is None:
                 raise WireError(f"the master's answer has no {STREAM_ID_HEADER} header")
-            async with asyncio.TaskGroup() as group:
-                sending = group.create_task(self._send_all(link, url, stream_id))
-                await self._read_all(link, response)
-                sending.cancel()
+            up = UpLink(url, {**self._headers, STREAM_ID_HEADER: stream_id})
+            try:
+                async with asyncio.TaskGroup() as group:
+                    sending = group.create_task(self._send_all(link, up))
+                    await self._read_all(link, response)
+                    sending.cancel()
+            finally:
+                up.close()
         except BaseExceptionGroup as group_error:
             raise _first_of(group_error) from group_error
         finally:
@@ -155,8 +160,7 @@ class MasterLink:
                     return
                 self._feed(LinkMessage(link.number, json.decode(record, DownMessage)))
 
-    async def _send_all(self, link: _Link, url: str, stream_id: str) -> None:
-        headers = {**self._headers, STREAM_ID_HEADER: stream_id}
+    async def _send_all(self, link: _Link, up: UpLink) -> None:
         while True:
             await link.wake.wait()
             while link.outbox:
@@ -164,10 +168,9 @@ class MasterLink:
                 body = b"".join(encode_record(json.encode(record)) for record in batch)
                 self._posts.value += 1
                 self._records.value += len(batch)
-                answer = await self._client.request("POST", url, body, headers, POST_TIMEOUT_S)
-                if answer.status != 202:
-                    text = answer.text()[:500]
-                    raise Unavailable(f"the master refused a record: {answer.status} {text}")
+                status, text = await up.post(body, POST_TIMEOUT_S)
+                if status != 202:
+                    raise Unavailable(f"the master refused a record: {status} {text[:500]}")
             link.wake.clear()
 
 

@@ -98,7 +98,9 @@ class Secrets:
 
     def forget(self, container_id: str) -> None:
         """Remove what was placed for a run."""
-        shutil.rmtree(self._given / container_id, ignore_errors=True)
+        given = f"{self._given}/{container_id}"
+        if os.path.lexists(given):
+            shutil.rmtree(given, ignore_errors=True)
 
     def keep_only(self, known: Iterable[str]) -> None:
         """Remove what was placed for all runs but these."""

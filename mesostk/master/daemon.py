@@ -141,7 +141,12 @@ class MasterDaemon:
         takers = {"/api/v1/scheduler": self._scheduler.take, "/api/link": self._link.take}
         values = self._values
         return Shortcut(
-            takers={path: take for path, take in takers.items() if needs_nothing(values, path)},
+            takers={
+                prefix + path: take
+                for path, take in takers.items()
+                for prefix in ("", "/master")
+                if needs_nothing(values, path)
+            },
             max_body_bytes=values.max_body,
             requests=self._daemon.metrics.counter("http/requests"),
         )
