@@ -8,6 +8,7 @@ import pytest
 
 from mesostk.errors import ConfigError
 from mesostk.master import flags
+from mesostk.master.guard import needs_nothing
 from mesostk.wire.mesos import RateLimit, RateLimits
 
 #: Name: default as text, typed from spec/mesos.md §9.2; None = unset.
@@ -203,3 +204,24 @@ def test_the_value_of_a_json_flag_may_be_in_a_file(tmp_path: Path, prefix: str) 
         assert values.as_strings()[name] == text
     with pytest.raises(ConfigError, match="cannot read"):
         flags.master_flags().load(["--work_dir=/w", f"--acls={prefix}{tmp_path}/none"], {})
+
+
+@pytest.mark.parametrize(
+    ("argv", "open_paths"),
+    [
+        ([], {"/api/v1/scheduler", "/api/link"}),
+        (["--authenticate_frameworks"], {"/api/link"}),
+        (["--authenticate_http_frameworks"], {"/api/link"}),
+        (["--authenticate_agents"], {"/api/v1/scheduler"}),
+        (["--authenticate_http_readonly", "--authenticate_http_readwrite"],
+         {"/api/v1/scheduler", "/api/link"}),
+        (['--firewall_rules={"disabled_endpoints":{"paths":["/master/api/v1/scheduler"]}}'],
+         {"/api/link"}),
+    ],
+)  # fmt: skip
+def test_frequent_calls_are_taken_early_where_nobody_has_to_prove_anything(
+    argv: list[str], open_paths: set[str]
+) -> None:
+    values = flags.master_flags().load(["--work_dir=/w", *argv], {})
+    paths = ("/api/v1/scheduler", "/api/link")
+    assert {path for path in paths if needs_nothing(values, path)} == open_paths
