@@ -22,7 +22,6 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 from aiohttp.helpers import rfc822_formatted_time
-from aiohttp.http import SERVER_SOFTWARE
 
 from mesostk.base.metrics import Counter
 
@@ -177,8 +176,7 @@ class ShortcutHandler(web.RequestHandler):
         self._shortcut.requests.value += count
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         answer = (
-            "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n"
-            f"Date: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
+            f"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nDate: {rfc822_formatted_time()}\r\n\r\n"
         )
         if self.transport is not None:
             self.transport.write(answer.encode() * count)

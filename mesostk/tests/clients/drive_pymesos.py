@@ -124,6 +124,7 @@ driver.killTask({"value": "t1"})
 seen.until("t1 over", lambda: seen.ended("t1"))
 run("t3")
 print("@", flush=True)
+sys.stdin.readline()  # the agent is gone: whoever answers from here on is the next one
 with seen.changed:
     for _ in range(int(LIMIT_S)):  # messages are lost while the agent, or its executor, is away
         driver.sendFrameworkMessage(EXECUTOR["executor_id"], agent_id, encode_data(b"again"))

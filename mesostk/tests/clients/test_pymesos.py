@@ -53,15 +53,18 @@ def test_a_scheduler_and_its_executor_talk_die_and_come_back(patient: Cluster, h
         subprocess.Popen(
             [*script, address, executor],
             env={**os.environ, "PYTHONPATH": home},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
         ) as process,
     ):
         assert process.stdout is not None
+        assert process.stdin is not None
         for line in process.stdout:
             if line == "@\n":
                 patient.agents[0].kill()
+                print(file=process.stdin, flush=True)
                 continue
             told = json.loads(line)
     assert process.returncode == 0, log.read_text()
