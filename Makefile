@@ -75,13 +75,14 @@ soak-lab: engine ## day two in the lab: releases, hosts that come and go; runs k
 	MESOSTK_ROLLING_SEEDS=$(if $(filter command line,$(origin SEEDS)),$(SEEDS),10) \
 		$(BIN)/python -m pytest -s mesostk/tests/lab/test_rolling.py $(PYTEST)
 
-LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .PHONY: lock
-lock: $(INSTALLED) ## lock the packages of a node and of its installer anew
-	$(LOCK) requirements/node.in -o requirements/node.txt
-	$(LOCK) requirements/installer.in -o requirements/installer.txt
+lock: $(INSTALLED) ## lock the packages of a node, of its installer and of the control node anew
+	$(LOCK) --generate-hashes requirements/node.in -o requirements/node.txt
+	$(LOCK) --generate-hashes requirements/installer.in -o requirements/installer.txt
+	$(LOCK) --upgrade --extra dev pyproject.toml -o requirements/dev.txt
 
 .PHONY: venv
 venv: $(INSTALLED) ## the virtual environment alone: mesostk and its development tools
@@ -153,7 +154,7 @@ $(VENV)/bin/python:
 	[[ -n "$$python" ]] || { echo "no Python 3.11 or newer: name one with make PYTHON=…" >&2; exit 1; }; \
 	echo "making $(VENV) with $$($$python --version)"; $$python -m venv $(VENV)
 
-$(INSTALLED): $(VENV)/bin/python pyproject.toml
+$(INSTALLED): $(VENV)/bin/python pyproject.toml requirements/dev.txt
 	@echo "installing mesostk and its tools into $(VENV)"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c requirements/dev.txt -e '.[dev]'
 	@touch $@
