@@ -91,6 +91,10 @@ class Agent:
             )
             for run in framework.runs.values():
                 self._check_run(run)
+            assert framework.executors == {i: r for i, r in framework.runs.items() if r.is_executor}
+            assert set(framework.by_task.values()) == {
+                run for run in framework.runs.values() if not run.is_executor
+            }
         for key, stream in state.streams.items():
             assert stream.key == key
             assert stream.pending or state.find(key) is not None, f"{key} has nothing to say"

@@ -218,7 +218,7 @@ def forget(state: State, run: Run) -> list[Effect]:
     """Close the records of a run that is over and has nothing left to report."""
     framework = state.frameworks[run.framework_id]
     state.runs.pop(run.container_id, None)
-    framework.runs.pop(run.container_id, None)
+    framework.remove(run)
     if run.parent_id is None:
         framework.completed.append(run)
     while len(framework.completed) > state.settings.max_completed_runs:

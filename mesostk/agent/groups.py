@@ -61,13 +61,14 @@ def run_group(state: State, now: float, message: RunGroup) -> list[Effect]:
         parent = Run(
             framework_id=owner, executor=executor, container_id=state.new_id(), phase="SAVING"
         )
-        framework.runs[parent.container_id] = parent
+        framework.add(parent)
     infos = [replace(task, executor=executor) for task in message.task_group.tasks]
     refusal = _refusal(state, framework, infos, parent, message.launch_executor, is_new=is_new)
     nested = [_nested_run(state, parent, task) for task in infos]
     for run in nested:
         run.group = nested[0].container_id
-        framework.runs[run.container_id] = parent.nested[run.container_id] = run
+        framework.add(run)
+        parent.nested[run.container_id] = run
     effects: list[Effect] = [
         note("Accepting", group=len(nested), framework=owner, executor=parent.executor_id)
     ]
@@ -116,7 +117,7 @@ def _give_to_custom(
             on_disk=False,
             tasks=entries,
         )
-        framework.runs[refused.container_id] = refused
+        framework.add(refused)
         if is_new:
             effects += endings.tell_exited(state, run, -1)
         for entry in entries.values():
@@ -131,7 +132,8 @@ def _give_to_custom(
         state.resized.add(run.container_id)
         saved = tasks.TaskSaved(run.container_id, tuple(entries))
         return [*effects, state.save(saved, *records)]
-    framework.runs[run.container_id] = state.runs[run.container_id] = run
+    framework.add(run)
+    state.runs[run.container_id] = run
     first = tasks.executor_records(state, framework, run)
     return [*effects, state.save(tasks.RunSaved(run.container_id), *first, *records)]
 

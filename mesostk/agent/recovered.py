@@ -68,7 +68,7 @@ def run(state: State, now: float, event: RecoveredRun) -> list[Effect]:
         started_at=now,
     )
     state.runs[again.container_id] = again
-    owner.runs[again.container_id] = again
+    owner.add(again)
     for task in event.tasks:
         _replay(state, again, again.tasks[task.info.task_id.value], task)
     if again.is_default:

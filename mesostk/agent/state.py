@@ -219,10 +219,15 @@ class Run(msgspec.Struct, kw_only=True, eq=False):
 
 
 class Framework(msgspec.Struct, kw_only=True, eq=False):
-    """`runs` by container id."""
+    """`runs` by container id, changed by `add` and `remove` only.
+
+    Among them `executors`, whose tasks come and go, and the others by their only task, `by_task`.
+    """
 
     info: FrameworkInfo
     runs: dict[str, Run] = msgspec.field(default_factory=dict)
+    executors: dict[str, Run] = msgspec.field(default_factory=dict)
+    by_task: dict[str, Run] = msgspec.field(default_factory=dict)
     completed: deque[Run] = msgspec.field(default_factory=deque)
     terminating: bool = False
     on_disk: bool = False
@@ -236,10 +241,32 @@ class Framework(msgspec.Struct, kw_only=True, eq=False):
         """The state of a task that was never started, in the framework's terms."""
         return "TASK_DROPPED" if self.can("PARTITION_AWARE") else "TASK_LOST"
 
+    def add(self, run: Run) -> None:
+        """Count a run among the framework's; one that is no executor has its task by now."""
+        self.runs[run.container_id] = run
+        if run.is_executor:
+            self.executors[run.container_id] = run
+        else:
+            self.by_task.setdefault(run.only_task.info.task_id.value, run)
+
+    def remove(self, run: Run) -> None:
+        """Forget a run, if it is one of the framework's."""
+        self.runs.pop(run.container_id, None)
+        self.executors.pop(run.container_id, None)
+        if not run.is_executor and self.by_task.get(run.only_task.info.task_id.value) is run:
+            del self.by_task[run.only_task.info.task_id.value]
+
+    def run_of(self, task_id: str) -> Run | None:
+        """The run that has a task of that id."""
+        run = self.by_task.get(task_id)
+        if run is not None:
+            return run
+        return next((each for each in self.executors.values() if task_id in each.tasks), None)
+
     def executor_run(self, executor_id: str) -> Run | None:
         """The run of a custom or default executor that has not ended."""
-        for run in self.runs.values():
-            if run.is_executor and run.executor_id == executor_id and run.phase != "OVER":
+        for run in self.executors.values():
+            if run.executor_id == executor_id and run.phase != "OVER":
                 return run
         return None
 
@@ -409,11 +436,8 @@ class State:
     def find(self, key: TaskKey) -> tuple[Run, TaskEntry] | None:
         """The run and entry of a task that is live or has unacknowledged updates."""
         framework = self.frameworks.get(key[0])
-        for run in framework.runs.values() if framework is not None else ():
-            entry = run.tasks.get(key[1])
-            if entry is not None:
-                return run, entry
-        return None
+        run = framework.run_of(key[1]) if framework is not None else None
+        return (run, run.tasks[key[1]]) if run is not None else None
 
     def live_runs(self) -> list[Run]:
         """Runs that hold resources."""

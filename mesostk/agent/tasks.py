@@ -75,7 +75,7 @@ def run_task(state: State, now: float, message: RunTask) -> list[Effect]:
     entry = TaskEntry(info=task)
     refusal = refusal_of(state, framework, task) or _misfit(state, framework, task.resources)
     run.tasks[key[1]] = entry
-    framework.runs[run.container_id] = run
+    framework.add(run)
     effects: list[Effect] = [note("Accepting", task=key[1], framework=key[0], run=run.container_id)]
     if refusal is not None:
         run.on_disk = False
@@ -119,13 +119,14 @@ def _run_with_executor(
             on_disk=False,
             tasks={task_id: entry},
         )
-        framework.runs[alone.container_id] = alone
+        framework.add(alone)
         if is_new:
             effects += endings.tell_exited(state, run, -1)
         return effects + refuse(state, now, alone, entry, refusal)
     run.tasks[task_id] = entry
     if is_new:
-        framework.runs[run.container_id] = state.runs[run.container_id] = run
+        framework.add(run)
+        state.runs[run.container_id] = run
         return [*effects, _save_run(state, framework, run, task)]
     state.resized.add(run.container_id)
     return [
