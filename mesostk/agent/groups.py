@@ -17,7 +17,6 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from mesostk.agent import custom, endings, executors, kills, layout, operations, tasks
-from mesostk.agent.fitting import why_not_fit
 from mesostk.agent.state import Framework, Run, State, TaskEntry, TaskKey
 from mesostk.agent.state import Wait as WaitBase
 from mesostk.base.core import Effect, Put, note
@@ -181,12 +180,10 @@ def _refusal(
     if len({task.task_id.value for task in infos}) != len(infos):
         return ("TASK_ERROR", "REASON_TASK_GROUP_INVALID", "Two tasks of the group have one id")
     try:
-        misfit = why_not_fit(state.settings.resources, state.in_use(), tuple(wanted))
-        if misfit is None:
-            misfit = operations.why_not_here(state, wanted)
+        why_not = operations.why_not_granted(state, wanted)
     except WireError as error:
         return ("TASK_ERROR", "REASON_TASK_GROUP_INVALID", f"Resources: {error}")
-    return (dropped, "REASON_INVALID_OFFERS", misfit) if misfit is not None else None
+    return (dropped, *why_not) if why_not is not None else None
 
 
 def group_saved(state: State, now: float, what: GroupSaved, error: str | None) -> list[Effect]:

@@ -28,6 +28,7 @@ from mesostk.agent.events import (
     SendUp,
     VolumeMount,
 )
+from mesostk.agent.fitting import why_not_fit
 from mesostk.agent.state import State
 from mesostk.agent.state import Timer as TimerBase
 from mesostk.agent.state import Wait as WaitBase
@@ -37,7 +38,14 @@ from mesostk.resources import conversions
 from mesostk.resources.kinds import Kind, kind_of
 from mesostk.resources.resources import Resources
 from mesostk.wire import link
-from mesostk.wire.mesos import UUID, Operation, OperationState, OperationStatus, Resource
+from mesostk.wire.mesos import (
+    UUID,
+    Operation,
+    OperationState,
+    OperationStatus,
+    Resource,
+    StatusReason,
+)
 
 #: Between two tellings of an outcome that is not acknowledged; doubled each time (spec §8.5).
 RETRY_MIN_S = 10.0
@@ -300,15 +308,21 @@ def volume_path(kind: Kind) -> str | None:
 # -- volumes of tasks ---------------------------------------------------------------------------
 
 
-def why_not_here(state: State, wanted: Iterable[Resource]) -> str | None:
-    """Why reservations or volumes that are wanted are not this agent's; None if they are.
+def why_not_granted(state: State, wanted: Iterable[Resource]) -> tuple[StatusReason, str] | None:
+    """Why a task cannot have the resources that it wants of this agent; None if it can.
 
-    Raises WireError for what is no quantity.
+    Reservations and volumes come first, as in the original: what is missing of them is told by a
+    reason of its own (spec §8.4). Raises WireError for what is no quantity.
     """
     wanted = tuple(wanted)
     kept = Resources.of(wanted).unallocate().checkpointable()
     if not state.total.contains(kept):
-        return f"{kept} is not reserved or created on this agent"
+        return ("REASON_RESOURCES_UNKNOWN", f"{kept} is not reserved or created on this agent")
+    why = why_not_fit(state.settings.resources, state.in_use(), wanted) or _why_not_mounted(wanted)
+    return ("REASON_INVALID_OFFERS", why) if why is not None else None
+
+
+def _why_not_mounted(wanted: Iterable[Resource]) -> str | None:
     for mount in mounts_of(wanted, ""):
         path = mount.container_path
         if path.startswith("/") or ".." in path.split("/") or path in {"", "."}:

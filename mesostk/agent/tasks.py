@@ -31,7 +31,6 @@ from mesostk.agent.events import (
     Launched,
     LaunchFailed,
 )
-from mesostk.agent.fitting import why_not_fit
 from mesostk.agent.state import Framework, Run, State, TaskEntry, Verdict
 from mesostk.agent.state import Wait as WaitBase
 from mesostk.base.core import Effect, Put, note
@@ -152,12 +151,10 @@ def _misfit(
     state: State, framework: Framework, wanted: tuple[Resource, ...]
 ) -> executors.Refusal | None:
     try:
-        why = why_not_fit(state.settings.resources, state.in_use(), wanted)
-        if why is None:
-            why = operations.why_not_here(state, wanted)
+        why = operations.why_not_granted(state, wanted)
     except WireError as error:
         return ("TASK_ERROR", "REASON_TASK_INVALID", f"Resources: {error}")
-    return (framework.dropped, "REASON_INVALID_OFFERS", why) if why is not None else None
+    return (framework.dropped, *why) if why is not None else None
 
 
 def refuse(

@@ -19,13 +19,14 @@ from mesostk.agent.tests.agent_bench import (
     registered,
     settings,
     task,
+    updates,
 )
-from mesostk.agent.tests.agent_bench import states as task_states
 from mesostk.base.core import Delete, Effect
 from mesostk.wire.link import (
     AcknowledgeOperation,
     ApplyOperation,
     OperationUpdate,
+    RunGroup,
     RunTask,
     ShutdownFramework,
     Subscribe,
@@ -39,6 +40,8 @@ from mesostk.wire.mesos import (
     DiskInfo,
     DiskSource,
     DiskSourceRoot,
+    ExecutorID,
+    ExecutorInfo,
     FrameworkID,
     OfferOperation,
     OperationID,
@@ -47,6 +50,7 @@ from mesostk.wire.mesos import (
     Reserve,
     Resource,
     Scalar,
+    TaskGroupInfo,
     Unreserve,
     Volume,
 )
@@ -100,6 +104,11 @@ def subscribed(bench: Bench) -> Subscribe:
     return of_type(bench.effects, Connect)[-1].subscribe
 
 
+def outcomes(effects: list[Effect]) -> list[tuple[str, str | None]]:
+    """State and reason of every update."""
+    return [(update.status.state, update.status.reason) for update in updates(effects)]
+
+
 @pytest.fixture
 def bench() -> Bench:
     bench = Bench(settings(resources=(cpus(8.0), DISK)))
@@ -138,7 +147,7 @@ def test_what_follows_an_operation_waits_for_it(bench: Bench) -> None:
 def test_a_task_with_a_volume_that_is_not_here_is_refused(bench: Bench) -> None:
     user = replace(task(), resources=(cpus(1.0), volume()))
     effects = bench.down(RunTask(framework=framework("F", "PARTITION_AWARE"), task=user))
-    assert task_states(effects) == ["TASK_DROPPED"]
+    assert outcomes(effects) == [("TASK_DROPPED", "REASON_RESOURCES_UNKNOWN")]
     bench.down(RESERVE)
     bench.down(CREATE)
     disk = DiskInfo(
@@ -146,7 +155,17 @@ def test_a_task_with_a_volume_that_is_not_here_is_refused(bench: Bench) -> None:
     )
     outside = replace(task("t2"), resources=(replace(volume(), disk=disk),))
     effects = bench.down(RunTask(framework=framework("F", "PARTITION_AWARE"), task=outside))
-    assert task_states(effects) == ["TASK_DROPPED"]
+    assert outcomes(effects) == [("TASK_DROPPED", "REASON_INVALID_OFFERS")]
+
+
+def test_what_a_group_wants_and_is_not_reserved_here_drops_the_whole_group(bench: Bench) -> None:
+    # More than there is of it, too: that it is unknown comes first.
+    wants = replace(task("a"), resources=(replace(reserved(DISK), scalar=Scalar(1000.0)),))
+    executor = ExecutorInfo(type="DEFAULT", executor_id=ExecutorID("e"))
+    group = TaskGroupInfo(tasks=(wants, task("b")))
+    effects = bench.down(RunGroup(framework=framework(), executor=executor, task_group=group))
+    assert not of_type(effects, Launch)
+    assert outcomes(effects) == [("TASK_LOST", "REASON_RESOURCES_UNKNOWN")] * 2
 
 
 def test_an_operation_that_does_not_fit_is_an_error_with_the_total(bench: Bench) -> None:
