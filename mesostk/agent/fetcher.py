@@ -231,9 +231,12 @@ def _done(job: Job, **order: Any) -> str | None:
     ):
         assert working.stdin is not None
         assert working.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it was ended, and says no more
+        try:
             working.stdin.write(json.dumps(order).encode() + b"\n")
             working.stdin.flush()
+        except BrokenPipeError:  # it was ended, and says no more
+            with contextlib.suppress(BrokenPipeError):
+                working.stdin.close()  # which tries what is left once more: here, not further down
         # Open until it has ended: that it is closed tells it that the agent has gone.
         said = working.stdout.read().decode(errors="replace").strip().rpartition("\n")[2]
     if job.cancelled.is_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import io
 import json
@@ -343,6 +344,31 @@ def test_a_copy_ends_with_its_run(public: Path) -> None:
             copying.result()
     with pytest.raises(FetchError, match="no longer wanted"):  # cancelled before it began
         fetch_as("nobody", public / "endless", public / "box", gone)
+
+
+class EndedAtOnce(Cancellation):
+    """Its process is gone before it has read its order."""
+
+    @contextlib.contextmanager
+    def ends(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
+        process.kill()
+        process.wait()
+        with super().ends(process):
+            yield
+
+
+@pytest.mark.parametrize(
+    ("is_set", "why"), [(True, "^no longer wanted$"), (False, "^the fetcher ended with -9")]
+)
+def test_a_process_that_has_not_read_its_order_is_told_as_any_other(
+    tmp_path: Path, is_set: bool, why: str
+) -> None:
+    gone = EndedAtOnce()
+    if is_set:
+        gone.set()
+    job = Job(tmp_path, None, None, 60.0, gone)
+    with pytest.raises(FetchError, match=why):
+        fetch_all((CommandURI(value="http://h/x"),), job, FetchCache(tmp_path / "c", 0))
 
 
 def test_the_process_ends_with_its_agent(tmp_path: Path) -> None:
