@@ -130,7 +130,9 @@ async def test_what_is_no_answer_is_an_error(answer: list[bytes] | None, words: 
 
 
 async def test_a_master_that_does_not_answer_is_given_up_and_its_late_answer_is_nobodys() -> None:
-    async with asked([], [TAKEN]) as (master, up):
+    async with asked([TAKEN], [], [TAKEN]) as (master, up):
+        # Connected before: a POST that is given up while it connects was never asked.
+        assert await up.post(b"0", LIMIT_S) == (202, "")
         with pytest.raises(Unavailable, match="TimeoutError"):
             await up.post(b"1", 0.05)
         assert await up.post(b"2", LIMIT_S) == (202, "")
