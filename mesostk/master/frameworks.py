@@ -91,9 +91,12 @@ def _subscribe_error(
     why = constraints.error(subscribe.offer_constraints, roles_of(info), master.config)
     if why is not None:
         return why
-    if known is not None and not known.recovered:
-        return validation.change_error(known.info, info, strict=False)
-    return None
+    if known is None:
+        return None
+    if known.recovered and None in {known.info.principal, info.principal}:
+        # Authentication may have been turned on or off together with the master's restart.
+        return None
+    return validation.change_error(known.info, info, strict=False)
 
 
 def _unauthorized(master: Master, info: FrameworkInfo) -> str | None:

@@ -207,8 +207,8 @@ def task_error(
         return f"Task uses invalid agent {task.agent_id.value} while agent {agent.id} is expected"
     return (
         _durations_error(task)
-        or _health_check_error(task.health_check)
         or _check_error(task.check)
+        or _health_check_error(task.health_check)
         or _task_resources_error(task)
         or command_error("Task's 'CommandInfo'", task.command)
         or container_error("Task's 'ContainerInfo'", task.container)

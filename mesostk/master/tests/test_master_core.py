@@ -707,6 +707,30 @@ def test_a_framework_of_which_an_agent_lost_the_record_can_still_be_updated(
     )
 
 
+@pytest.mark.parametrize(
+    ("had", "has", "heard"),
+    [
+        ("alice", "alice", "SUBSCRIBED"),
+        ("alice", "mallory", "ERROR"),
+        (None, "alice", "SUBSCRIBED"),
+        ("alice", None, "SUBSCRIBED"),
+    ],
+)
+def test_a_recovered_framework_is_not_taken_over_by_another_principal(
+    make_bench: Any, had: str | None, has: str | None, heard: str
+) -> None:
+    first = make_bench()
+    _, agent_id, _, framework_id = first.running(principal=had)
+    framework = first.master.frameworks[framework_id]
+    second = make_bench(first.store)
+    second.agent(
+        agent_id=agent_id, frameworks=(framework.info,), tasks=(framework.tasks["t1"].wire,)
+    )
+    stream = second.subscribe(first.info(id=FrameworkID(framework_id), principal=has))
+    assert second.heard(stream)[0].type == heard
+    assert second.master.frameworks[framework_id].recovered == (heard == "ERROR")
+
+
 def test_tasks_of_a_removed_framework_are_shut_down_when_the_agent_brings_them(
     bench: Any,
 ) -> None:
