@@ -145,7 +145,8 @@ class LauncherClient:
             self._ready = loop.create_future()
             loop.add_reader(self._socket.fileno(), self._on_readable)
             try:
-                await asyncio.wait_for(self._ready, READY_TIMEOUT_S)
+                async with asyncio.timeout(READY_TIMEOUT_S):
+                    await self._ready
             except (TimeoutError, _Unanswered) as error:
                 self._drop_launcher()
                 raise Unavailable(

@@ -126,7 +126,8 @@ class Daemon:
     async def _stop_all(self) -> None:
         for name, stop in reversed(self._stops):
             try:
-                await asyncio.wait_for(stop(), STOP_TIMEOUT_S)
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await stop()
             except TimeoutError:
                 self.log.warning("Leaving behind what does not stop", part=name)
             except Exception as error:  # noqa: BLE001 - one part must not keep others from stopping

@@ -248,7 +248,8 @@ class FixedLeader:
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     """Return when `event` is set, or after `seconds`."""
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return
 

@@ -224,7 +224,8 @@ class Zk:
     async def connected(self, timeout_s: float) -> None:
         """Return once connected; Unavailable after `timeout_s`."""
         try:
-            await asyncio.wait_for(self._connected.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._connected.wait()
         except TimeoutError as error:
             raise Unavailable(
                 f"ZooKeeper at {self.url.hosts} does not answer within {timeout_s:g} s; check that"
@@ -456,7 +457,8 @@ class Zk:
 
     async def _bounded(self, answer: Awaitable[T], lost: type[Unavailable | UnknownOutcome]) -> T:
         try:
-            return await asyncio.wait_for(answer, self._request_timeout_s)
+            async with asyncio.timeout(self._request_timeout_s):
+                return await answer
         except TimeoutError as error:
             raise lost(
                 f"ZooKeeper at {self.url.hosts} gave no answer for {self._request_timeout_s:g} s"

@@ -106,6 +106,7 @@ class Members:
 
 async def _pause(wake: asyncio.Event) -> None:
     try:
-        await asyncio.wait_for(wake.wait(), _RETRY_S)
+        async with asyncio.timeout(_RETRY_S):
+            await wake.wait()
     except TimeoutError:
         return

@@ -136,7 +136,8 @@ class Source:
 
     async def _wait_for_move(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._moved.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._moved.wait()
 
     def _candidates(self) -> list[str]:
         return list(dict.fromkeys((*self._members, *self._settings.masters)))
@@ -395,7 +396,8 @@ class Source:
         """Look names of hosts up when they come, and now and then again; a task of the daemon."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hosts_wanted.wait(), self._settings.refresh_s)
+                async with asyncio.timeout(self._settings.refresh_s):
+                    await self._hosts_wanted.wait()
             self._hosts_wanted.clear()
             zone = self._naming.zone
             for host in sorted(zone.unresolved() | set(zone.hosts())):

@@ -62,7 +62,8 @@ class Asker:
         self._waiting[number] = future
         try:
             self._feed(command)
-            reply = await asyncio.wait_for(future, COMMAND_TIMEOUT_S)
+            async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                reply = await future
         except TimeoutError as error:
             raise Rejected(
                 503,
