@@ -25,6 +25,7 @@ from mesostk.cli.output import (
     progress,
     say,
     show_record,
+    tell,
 )
 from mesostk.cli.runs import recorded
 from mesostk.errors import ConfigError, MesostkError, Rejected
@@ -319,15 +320,15 @@ def why(
         found = Marathon(contexts.current(context)).why(app)
         form = chosen(output, as_json)
         if form is Format.NAME:
-            print(found["app"])
+            tell(found["app"])
         elif form is not Format.TABLE:
             show_record(found, form)
         elif not found["reasons"]:
-            print(f"{found['app']} runs as it should.")
+            tell(f"{found['app']} runs as it should.")
         else:
-            print(f"{found['app']} waits since {found['since']}:")
+            tell(f"{found['app']} waits since {found['since']}:")
             for reason in found["reasons"]:
-                print(f"  {reason}")
+                tell(f"  {reason}")
 
 
 def scale(
@@ -437,7 +438,7 @@ def show_app(
         found = Marathon(contexts.current(context)).app(app)
         form = chosen(output, as_json)
         if form is Format.NAME:
-            print(found["id"])
+            tell(found["id"])
         elif form is Format.TABLE:
             show_record(found, Format.YAML)
         else:

@@ -10,7 +10,7 @@ import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import requests
@@ -51,6 +51,9 @@ def message_of(answer: requests.Response) -> str:
 class Members:
     """Equal members of one service, any of which answers for all."""
 
+    #: The URL of what was answered last, by any service.
+    last_answer: ClassVar[str | None] = None
+
     def __init__(
         self, what: str, urls: Sequence[str], credential: Credential | None = None
     ) -> None:
@@ -83,6 +86,7 @@ class Members:
                 reasons.append(f"{url}: {message_of(answer)}")
                 answer.close()
                 continue
+            Members.last_answer = answer.url
             # What answered once is asked first from now on.
             self.urls.remove(url)
             self.urls.insert(0, url)

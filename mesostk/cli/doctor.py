@@ -25,6 +25,7 @@ from mesostk.cli.output import (
     chosen,
     errors,
     say,
+    tell,
 )
 from mesostk.cli.status import member_states
 from mesostk.errors import MesostkError
@@ -82,7 +83,7 @@ def _show(found: Sequence[Finding]) -> None:
     for one in found:
         subjects.setdefault((one.level, one.problem, one.remedy), []).append(one.subject)
     for (level, problem, remedy), names in subjects.items():
-        print(f"{level}: {', '.join(names)}: {problem}\n    {remedy}")
+        tell(f"{level}: {', '.join(names)}: {problem}\n    {remedy}")
     if not found:
         print("Nothing is wrong.")
 

@@ -30,6 +30,7 @@ from mesostk.cli.output import (
     errors,
     print_table,
     show_record,
+    tell,
 )
 from mesostk.cli.status import edge_states, member_states
 from mesostk.errors import ConfigError
@@ -154,7 +155,7 @@ def _show(
     else:
         print(f"No app has an instance on {host}.")
     for name, count in others.items():
-        print(f"Framework {name} loses {count} tasks; what it does then is its own affair.")
+        tell(f"Framework {name} loses {count} tasks; what it does then is its own affair.")
     if any(one.falls for one in apps):
         print(f"`mesostk drain {host}` moves the instances away first, without a gap.")
 

@@ -20,6 +20,7 @@ from mesostk.cli.output import (
     chosen,
     errors,
     show_record,
+    tell,
 )
 
 
@@ -77,7 +78,7 @@ def explain_offers(
             return
         for part in told["roles"]:
             if part["reason"] is not None:
-                print(f"role {part['role']}: {part['reason']}")
+                tell(f"role {part['role']}: {part['reason']}")
             table = Table(("ROLE", "HOST", "OFFERED", "WHY NOT"), "agent_id")
             for agent in part["agents"]:
                 offered = "yes" if agent["offered"] else "no"

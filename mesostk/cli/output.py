@@ -52,6 +52,20 @@ def console(*, error: bool = False) -> Console:
     return Console(stderr=error, highlight=False, soft_wrap=False)
 
 
+#: What drives a terminal: C0 but for tab and end of line, DEL, C1.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
+
+
+def printable(text: str) -> str:
+    """Text with control characters spelled out: some of it was written by strangers."""
+    return text.translate(_CONTROLS)
+
+
+def tell(text: str) -> None:
+    """A line of the result."""
+    print(printable(text))
+
+
 class Table:
     """Rows for people, records for programs: `columns` are shown, `records` are the whole truth."""
 
@@ -70,13 +84,13 @@ class Table:
         """Print in the chosen format; `empty` is what people read where there is nothing."""
         if output is Format.NAME:
             for record in self.records:
-                print(record[self._name])
+                tell(str(record[self._name]))
         elif output is not Format.TABLE:
             show_record(self.records, output)
         elif self.rows:
             print_table(self.columns, self.rows)
         else:
-            print(empty)
+            tell(empty)
 
 
 #: Of a task or an instance of Marathon: of which app, the beginning of its own name, and the
@@ -106,6 +120,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text
 
     out = console()
+    rows = [[printable(cell) for cell in row] for row in rows]
     if out.is_terminal:
         rows = [[short_id(cell) for cell in row] for row in rows]
         widths = fitting(
@@ -191,13 +206,17 @@ def show_record(record: object, output: Format) -> None:
 
 def say(text: str) -> None:
     """A line for people, on standard error so that standard output stays for results."""
+    _say(printable(text))
+
+
+def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
 def fail(message: str, code: int = FAILED) -> NoReturn:
     """One clear line, and the exit code."""
     red, plain = ("\033[31m", "\033[0m") if _coloured() else ("", "")
-    say(f"{red}error:{plain} {message}")
+    _say(f"{red}error:{plain} {printable(message)}")
     raise typer.Exit(code)
 
 
@@ -221,9 +240,36 @@ def errors() -> Iterator[None]:
         # The reader (`| head`) has seen enough; nothing may be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(FAILED) from None
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        _fail_by_answer(error)
     except OSError as error:
         # A file or a directory of ours; the message has its path.
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def _plain(text: str) -> str:
+    """As rich shows it character by character."""
+    from rich.markup import escape
+
+    return escape(printable(text))
+
+
+def _fail_by_answer(error: Exception) -> NoReturn:
+    """Say where an answer came from that was JSON and not what it should be.
+
+    Any answer may be wrong in any of its parts, which shows where a command uses it. Before the
+    first answer, and where somebody asked for it, the error is shown as what it may be: a defect.
+    """
+    from mesostk.cli.clients import Members
+
+    if Members.last_answer is None or "MESOSTK_TRACEBACK" in os.environ:
+        raise error
+    what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+    fail(
+        f"{Members.last_answer} or an answer before it was not as expected ({what}): does the "
+        "address belong to this cluster? `mesostk context list` has all. If it does, this is a "
+        "defect: MESOSTK_TRACEBACK=1 shows where"
+    )
 
 
 class Spinner:
@@ -240,17 +286,17 @@ class Spinner:
     def _end_step(self, mark: str) -> None:
         if self._step:
             seconds = self._monotonic() - self._since
-            self._console.print(f"{mark} {self._step} [dim]{seconds:.1f} s[/dim]")
+            self._console.print(f"{mark} {_plain(self._step)} [dim]{seconds:.1f} s[/dim]")
 
     def step(self, name: str) -> None:
         """End the step before, begin this one."""
         self._end_step("[green]✔[/green]")
         self._step, self._since = name, self._monotonic()
-        self._status.update(name)
+        self._status.update(_plain(name))
 
     def detail(self, text: str) -> None:
         """What the step is at."""
-        self._status.update(f"{self._step}: [dim]{text}[/dim]")
+        self._status.update(f"{_plain(self._step)}: [dim]{_plain(text)}[/dim]")
 
     def live(self, text: str) -> None:
         """What the step is at this moment."""
@@ -258,13 +304,13 @@ class Spinner:
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(f"  {text}", markup=False)
+        self._console.print(f"  {printable(text)}", markup=False)
 
     def done(self, summary: str) -> None:
         """The operation has ended well."""
         self._end_step("[green]✔[/green]")
         self._step = ""
-        self._console.print(summary)
+        self._console.print(printable(summary), markup=False)
 
     def close(self, *, failed: bool) -> None:
         """Give the terminal back."""
