@@ -147,7 +147,9 @@ class TestsBeside:
             # Its limit holds where it runs; who waits for it may have begun to before it did.
             item.add_marker(pytest.mark.timeout(0), append=False)
 
-    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> bool | None:
         """Begin what runs beside the first test; report what became of it."""
         if not self._marked or item.path.parent != self._folder:
             return None
@@ -156,6 +158,7 @@ class TestsBeside:
         if not is_marked(item):
             return None
         _relay(item, self._beside)
+        _leave(item, nextitem)
         return True
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -193,6 +196,15 @@ def _relay(item: pytest.Item, beside: Beside) -> None:
     if not is_whole(told):
         hook.pytest_runtest_logreport(report=_failed(item, beside.last_words()))
     hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
+
+def _leave(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Tear down what the test before left standing for this one, which has not been set up here."""
+    state = item.session._setupstate  # noqa: SLF001 # as pytest's own protocol does
+    call = pytest.CallInfo.from_call(lambda: state.teardown_exact(nextitem), when="teardown")
+    if call.excinfo is not None:
+        report = item.ihook.pytest_runtest_makereport(item=item, call=call)
+        item.ihook.pytest_runtest_logreport(report=report)
 
 
 def _failed(item: pytest.Item, why: str) -> pytest.TestReport:

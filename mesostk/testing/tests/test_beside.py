@@ -58,14 +58,17 @@ def test_here():
 """
 
 
-def run(folder: Path, text: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """What pytest says of a module of tests."""
+def run(
+    folder: Path, text: str, *words: str, root: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """What pytest says of a module of tests, and of what else is below `root`."""
+    root = folder if root is None else root
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_some.py").write_text(text)
-    (folder / "pytest.ini").write_text("[pytest]\n")
+    (root / "pytest.ini").write_text("[pytest]\n")
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-v", "-rs", "-s", "-p", "no:cacheprovider", *words],
-        cwd=folder,
+        cwd=root,
         env={**os.environ, "COLUMNS": "200"},
         capture_output=True,
         text=True,
@@ -102,3 +105,24 @@ def test_a_process_that_ends_fails_what_it_did_not_report(tmp_path: Path) -> Non
     assert "2 failed, 2 passed" in done.stdout, done.stdout
     assert done.stdout.count("ended with 7") >= 2
     assert "collected 3 items" in done.stdout, "its own output"
+
+
+def test_what_they_were_to_share_is_torn_down_before_the_tests_of_another_folder(
+    tmp_path: Path,
+) -> None:
+    fixture = "@pytest.fixture(scope='module')\ndef shared():\n    yield\n    print('given back')\n"
+    text = GONE.replace("os._exit(7)", "pass").replace("test_here()", "test_here(shared)") + fixture
+    near, then = tmp_path / "near", tmp_path / "then"
+    near.mkdir()
+    then.mkdir()
+    (then / "test_then.py").write_text("def test_then():\n    print('another folder')\n")
+    done = run(near, text, root=tmp_path)
+    assert "5 passed" in done.stdout, done.stdout
+    assert done.stdout.index("given back") < done.stdout.index("another folder")
+
+
+def test_what_fails_to_be_torn_down_then_is_an_error(tmp_path: Path) -> None:
+    fixture = "@pytest.fixture(scope='module')\ndef shared():\n    yield\n    raise ValueError\n"
+    text = GONE.replace("os._exit(7)", "pass").replace("test_here()", "test_here(shared)") + fixture
+    done = run(tmp_path, text)
+    assert "4 passed, 1 error" in done.stdout, done.stdout
