@@ -42,6 +42,8 @@ RATE = 15.0
 class LoadedApp:
     """The app while this is entered; requests go through the balancer at `balancer`."""
 
+    id: str = APP["id"]
+
     def __init__(self, marathon: str, balancer: str) -> None:
         self.marathon = marathon
         self.url = f"http://{balancer}:10100/"

@@ -194,20 +194,21 @@ def told_of(instance):
 def evacuate(cluster, end, _params):
     agent = find(cluster, end)
     path = f"/v2/agents/{agent['id']}/evacuate"
-    told = -TELL_S
+    told, first = -TELL_S, None
 
     def attempt():
-        nonlocal told
+        nonlocal told, first
+        if first is None:
+            first = cluster.marathon("GET", path)["instances"]
         # Told again now and then: a task may have been on its way there at the first time.
         tell = time.monotonic() - told > TELL_S
-        told = time.monotonic() if tell else told
         instances = cluster.marathon("POST" if tell else "GET", path)["instances"]
+        told = time.monotonic() if tell else told
         leaving = [one for one in instances if one["leaving"]]
         if not leaving:
             return (instances,), ""
         return None, f"{len(leaving)} wait for a healthy replacement elsewhere: {names(leaving)}"
 
-    first = cluster.marathon("GET", path)["instances"]
     (left,) = patiently(end, "moving its tasks", attempt)
     return len(left) < len(first), agent["id"], [f"{one['id']} ({told_of(one)})" for one in left]
 
@@ -234,17 +235,21 @@ def drain(cluster, end, params):
 
 def activate(cluster, end, _params):
     agent = find(cluster, end)
-    cluster.marathon("DELETE", f"/v2/agents/{agent['id']}/evacuate")
-    if not agent.get("deactivated"):
-        return False, agent["id"], []
 
-    def attempt():
+    def take():
         if not (cluster.known() or {"deactivated": True}).get("deactivated"):
             return True, ""
         status, said = cluster.call("REACTIVATE_AGENT", agent_id={"value": agent["id"]})
         return None, f"the master says {status} {said}"
 
-    return patiently(end, "reactivating", attempt), agent["id"], []
+    def stay():
+        cluster.marathon("DELETE", f"/v2/agents/{agent['id']}/evacuate")
+        return True, ""
+
+    # The master first: a Marathon that is down must not keep the agent from new tasks.
+    patiently(end, "reactivating", take)
+    patiently(max(end, time.monotonic() + TELL_S), "it takes tasks again, but moves its own", stay)
+    return bool(agent.get("deactivated")), agent["id"], []
 
 
 def forget(cluster, end, _params):
