@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -28,11 +28,16 @@ from mesostk.cli.output import (
     tell,
 )
 from mesostk.cli.runs import recorded
-from mesostk.errors import ConfigError, MesostkError, Rejected
+from mesostk.errors import ConfigError, MesostkError, Rejected, Unavailable
 from mesostk.ops.progress import Progress
+
+T = TypeVar("T")
 
 #: Seconds of silence after which the state is looked at again: an event may have been missed.
 _SILENCE_S = 3.0
+
+#: Between two questions to Marathons of which nobody leads.
+_AGAIN_S = 0.5
 
 #: Reasons that an error names; `mesostk why` has all.
 _REASONS = 3
@@ -132,14 +137,14 @@ def wait(
     view = _View(marathon, app_ids, shown)
     while True:
         with closing(events):
-            if deployment not in {one["id"] for one in marathon.deployments()}:
+            if deployment not in {one["id"] for one in _answer(marathon.deployments, end)}:
                 return
-            view.show()
+            _answer(view.show, end)
             for event in events:
                 if _ended(event, deployment):
                     return
                 if event.get("eventType") == "status_update_event":
-                    view.show()
+                    _answer(view.show, end)
                 if time.monotonic() > end:
                     break
         if time.monotonic() > end:
@@ -148,7 +153,18 @@ def wait(
                 f"not done after {timeout_s:g} s ({view.where}{'; ' + why if why else ''}). "
                 f"The deployment {deployment} goes on; see `mesostk why {app_ids[0]}`"
             )
-        events = marathon.events(min(_SILENCE_S, timeout_s))
+        events = _answer(lambda: marathon.events(min(_SILENCE_S, timeout_s)), end)
+
+
+def _answer(ask: Callable[[], T], end: float) -> T:
+    """What `ask` gives, asked again until `end`: between two leaders the deployment goes on."""
+    while True:
+        try:
+            return ask()
+        except Unavailable:
+            if time.monotonic() > end:
+                raise
+            time.sleep(_AGAIN_S)
 
 
 class _View:

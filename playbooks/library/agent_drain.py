@@ -73,6 +73,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 POLL_S = 0.2
 TELL_S = 5.0
+# For an agent that registers just now; for masters that elect a leader, as long as is allowed.
+FIND_S = 10.0
 
 
 class Problem(Exception):
@@ -163,11 +165,20 @@ def patiently(end, what, attempt):
 
 
 def find(cluster, end):
-    def attempt():
-        agent = cluster.known()
-        return agent, f"no master has an agent {cluster.agent} registered"
+    """The agent; Problem if masters that have a leader do not know it for FIND_S."""
+    missing = f"no master has an agent {cluster.agent} registered"
+    over = None
 
-    return patiently(min(end, time.monotonic() + 10), "finding the agent", attempt)
+    def attempt():
+        nonlocal over
+        agent = cluster.known()
+        over = over or time.monotonic() + FIND_S
+        return ((agent,) if agent or time.monotonic() > over else None), missing
+
+    (agent,) = patiently(end, "finding the agent", attempt)
+    if agent is None:
+        raise Problem(f"finding the agent: {missing}")
+    return agent
 
 
 def deactivate(cluster, end, _params):

@@ -235,16 +235,17 @@ def bring_up(module, record):
     while time.monotonic() < end:
         if assess(record)[0] == "none":
             said = is_healthy(record)
-            if said is None:
-                id_now = agent_id(record)
-                if id_before is not None and id_now != id_before:
-                    module.fail_json(
-                        msg=f"{name} came back as agent {id_now}, not as {id_before}: its tasks "
-                        f"count as lost. Its last journal lines:\n{journal(unit)}{advice}"
-                    )
+            id_now = agent_id(record) if said is None and id_before is not None else None
+            if id_now != id_before and id_now is not None:
+                module.fail_json(
+                    msg=f"{name} came back as agent {id_now}, not as {id_before}: its tasks "
+                    f"count as lost. Its last journal lines:\n{journal(unit)}{advice}"
+                )
+            if said is None and id_now == id_before:
                 module.exit_json(
                     changed=due != "none", services=[{"name": name, "due": due, "why": why}]
                 )
+            said = said or "it does not tell its id"
         else:
             said = assess(record)[1]
         time.sleep(0.2)

@@ -5,6 +5,7 @@ A redirect is an answer here, and a proxy for the web has no business between ho
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import urllib.error
@@ -22,7 +23,15 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def ask(method, url, body=None, follow=False, limit=LIMIT):
-    """Status, headers and bytes; `body` is sent as JSON. OSError if nobody answers."""
+    """Status, headers and bytes; `body` is sent as JSON. OSError without a whole answer."""
+    try:
+        return _ask(method, url, body, follow, limit)
+    except http.client.HTTPException as error:
+        # So does a server that ends amidst its answer.
+        raise ConnectionAbortedError(f"{type(error).__name__}: {error}") from error
+
+
+def _ask(method, url, body, follow, limit):
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data=data, method=method)
     request.add_header("Content-Type", "application/json")
@@ -30,10 +39,18 @@ def ask(method, url, body=None, follow=False, limit=LIMIT):
     try:
         opener = urllib.request.build_opener(*handlers)
         with opener.open(request, timeout=TIMEOUT_S) as answer:
-            return answer.status, answer.headers, answer.read(limit)
+            return answer.status, answer.headers, _read(answer, limit)
     except urllib.error.HTTPError as error:
         with error:
-            return error.code, error.headers, error.read(limit)
+            return error.code, error.headers, _read(error, limit)
+
+
+def _read(answer, limit):
+    data = answer.read(limit)
+    if answer.length and len(data) < limit:
+        # Python says so itself only of answers that are read without a limit, or in chunks.
+        raise http.client.IncompleteRead(data, answer.length)
+    return data
 
 
 def ask_json(method, url, body=None):

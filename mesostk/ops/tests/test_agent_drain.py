@@ -6,12 +6,17 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+
+from mesostk.testing.plugins import load
+
+agent_drain = load("library", "agent_drain")
 
 LIMIT_S = 90.0
 AGENT = {"id": "S1", "hostname": "10.0.3.51", "pid": "slave(1)@10.0.3.51:5051"}
@@ -139,3 +144,29 @@ def test_an_agent_takes_tasks_again_though_no_marathon_answers(
     assert "it takes tasks again, but moves its own" in answer["msg"]
     assert "503" in answer["msg"]
     assert Stubborn.calls == ["REACTIVATE_AGENT"]
+
+
+class Electing:
+    """Masters of whom nobody leads at the first questions; then the leader says what it knows."""
+
+    agent = "10.0.3.51:5051"
+
+    def __init__(self, agent: dict[str, Any] | None) -> None:
+        self.silent = 3
+        self.told = agent
+
+    def known(self) -> dict[str, Any] | None:
+        self.silent -= 1
+        if self.silent >= 0:
+            raise agent_drain.Problem("no master knows who leads")
+        return self.told
+
+
+def test_masters_without_a_leader_are_waited_for_longer_than_an_agent_that_none_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(agent_drain, "FIND_S", 0.0)
+    end = time.monotonic() + LIMIT_S
+    assert agent_drain.find(Electing(AGENT), end) == AGENT
+    with pytest.raises(agent_drain.Problem, match="no master has an agent"):
+        agent_drain.find(Electing(None), end)

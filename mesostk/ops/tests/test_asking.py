@@ -65,6 +65,20 @@ def test_nobody_who_answers_is_an_error() -> None:
     assert "cannot be reached" in said
 
 
+def test_a_server_that_ends_amidst_its_answer_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(OSError, match="IncompleteRead"):
+            asking.ask("GET", f"http://127.0.0.1:{server.getsockname()[1]}/")
+
+
 @pytest.mark.parametrize(
     ("answer", "mode"), [(b"Zookeeper\nMode: follower\n", "follower"), (b"not serving\n", None)]
 )
