@@ -51,6 +51,14 @@ options:
     type: list
     elements: str
     default: []
+  record:
+    description:
+      - File in which the paths of C(files) are put down. What it names from an earlier run, and
+        C(files) no longer does, is removed, with directories that were made for it and are empty;
+        what is named by another record beside it stays, and so does every file that was never put
+        down.
+    type: str
+    default: ""
 author: mesostk
 """
 
@@ -74,7 +82,9 @@ paths:
 
 import contextlib
 import errno
+import glob
 import grp
+import json
 import os
 import pwd
 import re
@@ -121,13 +131,14 @@ class Disk:
         self.check = check
         self.changed = []
         self.diffs = []
+        self.warnings = []
 
     def _note(self, path, before, after, private=False):
         if path not in self.changed:
             self.changed.append(path)
         if private:
             before = f"was {len(before)} characters, which are withheld\n"
-            after = f"will be {len(after)} characters, which are withheld\n"
+            after = f"will be {len(after)} characters, which are withheld\n" if after else ""
         elif len(before) + len(after) > DIFF_LIMIT:
             before, after = f"{len(before)} characters\n", f"{len(after)} characters\n"
         self.diffs.append(
@@ -185,7 +196,10 @@ class Disk:
     def file(self, path, content, owner="root", group=None, mode="0644", private=False):
         group = owner if group is None else group
         if not isinstance(content, str):
-            raise Problem(f"{path}: its content is {content!r}, not text")
+            kind = type(content).__name__
+            raise Problem(f"{path}: its content is of type {kind}, not text; put it in quotes")
+        if ".." in path.split("/") or not os.path.isabs(path):
+            raise Problem(f"{path}: no absolute path without '..'; name it as it is")
         if content and not content.endswith("\n"):
             content += "\n"
         wanted = content.encode()
@@ -249,6 +263,7 @@ class Disk:
 
     def flag_dir(self, path, flags, owner="root", group=None, mode="0755"):
         self.directory(path, owner, group, mode)
+        closed = not int(str(mode), 8) & stat.S_IXOTH
         wanted = flag_files(flags)
         present = []
         if os.path.isdir(path):
@@ -258,8 +273,7 @@ class Disk:
                 if not name.startswith(".") and not os.path.isdir(os.path.join(path, name))
             ]
         for name in sorted(set(present) - set(wanted)):
-            self.absent(os.path.join(path, name))
-        closed = not int(str(mode), 8) & stat.S_IXOTH
+            self.absent(os.path.join(path, name), closed)
         for name in sorted(wanted):
             self.file(os.path.join(path, name), wanted[name], owner, group, "0644", closed)
 
@@ -277,7 +291,7 @@ class Disk:
         os.symlink(target, temporary)
         os.rename(temporary, path)
 
-    def absent(self, path):
+    def absent(self, path, private=False):
         if not os.path.lexists(path):
             return
         if os.path.isdir(path) and not os.path.islink(path):
@@ -286,9 +300,119 @@ class Disk:
         if os.path.isfile(path):
             with open(path, "rb") as current:
                 before = current.read().decode(errors="replace")
-        self._note(path, before or "present\n", "", is_private(path))
+            private = private or is_private(path, oct(os.stat(path).st_mode))
+        self._note(path, before or "present\n", "", private)
         if not self.check:
             os.unlink(path)
+
+
+class Record:
+    """What a role has laid on the host, so that what it no longer lays is found and removed.
+
+    Made when the directories are there: those that are missing then are made for the files alone.
+    """
+
+    def __init__(self, disk, path, files):
+        self.disk = disk
+        self.path = path
+        self.files = {str(one.get("path")) for one in files}
+        self.before = self._read(path)
+        parents = {parent for file in self.files for parent in parents_of(file)}
+        going = set(self.before["files"]) - self.files
+        made = {one for one in parents if one in going or not os.path.lexists(one)}
+        self.after = {
+            "files": sorted(self.files),
+            "directories": sorted(made | parents.intersection(self.before["directories"])),
+        }
+
+    def _read(self, path):
+        try:
+            with open(path) as file:
+                found = json.load(file)
+            return {key: [str(one) for one in found[key]] for key in ("files", "directories")}
+        except FileNotFoundError:
+            pass
+        except (ValueError, KeyError, TypeError) as wrong:
+            self.disk.warnings.append(
+                f"{path} cannot be read ({wrong!r}): what it named and the inventory no longer"
+                " names stays on this host; look for it by hand"
+            )
+        return {"files": [], "directories": []}
+
+    def open(self):
+        """Puts down what is about to be written, so that a run that is killed leaves no file
+        without a record, and removes what is named no longer, which may be in the way."""
+        if not self.files.issubset(self.before["files"]):
+            both = {key: sorted({*self.before[key], *self.after[key]}) for key in self.after}
+            Disk(self.disk.check).file(self.path, as_text(both), **current_user())
+        for path in sorted(set(self.before["files"]) - self.files - self._of_others()):
+            # A directory is not what was laid there.
+            if os.path.islink(path) or not os.path.isdir(path):
+                self.disk.absent(path)
+        left = set(self.before["directories"]) - set(self.after["directories"])
+        # The innermost first.
+        for path in sorted(left, reverse=True):
+            if self.disk.check or os.path.islink(path) or not os.path.isdir(path):
+                continue
+            if not os.listdir(path):
+                os.rmdir(path)
+
+    def close(self):
+        self.disk.file(self.path, as_text(self.after), **current_user())
+
+    def _of_others(self):
+        beside = os.path.join(glob.escape(os.path.dirname(self.path)), "*.json")
+        others = [self._read(path) for path in glob.glob(beside) if path != self.path]
+        return {path for one in others for path in one["files"]}
+
+
+def parents_of(path):
+    """Every directory that the file is in, but the root."""
+    while (path := os.path.dirname(path)) not in ("", "/"):
+        yield path
+
+
+def as_text(document):
+    return json.dumps(document, indent=1, sort_keys=True)
+
+
+def current_user():
+    uid, gid = os.geteuid(), os.getegid()
+    return {"owner": pwd.getpwuid(uid).pw_name, "group": grp.getgrgid(gid).gr_name}
+
+
+def without_contents(params):
+    """What the module was called with, as a very verbose Ansible prints it: paths alone."""
+    named = {
+        key: [one.get("path") if isinstance(one, dict) else one for one in value]
+        for key, value in params.items()
+        if isinstance(value, list)
+    }
+    return {"module_args": {**named, "record": params["record"]}}
+
+
+def each(act, items):
+    for item in items:
+        try:
+            act(**item)
+        except TypeError as wrong:
+            raise Problem(f"{item.get('path', 'an item without path')}: {wrong}") from wrong
+
+
+def bring_about(disk, params):
+    """Everything in its order: what a file needs, and what may be in its way, is seen to first."""
+    each(disk.directory, params["directories"])
+    record = Record(disk, params["record"], params["files"]) if params["record"] else None
+    if record:
+        record.open()
+    each(disk.file, params["files"])
+    each(disk.flag_dir, params["flag_dirs"])
+    each(disk.block, params["blocks"])
+    each(disk.link, params["links"])
+    for path in params["absent"]:
+        disk.absent(path)
+    if record:
+        record.close()
 
 
 def main():
@@ -300,29 +424,22 @@ def main():
             "blocks": {"type": "list", "elements": "dict", "default": []},
             "links": {"type": "list", "elements": "dict", "default": []},
             "absent": {"type": "list", "elements": "str", "default": []},
+            "record": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
     disk = Disk(module.check_mode)
-    steps = [
-        (disk.directory, module.params["directories"]),
-        (disk.file, module.params["files"]),
-        (disk.flag_dir, module.params["flag_dirs"]),
-        (disk.block, module.params["blocks"]),
-        (disk.link, module.params["links"]),
-    ]
+    called = without_contents(module.params)
     try:
-        for act, items in steps:
-            for item in items:
-                try:
-                    act(**item)
-                except TypeError as wrong:
-                    raise Problem(f"{item.get('path', item)}: {wrong}") from wrong
-        for path in module.params["absent"]:
-            disk.absent(path)
+        bring_about(disk, module.params)
     except (Problem, OSError) as error:
-        module.fail_json(msg=str(error), paths=disk.changed, changed=bool(disk.changed))
-    module.exit_json(changed=bool(disk.changed), paths=disk.changed, diff=disk.diffs)
+        changed = bool(disk.changed)
+        module.fail_json(msg=str(error), paths=disk.changed, changed=changed, invocation=called)
+    for text in disk.warnings:
+        module.warn(text)
+    module.exit_json(
+        changed=bool(disk.changed), paths=disk.changed, diff=disk.diffs, invocation=called
+    )
 
 
 if __name__ == "__main__":

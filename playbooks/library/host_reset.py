@@ -50,6 +50,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 RECORDS = "/etc/mesostk/services"
+LAID = "/etc/mesostk/files"
 UNITS = "/etc/systemd/system"
 MARK = "Written by Ansible (role service)"
 PROGRAMS = "/opt/mesostk/"
@@ -103,6 +104,13 @@ def own_unit(record):
         if MARK in file.read():
             return path
     return None
+
+
+def laid():
+    """What roles put down as laid by them (host_files, option record): secrets elsewhere, say."""
+    for path in glob.glob(os.path.join(LAID, "*.json")):
+        with open(path) as file:
+            yield from json.load(file)["files"]
 
 
 def processes():
@@ -210,7 +218,7 @@ def main():
     found = records()
     units = [path for record in found if (path := own_unit(record)) is not None]
     names = [record["name"] for record in found if own_unit(record) is not None]
-    wanted = (*PATHS, *module.params["data"], *units, *links())
+    wanted = (*PATHS, *module.params["data"], *units, *laid(), *links())
     paths = sorted({path for path in wanted if os.path.lexists(path)})
     ended = 0
     if not module.check_mode:

@@ -1,13 +1,18 @@
 """The Ansible module host_files, on real directories."""
 
 import grp
+import json
 import os
 import pwd
 import stat
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mesostk.ops.paths import data_root
 from mesostk.testing.plugins import load
 
 OWNER = pwd.getpwuid(os.getuid()).pw_name
@@ -139,3 +144,147 @@ def test_differences_of_what_not_everybody_may_read_are_not_shown(tmp_path: Path
     assert "hunter2" not in str(disk.diffs)
     assert str(disk.diffs).count("zk://m1") == 2
     assert len(disk.changed) == len({one["after_header"] for one in disk.diffs})
+
+
+def test_removed_files_that_not_everybody_may_read_are_not_shown(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    disk = host_files.Disk(check=False)
+    disk.flag_dir(str(closed), {"stats": "a:hunter2"}, mode="0750", **owned())
+    disk.file(str(tmp_path / "plain"), "hunter2", mode="0600", **owned())
+    disk.flag_dir(str(closed), {}, mode="0750", **owned())
+    disk.absent(str(tmp_path / "plain"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["closed"]
+    assert "hunter2" not in str(disk.diffs)
+
+
+# -- what was laid once ---------------------------------------------------------------------------
+
+
+def laid(folder: Path, check: bool = False, **texts: str) -> Any:
+    """One run that lays `texts` (db_password: db/password) as files of root alone."""
+    disk = host_files.Disk(check=check)
+    names = {name.replace("_", "/"): text for name, text in texts.items()}
+    params = {
+        "directories": [{"path": str(folder / "secrets"), "mode": "0700", **owned()}],
+        "files": [
+            {"path": str(folder / "secrets" / name), "content": text, "mode": "0600", **owned()}
+            for name, text in names.items()
+        ],
+        "flag_dirs": [],
+        "blocks": [],
+        "links": [],
+        "absent": [],
+        "record": str(folder / "records" / "agent.json"),
+    }
+    host_files.bring_about(disk, params)
+    return disk
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_is_named_no_longer_goes_and_what_others_laid_stays(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    laid(tmp_path, db_password="hunter2", db_key="hunter3", token="hunter4")
+    (secrets / "by-hand").write_text("hunter5\n")
+    gone = laid(tmp_path, token="hunter4")
+    assert files_in(secrets) == ["by-hand", "token"]
+    assert not (secrets / "db").exists()
+    record = str(tmp_path / "records" / "agent.json")
+    assert gone.changed == [str(secrets / "db/key"), str(secrets / "db/password"), record]
+    assert "hunter" not in str(gone.diffs)
+    assert laid(tmp_path, token="hunter4").changed == []
+    laid(tmp_path)
+    assert files_in(secrets) == ["by-hand"]
+    assert laid(tmp_path).changed == []
+
+
+def test_directory_that_was_there_before_the_files_or_is_not_empty_stays(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    (secrets / "db").mkdir(parents=True)
+    laid(tmp_path, db_password="a", tls_key="b")
+    (secrets / "tls" / "by-hand").write_text("c\n")
+    laid(tmp_path)
+    assert (secrets / "db").is_dir()
+    assert files_in(secrets) == ["tls/by-hand"]
+    assert laid(tmp_path).changed == []
+
+
+def test_check_mode_says_what_would_go_and_removes_nothing(tmp_path: Path) -> None:
+    laid(tmp_path, token="hunter2")
+    before = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    told = laid(tmp_path, check=True)
+    assert str(tmp_path / "secrets" / "token") in told.changed
+    assert "hunter2" not in str(told.diffs)
+    assert before == {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_run_that_dies_between_its_files_has_recorded_them(tmp_path: Path) -> None:
+    laid(tmp_path, token="a")
+    (tmp_path / "secrets" / "tls").mkdir()
+    # It ends at the second file; the first was written.
+    with pytest.raises(host_files.Problem, match="move it away"):
+        laid(tmp_path, token="a", db_password="b", tls="c")
+    assert files_in(tmp_path / "secrets") == ["db/password", "token"]
+    laid(tmp_path)
+    assert files_in(tmp_path / "secrets") == []
+    # It is a directory, which was not laid.
+    assert (tmp_path / "secrets" / "tls").is_dir()
+
+
+def test_name_may_become_a_directory_of_names_and_the_reverse(tmp_path: Path) -> None:
+    laid(tmp_path, db="a")
+    laid(tmp_path, db_password="b")
+    assert files_in(tmp_path / "secrets") == ["db/password"]
+    laid(tmp_path, db="c")
+    assert files_in(tmp_path / "secrets") == ["db"]
+    assert laid(tmp_path, db="c").changed == []
+
+
+def test_file_that_another_record_names_stays(tmp_path: Path) -> None:
+    laid(tmp_path, zk="a")
+    record = tmp_path / "records" / "agent.json"
+    (tmp_path / "records" / "master.json").write_text(record.read_text())
+    laid(tmp_path)
+    assert files_in(tmp_path / "secrets") == ["zk"]
+
+
+def test_record_that_cannot_be_read_is_told_and_written_anew(tmp_path: Path) -> None:
+    laid(tmp_path, token="a")
+    (tmp_path / "records" / "agent.json").write_text('{"files": 3')
+    disk = laid(tmp_path)
+    assert files_in(tmp_path / "secrets") == ["token"]
+    assert len(disk.warnings) == 1
+    assert "agent.json cannot be read" in disk.warnings[0]
+    assert laid(tmp_path).warnings == []
+
+
+@pytest.mark.parametrize("path", ["{}/secrets/../../passwd", "secrets/a"])
+def test_path_that_leads_elsewhere_is_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(host_files.Problem, match="no absolute path"):
+        host_files.Disk(check=False).file(path.format(tmp_path), "text", **owned())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_neither_answer_nor_refusal_holds_a_content(tmp_path: Path) -> None:
+    def run(content: object) -> dict[str, Any]:
+        file = {"path": f"{tmp_path}/a", "content": content, "mode": "0600", **owned()}
+        flags = {"path": f"{tmp_path}/f", "flags": {"x": content}, "mode": "0750", **owned()}
+        settings = {"files": [file], "flag_dirs": [flags], "_ansible_check_mode": True}
+        done = subprocess.run(
+            [sys.executable, data_root() / "playbooks" / "library" / "host_files.py"],
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": settings}),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "1234" not in done.stdout + done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+    answer = run("hunter1234")
+    assert answer["invocation"]["module_args"]["files"] == [f"{tmp_path}/a"]
+    assert answer["changed"] is True
+    assert "type int, not text; put it in quotes" in run(1234)["msg"]

@@ -65,3 +65,12 @@ def test_a_block_is_taken_out_of_a_file_that_others_write(tmp_path: Path) -> Non
     assert not reset.remove_block(str(path), "mesostk cluster")
     path.write_text("a\n# BEGIN mesostk cluster\nb\n")
     assert not reset.remove_block(str(path), "mesostk cluster"), "where it ends is not known"
+
+
+def test_what_roles_laid_elsewhere_is_removed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reset, "LAID", str(tmp_path))
+    assert list(reset.laid()) == []
+    (tmp_path / "agent.json").write_text('{"files": ["/srv/secrets/token"], "directories": []}')
+    assert list(reset.laid()) == ["/srv/secrets/token"]
