@@ -41,6 +41,7 @@ from mesostk.agent.disk import DirectoryLock, DiskQueue, read_records
 from mesostk.agent.disk_watch import DiskWatch, Limits
 from mesostk.agent.executor_http import ExecutorApi
 from mesostk.agent.fetch_cache import FetchCache
+from mesostk.agent.fetch_process import FetchProcesses
 from mesostk.agent.fetcher import Fetcher
 from mesostk.agent.gc import Collector, Policy
 from mesostk.agent.guard import guard
@@ -148,14 +149,6 @@ class Shell:
         kept = values.fetcher_cache_dir
         cache_dir = work_dir / "fetch" if kept is None else Path(kept).absolute() / "mesostk"
         cache = FetchCache(cache_dir, values.fetcher_cache_size)
-        self._fetcher = Fetcher(
-            daemon,
-            self._feed,
-            work_dir,
-            values.frameworks_home,
-            values.fetcher_stall_timeout,
-            cache,
-        )
         policy = Policy(
             delay_s=values.gc_delay,
             headroom=values.gc_disk_headroom,
@@ -171,6 +164,15 @@ class Shell:
             self._collector,
             Secrets(Path(values.secrets_dir), runtime_dir),
             enable_cfs=values.cgroups_enable_cfs,
+        )
+        self._fetcher = Fetcher(
+            daemon,
+            self._feed,
+            work_dir,
+            values.frameworks_home,
+            values.fetcher_stall_timeout,
+            cache,
+            FetchProcesses(self.runs),
         )
         limits = Limits(
             interval_s=values.container_disk_watch_interval,

@@ -6,7 +6,8 @@
           └▶ one process of the task's user (fetching.py) brings all ◀───────┘ ─▶ Fetched
              CancelFetch, or the agent's end, ends it                             or FetchFailed
 
-Threads of their own wait for the processes: a slow server holds up nobody but its task.
+Sizes are asked, and files brought into the cache, by processes of the task's user, too: what it may
+not read it gets from nowhere. All are started by the launcher (fetch_process.py).
 """
 
 from __future__ import annotations
@@ -14,19 +15,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import json
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import mesostk
-from mesostk.agent import fetching
+from mesostk.agent import sandbox
 from mesostk.agent.events import CancelFetch, Fetch, Fetched, FetchFailed
 from mesostk.agent.fetch_cache import FetchCache
+from mesostk.agent.fetch_process import Cancellation, FetchError, FetchProcesses
 from mesostk.base.core import Event
 from mesostk.base.daemon import Daemon
 from mesostk.errors import MesostkError
@@ -35,13 +31,8 @@ from mesostk.wire.mesos import CommandURI
 #: Runs that fetch at the same time; more wait.
 MAX_FETCHING = 8
 
-_BOOTSTRAP = (
-    "import sys; sys.path.append(sys.argv[1]); from mesostk.agent import fetching; fetching.main()"
-)
-
-
-class FetchError(MesostkError):
-    """A URI cannot be had; the message names it and says why."""
+#: When the agent ends, for processes that are killed to be gone, in seconds.
+_PATIENCE_S = 2.0
 
 
 class Fetcher:
@@ -55,6 +46,7 @@ class Fetcher:
         frameworks_home: str | None,
         stall_timeout_s: float,
         cache: FetchCache,
+        processes: FetchProcesses,
     ) -> None:
         self._daemon = daemon
         self._feed = feed
@@ -62,18 +54,22 @@ class Fetcher:
         self._home = frameworks_home
         self._stall_s = stall_timeout_s
         self._cache = cache
+        self._processes = processes
         gauge = daemon.metrics.gauge
         gauge("containerizer/fetcher/cache_size_total_bytes", lambda: cache.capacity)
         gauge("containerizer/fetcher/cache_size_used_bytes", lambda: cache.used)
-        self._pool = ThreadPoolExecutor(MAX_FETCHING, thread_name_prefix="fetch")
+        self._turn = asyncio.Semaphore(MAX_FETCHING)
         self._cancelled: dict[str, Cancellation] = {}
+        self._working: set[asyncio.Task[None]] = set()
         self._succeeded = daemon.metrics.counter("containerizer/fetcher/task_fetches_succeeded")
         self._failed = daemon.metrics.counter("containerizer/fetcher/task_fetches_failed")
 
     def fetch(self, effect: Fetch) -> None:
         """Begin; the outcome is told by an event."""
         self._cancelled[effect.container_id] = Cancellation()
-        self._daemon.start(f"fetch {effect.container_id}", self._run(effect))
+        working = self._daemon.start(f"fetch {effect.container_id}", self._run(effect))
+        self._working.add(working)
+        working.add_done_callback(self._working.discard)
 
     def cancel(self, effect: CancelFetch) -> None:
         """Give up soon and say nothing."""
@@ -92,13 +88,14 @@ class Fetcher:
         """Stop all fetching; the runs are told as dropped after the restart."""
         for cancelled in self._cancelled.values():
             cancelled.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._working:
+            await asyncio.wait(self._working, timeout=_PATIENCE_S)
 
     async def _run(self, effect: Fetch) -> None:
         cancelled = self._cancelled[effect.container_id]
-        loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._pool, self._fetch_all, effect, cancelled)
+            async with self._turn:
+                await self._fetch_all(effect, cancelled)
         except MesostkError as error:
             self._failed.value += 1
             if not cancelled.is_set():
@@ -110,88 +107,65 @@ class Fetcher:
         finally:
             del self._cancelled[effect.container_id]
 
-    def _fetch_all(self, effect: Fetch, cancelled: Cancellation) -> None:
-        # Imported here: the sandbox module is for the disk thread and brings its own errors.
-        from mesostk.agent import sandbox  # noqa: PLC0415
-
+    async def _fetch_all(self, effect: Fetch, cancelled: Cancellation) -> None:
         directory = self._work_dir / effect.sandbox
-        sandbox.create(directory, effect.user)
-        job = Job(directory, effect.user, self._home, self._stall_s, cancelled)
-        try:
-            fetch_all(effect.uris, job, self._cache)
-        except OSError as error:
-            raise FetchError(f"no process to fetch by: {error}") from error
-
-
-class Cancellation:
-    """Whether a job is wanted no more; `set` also ends the process that works for it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._is_set = False
-        self._working: subprocess.Popen[bytes] | None = None
-
-    def set(self) -> None:
-        """From any thread."""
-        with self._lock:
-            self._is_set = True
-            if self._working is not None:
-                self._working.kill()
-
-    def is_set(self) -> bool:
-        """Whether it was cancelled."""
-        return self._is_set
-
-    @contextlib.contextmanager
-    def ends(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
-        """Within this, `set` kills the process, as it does at once where it came before."""
-        with self._lock:
-            self._working = process
-            if self._is_set:
-                process.kill()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._working = None
+        await self._daemon.disk(sandbox.create, directory, effect.user)
+        job = Job(directory, effect.user, self._home, self._stall_s, cancelled, self._processes)
+        await fetch_all(effect.uris, job, self._cache)
 
 
 class Job(NamedTuple):
-    """For whom, and how, URIs are fetched. `user` None: the agent's own."""
+    """For whom, how, and by what URIs are fetched. `user` None: the agent's own."""
 
     directory: Path
     user: str | None
     home: str | None
     stall_s: float
     cancelled: Cancellation
+    processes: FetchProcesses
+
+    async def done(self, **order: Any) -> dict[str, Any]:
+        """The answer of a process to an order; raises FetchError if there is none."""
+        terms = {"user": self.user, "home": self.home, "stall_s": self.stall_s}
+        nothing = {"sizes": None, "into": None}
+        return await self.processes.carry_out({**terms, **nothing, **order}, self.cancelled)
 
 
-def fetch_all(uris: Iterable[CommandURI], job: Job, cache: FetchCache) -> None:
+async def fetch_all(uris: Iterable[CommandURI], job: Job, cache: FetchCache) -> None:
     """Bring all, said in the sandbox's stderr. Raises FetchError naming the one that fails."""
-    with contextlib.ExitStack() as held:
+    uris = tuple(uris)
+    cached = [uri.value for uri in uris if uri.cache]
+    sizes = iter((await job.done(sizes=cached))["sizes"] if cached else ())
+    async with contextlib.AsyncExitStack() as held:
         orders: list[dict[str, Any]] = []
         for uri in uris:
-            orders.append(_order(uri, job, cache, held))
+            orders.append(await _order(uri, next(sizes) if uri.cache else None, job, cache, held))
             if orders[-1]["error"] is not None:
                 break
-        error = _done(job, directory=str(job.directory), uris=orders)
-    if error is not None:
-        raise FetchError(error)
+        answer = await job.done(directory=str(job.directory), uris=orders)
+    if answer["error"] is not None:
+        raise FetchError(str(answer["error"]))
 
 
-def _order(
-    uri: CommandURI, job: Job, cache: FetchCache, held: contextlib.ExitStack
+async def _order(
+    uri: CommandURI,
+    announced: dict[str, Any] | None,
+    job: Job,
+    cache: FetchCache,
+    held: contextlib.AsyncExitStack,
 ) -> dict[str, Any]:
     """What the process is told of a URI: if it is cached the file, in use as long as `held`."""
-    kept, wrong = None, None
-    if uri.cache:
-        try:
-            size = fetching.announced_size(uri.value, fetching.Terms(job.home, job.stall_s))
-            if size is not None:
-                bring = functools.partial(_bring, uri.value, job)
-                kept = held.enter_context(cache.hold((job.user, uri.value), size, bring))
-        except fetching.BROKEN as error:
-            wrong = str(error)
+    kept: Path | None = None
+    wrong: str | None = None
+    if announced is not None:
+        wrong = announced["error"]
+        if announced["size"] is not None:
+            bring = functools.partial(_bring, uri.value, job)
+            holding = cache.hold((job.user, uri.value), announced["size"], bring)
+            try:
+                kept = await held.enter_async_context(holding)
+            except OSError as error:
+                wrong = str(error)
     return {
         "value": uri.value,
         "output_file": uri.output_file,
@@ -202,47 +176,11 @@ def _order(
     }
 
 
-def _bring(value: str, job: Job, path: Path) -> None:
-    """Bring a URI into a file of the cache, by a process of the job's user."""
-    error = _done(job, value=value, into=str(path))
-    if error is not None:
-        raise OSError(error)
-
-
-def command() -> list[str]:
-    """How the process is started."""
-    package = str(Path(mesostk.__file__).parent.parent)
-    return [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, package]
-
-
-def _done(job: Job, **order: Any) -> str | None:
-    """Have an order carried out by a process; returns why it could not be."""
-    order = {"user": job.user, "home": job.home, "stall_s": job.stall_s, "into": None, **order}
-    with (
-        subprocess.Popen(
-            command(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd="/",
-            start_new_session=True,  # a Ctrl-C at the agent's terminal is not for it
-        ) as working,
-        job.cancelled.ends(working),
-    ):
-        assert working.stdin is not None
-        assert working.stdout is not None
-        try:
-            working.stdin.write(json.dumps(order).encode() + b"\n")
-            working.stdin.flush()
-        except BrokenPipeError:  # it was ended, and says no more
-            with contextlib.suppress(BrokenPipeError):
-                working.stdin.close()  # which tries what is left once more: here, not further down
-        # Open until it has ended: that it is closed tells it that the agent has gone.
-        said = working.stdout.read().decode(errors="replace").strip().rpartition("\n")[2]
-    if job.cancelled.is_set():
-        return "no longer wanted"
+async def _bring(value: str, job: Job, path: Path) -> None:
+    """Bring a URI into a file of the cache. Raises OSError."""
     try:
-        error = json.loads(said)["error"]
-    except (ValueError, KeyError, TypeError):
-        return f"the fetcher ended with {working.returncode}: {said}"
-    return error if error is None else str(error)
+        answer = await job.done(value=value, into=str(path))
+    except FetchError as error:
+        raise OSError(str(error)) from error
+    if answer["error"] is not None:
+        raise OSError(answer["error"])

@@ -4,6 +4,7 @@
 
     agent ── stdin: an order, one line of JSON ─▶ files of the cache opened ─▶ the user's rights
           ◀─ stdout: {"error": null or why} ───── fetched, said in the sandbox's stderr, unpacked
+          ◀─ stdout: {…, "sizes": […]} ─────────── asked what they say they have, instead
     agent closes stdin, or is gone ─▶ this ends at once
 
 A sandbox is its user's, whose other tasks may put a link where a file is about to be written: done
@@ -71,8 +72,7 @@ def main() -> None:
     """Do what stdin says, and tell on stdout how it went."""
     order = json.loads(_first_line())
     threading.Thread(target=_end_with_the_agent, daemon=True).start()
-    error = _obey(order)
-    os.write(1, json.dumps({"error": error}).encode() + b"\n")
+    os.write(1, json.dumps(_obey(order)).encode() + b"\n")
 
 
 def _first_line() -> bytes:
@@ -91,9 +91,16 @@ def _end_with_the_agent() -> None:
     os._exit(1)
 
 
-def _obey(order: dict[str, Any]) -> str | None:
-    """Fetch; returns why it could not be done."""
+def _obey(order: dict[str, Any]) -> dict[str, Any]:
+    """Tell sizes, or fetch; `error` in the answer says why it could not be done."""
     terms = Terms(order["home"], order["stall_s"])
+    if order["sizes"] is None:
+        return {"error": _fetch(order, terms)}
+    _become(order["user"])
+    return {"error": None, "sizes": [_announced(value, terms) for value in order["sizes"]]}
+
+
+def _fetch(order: dict[str, Any], terms: Terms) -> str | None:
     with contextlib.ExitStack() as opened:
         try:
             if order["into"] is not None:
@@ -192,11 +199,20 @@ def _bring(value: str, file: IO[bytes], terms: Terms) -> None:
         raise OSError(f"scheme '{scheme}' is not supported; use http, https, ftp or file")
 
 
-def announced_size(value: str, terms: Terms) -> int | None:
+def _announced(value: str, terms: Terms) -> dict[str, Any]:
+    try:
+        return {"size": _announced_size(value, terms), "error": None}
+    except BROKEN as error:
+        return {"size": None, "error": str(error)}
+
+
+def _announced_size(value: str, terms: Terms) -> int | None:
     """Bytes that a URI says it has; None if it does not, and so is not cached. Raises OSError."""
     scheme = urlsplit(value).scheme
     if scheme in ("", "file"):
-        return local_path(value, terms.home).stat().st_size
+        # Opened: that a file can be seen does not mean that it may be read.
+        with _open(local_path(value, terms.home)) as file:
+            return os.fstat(file.fileno()).st_size
     if scheme == "ftp":
         with _ftp(value, terms) as (ftp, path):
             return _ftp_size(ftp, path)
@@ -221,12 +237,20 @@ def _length(text: str | None) -> int | None:
 
 
 def _copy(source: Path, file: IO[bytes]) -> None:
+    with _open(source) as copied:
+        try:
+            shutil.copyfileobj(copied, file, _CHUNK_BYTES)
+        except OSError as error:
+            raise OSError(f"{source}: {error.strerror}") from error
+
+
+def _open(source: Path) -> IO[bytes]:
+    """A file of this host; OSError says why it cannot be had."""
     if source.exists() and not (source.is_file() or source.is_dir()):
         # A pipe has no end, and a device fills the disk.
         raise OSError(f"'{source}' is no regular file")
     try:
-        with source.open("rb") as copied:
-            shutil.copyfileobj(copied, file, _CHUNK_BYTES)
+        return source.open("rb")
     except OSError as error:
         raise OSError(f"{source}: {error.strerror}") from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
 import io
 import json
@@ -13,30 +12,33 @@ import socket
 import subprocess
 import tarfile
 import tempfile
-import time
 import zipfile
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from aiohttp import web
 
-from mesostk.agent.fetch_cache import FetchCache
-from mesostk.agent.fetcher import Cancellation, FetchError, Job, command, fetch_all
+from mesostk.agent.fetch_process import Cancellation, FetchError, FetchProcesses, command
 from mesostk.agent.fetching import local_path, name_of, unpack
+from mesostk.agent.tests.fetch_bench import (
+    FetchBench,
+    daemon_of,
+    daemonising,
+    fetch_bench,
+    is_alive,
+    order,
+    until,
+)
 from mesostk.testing.requirements import require_root
 from mesostk.wire.mesos import CommandURI
 
 
-def fetch(
-    uri: CommandURI, sandbox: Path, home: str | None = None, cache: FetchCache | None = None
-) -> Path:
-    sandbox.mkdir(exist_ok=True)
-    job = Job(sandbox, None, home, 60.0, Cancellation())
-    fetch_all((uri,), job, cache if cache is not None else FetchCache(sandbox / "c", 0))
-    return sandbox / name_of(uri.value, uri.output_file)
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[FetchBench]:
+    async with fetch_bench(tmp_path / "bench") as bench:
+        yield bench
 
 
 def tar_with(name: str, data: bytes = b"hi") -> bytes:
@@ -48,29 +50,31 @@ def tar_with(name: str, data: bytes = b"hi") -> bytes:
     return buffer.getvalue()
 
 
-def test_archives_are_unpacked_beside_and_kept(tmp_path: Path) -> None:
+async def test_archives_are_unpacked_beside_and_kept(bench: FetchBench, tmp_path: Path) -> None:
     (tmp_path / "a.tar.gz").write_bytes(tar_with("inner/x"))
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("y", "hi")
     (tmp_path / "c.txt.gz").write_bytes(gzip.compress(b"hi"))
     for name in ("a.tar.gz", "b.zip", "c.txt.gz"):
-        fetch(CommandURI(value=f"file://{tmp_path}/{name}"), tmp_path / "box")
+        await bench.fetch(CommandURI(value=f"file://{tmp_path}/{name}"), tmp_path / "box")
     names = {str(p.relative_to(tmp_path / "box")) for p in (tmp_path / "box").rglob("*")}
     assert names == {"stderr", "a.tar.gz", "inner", "inner/x", "b.zip", "y", "c.txt.gz", "c.txt"}
 
 
-def test_executables_are_not_unpacked(tmp_path: Path) -> None:
+async def test_executables_are_not_unpacked(bench: FetchBench, tmp_path: Path) -> None:
     (tmp_path / "a.tar.gz").write_bytes(tar_with("x"))
     uri = CommandURI(value=str(tmp_path / "a.tar.gz"), executable=True)
-    made = fetch(uri, tmp_path / "box")
+    made = await bench.fetch(uri, tmp_path / "box")
     assert made.stat().st_mode & 0o777 == 0o755
     assert not (tmp_path / "box" / "x").exists()
 
 
-def test_an_archive_cannot_write_outside_of_the_sandbox(tmp_path: Path) -> None:
+async def test_an_archive_cannot_write_outside_of_the_sandbox(
+    bench: FetchBench, tmp_path: Path
+) -> None:
     (tmp_path / "evil.tgz").write_bytes(tar_with("../escaped"))
     with pytest.raises(FetchError, match="leads out"):
-        fetch(CommandURI(value=str(tmp_path / "evil.tgz")), tmp_path / "box")
+        await bench.fetch(CommandURI(value=str(tmp_path / "evil.tgz")), tmp_path / "box")
     assert not (tmp_path / "escaped").exists()
 
 
@@ -133,31 +137,27 @@ def test_relative_paths_are_below_the_frameworks_home() -> None:
         (".tar.bz2", "w:bz2"), (".txz", "w:xz"), (".tar.xz", "w:xz"),
     ],
 )  # fmt: skip
-def test_every_kind_of_tar_is_unpacked_unless_it_is_not_to_be(
-    tmp_path: Path, suffix: str, mode: Literal["w", "w:gz", "w:bz2", "w:xz"]
+async def test_every_kind_of_tar_is_unpacked_unless_it_is_not_to_be(
+    bench: FetchBench, tmp_path: Path, suffix: str, mode: Literal["w", "w:gz", "w:bz2", "w:xz"]
 ) -> None:
     source = tmp_path / f"a{suffix}"
     with tarfile.open(source, mode) as archive:
         info = tarfile.TarInfo("x")
         info.size = 2
         archive.addfile(info, io.BytesIO(b"hi"))
-    fetch(CommandURI(value=str(source), extract=False), tmp_path / "packed")
+    await bench.fetch(CommandURI(value=str(source), extract=False), tmp_path / "packed")
     assert not (tmp_path / "packed" / "x").exists()
-    fetch(CommandURI(value=str(source)), tmp_path / "box")
+    await bench.fetch(CommandURI(value=str(source)), tmp_path / "box")
     assert (tmp_path / "box" / "x").read_bytes() == b"hi"
     source.write_bytes(source.read_bytes()[:40] + b"\xff" * 400)  # whatever it was, it is no more
     with pytest.raises(FetchError, match=f"a{suffix}"):
-        fetch_all_of(CommandURI(value=str(source)), tmp_path / "scribbled")
+        await bench.fetch(CommandURI(value=str(source)), tmp_path / "scribbled")
     assert "Failed to fetch" in (tmp_path / "scribbled" / "stderr").read_text()
 
 
-def fetch_all_of(uri: CommandURI, sandbox: Path) -> None:
-    sandbox.mkdir()
-    job = Job(sandbox, None, None, 60.0, Cancellation())
-    fetch_all((uri,), job, FetchCache(sandbox / "c", 0))
-
-
-def test_an_encrypted_or_scribbled_file_fails_with_its_name(tmp_path: Path) -> None:
+async def test_an_encrypted_or_scribbled_file_fails_with_its_name(
+    bench: FetchBench, tmp_path: Path
+) -> None:
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("y", "hi")
     packed = bytearray((tmp_path / "b.zip").read_bytes())
@@ -167,11 +167,13 @@ def test_an_encrypted_or_scribbled_file_fails_with_its_name(tmp_path: Path) -> N
     (tmp_path / "c.gz").write_bytes(gzip.compress(b"hi" * 1000)[:-20] + b"\xff" * 40)
     for name in ("b.zip", "c.gz"):
         with pytest.raises(FetchError, match=name):
-            fetch_all_of(CommandURI(value=str(tmp_path / name)), tmp_path / f"box-{name}")
+            await bench.fetch(CommandURI(value=str(tmp_path / name)), tmp_path / f"box-{name}")
 
 
 @pytest.mark.parametrize("then", ["output file", "same name", "zip", "gz"])
-def test_a_fetched_link_leads_no_later_uri_out_of_the_sandbox(tmp_path: Path, then: str) -> None:
+async def test_a_fetched_link_leads_no_later_uri_out_of_the_sandbox(
+    bench: FetchBench, tmp_path: Path, then: str
+) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "x").write_text("precious")
     box = tmp_path / "box"
@@ -180,7 +182,7 @@ def test_a_fetched_link_leads_no_later_uri_out_of_the_sandbox(tmp_path: Path, th
             link = tarfile.TarInfo(name)
             link.type, link.linkname = tarfile.SYMTYPE, aim
             archive.addfile(link)
-    fetch(CommandURI(value=str(tmp_path / "links.tar")), box)
+    await bench.fetch(CommandURI(value=str(tmp_path / "links.tar")), box)
     (tmp_path / "plain").write_text("evil")
     if then == "zip":
         with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive_zip:
@@ -193,11 +195,11 @@ def test_a_fetched_link_leads_no_later_uri_out_of_the_sandbox(tmp_path: Path, th
         name = "way/x" if then == "output file" else "direct"
         uri = CommandURI(value=str(tmp_path / "plain"), output_file=name)
     with pytest.raises(FetchError, match="leads out of the sandbox"):
-        fetch(uri, box)
+        await bench.fetch(uri, box)
     assert (tmp_path / "elsewhere" / "x").read_text() == "precious"
 
 
-async def test_what_is_no_http_fails_with_the_reason(tmp_path: Path) -> None:
+async def test_what_is_no_http_fails_with_the_reason(bench: FetchBench, tmp_path: Path) -> None:
     """Nothing that a server says may be more than the failure of one task."""
 
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -208,14 +210,14 @@ async def test_what_is_no_http_fails_with_the_reason(tmp_path: Path) -> None:
     port = server.sockets[0].getsockname()[1]
     uri = CommandURI(value=f"http://127.0.0.1:{port}/x")
     with pytest.raises(FetchError, match=f"127.0.0.1:{port}/x"):
-        await asyncio.to_thread(fetch_all_of, uri, tmp_path / "box")
+        await bench.fetch(uri, tmp_path / "box")
     server.close()
     await server.wait_closed()
 
 
-def test_schemes_that_are_not_known_are_refused(tmp_path: Path) -> None:
+async def test_schemes_that_are_not_known_are_refused(bench: FetchBench, tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="hdfs"):
-        fetch(CommandURI(value="hdfs://h/x"), tmp_path / "box")
+        await bench.fetch(CommandURI(value="hdfs://h/x"), tmp_path / "box")
 
 
 @pytest.fixture
@@ -236,16 +238,18 @@ async def server() -> AsyncIterator[str]:
     await runner.cleanup()
 
 
-async def test_http_is_fetched_and_a_bad_status_is_told(server: str, tmp_path: Path) -> None:
-    made = await asyncio.to_thread(fetch, CommandURI(value=f"{server}/file"), tmp_path / "box")
+async def test_http_is_fetched_and_a_bad_status_is_told(
+    bench: FetchBench, server: str, tmp_path: Path
+) -> None:
+    made = await bench.fetch(CommandURI(value=f"{server}/file"), tmp_path / "box")
     assert made.read_bytes() == b"content"
     with pytest.raises(FetchError, match="HTTP status 404"):
-        await asyncio.to_thread(fetch, CommandURI(value=f"{server}/missing"), tmp_path / "box")
+        await bench.fetch(CommandURI(value=f"{server}/missing"), tmp_path / "box")
 
 
-async def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+async def test_a_server_that_is_not_there_is_told(bench: FetchBench, tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="refused"):
-        await asyncio.to_thread(fetch, CommandURI(value="http://127.0.0.1:1/x"), tmp_path / "box")
+        await bench.fetch(CommandURI(value="http://127.0.0.1:1/x"), tmp_path / "box")
 
 
 # -- files of this host ---------------------------------------------------------------------------
@@ -259,46 +263,46 @@ def public() -> Iterator[Path]:
         yield Path(name)
 
 
-def fetch_as(
-    user: str | None, source: Path, sandbox: Path, gone: Cancellation | None = None
+async def fetch_as(
+    bench: FetchBench,
+    user: str | None,
+    source: Path,
+    sandbox: Path,
+    gone: Cancellation | None = None,
 ) -> Path:
-    sandbox.mkdir(exist_ok=True)
-    gone = Cancellation() if gone is None else gone
-    job = Job(sandbox, user, None, 60.0, gone)
-    if user is not None:
-        shutil.chown(sandbox, user)
-    fetch_all((CommandURI(value=str(source)),), job, FetchCache(sandbox / "c", 0))
-    return sandbox / source.name
+    return await bench.fetch(CommandURI(value=str(source)), sandbox, user=user, cancelled=gone)
 
 
-def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+async def test_what_is_no_file_is_not_waited_for(bench: FetchBench, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for source in (tmp_path / "pipe", Path("/dev/zero")):
         with pytest.raises(FetchError, match=f"'{source}' is no regular file"):
-            fetch_as(None, source, tmp_path / "box")
+            await fetch_as(bench, None, source, tmp_path / "box")
 
 
 @pytest.mark.root
-def test_a_task_gets_the_files_that_its_user_may_read(public: Path) -> None:
+async def test_a_task_gets_the_files_that_its_user_may_read(
+    bench: FetchBench, public: Path
+) -> None:
     require_root()
     (public / "open").write_text("hi")
     (public / "closed").write_text("secret")
     (public / "closed").chmod(0o600)
-    made = fetch_as("nobody", public / "open", public / "box")
+    made = await fetch_as(bench, "nobody", public / "open", public / "box")
     assert made.read_text() == "hi"
     assert made.owner() == (public / "box" / "stderr").owner() == "nobody"
     with pytest.raises(FetchError, match="closed: Permission denied"):
-        fetch_as("nobody", public / "closed", public / "box")
+        await fetch_as(bench, "nobody", public / "closed", public / "box")
     with pytest.raises(FetchError, match="shadow: Permission denied"):
-        fetch_as("nobody", Path("/etc/shadow"), public / "box")
+        await fetch_as(bench, "nobody", Path("/etc/shadow"), public / "box")
     with pytest.raises(FetchError, match="none: No such file"):
-        fetch_as("nobody", public / "none", public / "box")
+        await fetch_as(bench, "nobody", public / "none", public / "box")
 
 
 @pytest.mark.root
 @pytest.mark.parametrize("link", ["stderr", "way", "open"])
-def test_what_the_user_links_in_its_sandbox_is_written_with_its_rights_only(
-    public: Path, link: str
+async def test_what_the_user_links_in_its_sandbox_is_written_with_its_rights_only(
+    bench: FetchBench, public: Path, link: str
 ) -> None:
     require_root()
     precious = public / "precious"
@@ -311,71 +315,91 @@ def test_what_the_user_links_in_its_sandbox_is_written_with_its_rights_only(
     (box / link).symlink_to(precious if link == "way" else precious / "open")
     shutil.chown(box, "nobody")
     with pytest.raises(FetchError):
-        fetch_all((uri,), Job(box, "nobody", None, 60.0, Cancellation()), FetchCache(box / "c", 0))
+        await bench.fetch(uri, box, user="nobody")
     assert (precious / "open").read_text() == "root's"
 
 
 @pytest.mark.root
-def test_archives_are_unpacked_as_their_user(public: Path) -> None:
+async def test_archives_are_unpacked_as_their_user(bench: FetchBench, public: Path) -> None:
     require_root()
     with tarfile.open(public / "a.tar", "w") as archive:
         folder, inner = tarfile.TarInfo("folder"), tarfile.TarInfo("folder/x")
         folder.type, folder.mode, inner.size = tarfile.DIRTYPE, 0o555, 2
         archive.addfile(folder)
         archive.addfile(inner, io.BytesIO(b"hi"))
-    fetch_as("nobody", public / "a.tar", public / "box")
+    await fetch_as(bench, "nobody", public / "a.tar", public / "box")
     assert (public / "box" / "folder" / "x").owner() == "nobody"
 
 
 @pytest.mark.root
-def test_a_copy_ends_with_its_run(public: Path) -> None:
+async def test_a_copy_ends_with_its_run(bench: FetchBench, public: Path) -> None:
     require_root()
     with (public / "endless").open("wb") as file:
         file.truncate(1 << 40)  # holes: nobody waits for that much to be copied
     gone = Cancellation()
     copied = public / "box" / "endless"
-
-    with ThreadPoolExecutor(1) as beside:
-        copying = beside.submit(fetch_as, "nobody", public / "endless", public / "box", gone)
-        while not (copying.done() or (copied.exists() and copied.stat().st_size > 0)):
-            time.sleep(0.005)
-        gone.set()
-        with pytest.raises(FetchError, match="no longer wanted"):
-            copying.result()
+    copy = fetch_as(bench, "nobody", public / "endless", public / "box", gone)
+    copying = asyncio.ensure_future(copy)
+    await until(lambda: copying.done() or (copied.exists() and copied.stat().st_size > 0))
+    gone.set()
+    with pytest.raises(FetchError, match="no longer wanted"):
+        await copying
+    assert not bench.left()
     with pytest.raises(FetchError, match="no longer wanted"):  # cancelled before it began
-        fetch_as("nobody", public / "endless", public / "box", gone)
+        await fetch_as(bench, "nobody", public / "endless", public / "box", gone)
 
 
-class EndedAtOnce(Cancellation):
-    """Its process is gone before it has read its order."""
-
-    @contextlib.contextmanager
-    def ends(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
-        process.kill()
-        process.wait()
-        with super().ends(process):
-            yield
+# -- the process ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("is_set", "why"), [(True, "^no longer wanted$"), (False, "^the fetcher ended with -9")]
-)
-def test_a_process_that_has_not_read_its_order_is_told_as_any_other(
-    tmp_path: Path, is_set: bool, why: str
-) -> None:
-    gone = EndedAtOnce()
-    if is_set:
-        gone.set()
-    job = Job(tmp_path, None, None, 60.0, gone)
-    with pytest.raises(FetchError, match=why):
-        fetch_all((CommandURI(value="http://h/x"),), job, FetchCache(tmp_path / "c", 0))
+@pytest.mark.parametrize("then", ["sleep 600", "echo '{\"error\": null}'"])
+async def test_what_a_process_started_ends_with_it(tmp_path: Path, then: str) -> None:
+    async with fetch_bench(tmp_path) as bench:
+        processes = FetchProcesses(bench.runs, daemonising(tmp_path, then))
+        gone = Cancellation()
+        working = asyncio.ensure_future(processes.carry_out(order(), gone))
+        await until(lambda: daemon_of(tmp_path) is not None)
+        if "sleep" in then:
+            gone.set()
+            with pytest.raises(FetchError, match="no longer wanted"):
+                await working
+        else:
+            assert await working == {"error": None}
+        assert not is_alive(daemon_of(tmp_path))
+        assert not bench.left()
+
+
+async def test_what_a_former_agent_left_is_ended_by_the_next(tmp_path: Path) -> None:
+    """Even a process that does not see that its agent has gone."""
+    async with fetch_bench(tmp_path) as former:
+        processes = FetchProcesses(former.runs, daemonising(tmp_path, "sleep 600"))
+        working = asyncio.ensure_future(processes.carry_out(order(), Cancellation()))
+        await until(lambda: daemon_of(tmp_path) is not None)
+        await former.runs.close()
+        working.cancel()
+        await asyncio.wait([working])
+        assert is_alive(daemon_of(tmp_path))
+    async with fetch_bench(tmp_path) as bench:
+        await bench.runs.sweep((), bench.runtime)
+        await until(lambda: not bench.left())
+        assert not is_alive(daemon_of(tmp_path))
+
+
+async def test_a_process_that_answers_nothing_is_told_with_its_last_words(tmp_path: Path) -> None:
+    async with fetch_bench(tmp_path) as bench:
+        processes = FetchProcesses(bench.runs, ("/bin/sh", "-c", "echo no library >&2; exit 3"))
+        with pytest.raises(FetchError, match=r"^the fetcher ended with 3: no library$"):
+            await processes.carry_out(order(value="x" * 1_000_000), Cancellation())
+        absent = FetchProcesses(bench.runs, (str(tmp_path / "absent"),))
+        with pytest.raises(FetchError, match=r"^no process to fetch by: .*absent"):
+            await absent.carry_out(order(), Cancellation())
+        assert not bench.left()
 
 
 def test_the_process_ends_with_its_agent(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         value = f"http://127.0.0.1:{server.getsockname()[1]}/x"
-        order = {"user": None, "home": None, "stall_s": 600, "value": value}
-        line = json.dumps({**order, "into": str(tmp_path / "x")}) + "\n"
+        line = json.dumps(order(value=value, into=str(tmp_path / "x"))) + "\n"
         with subprocess.Popen(command(), stdin=subprocess.PIPE) as working:
             assert working.stdin is not None
             working.stdin.write(line.encode())

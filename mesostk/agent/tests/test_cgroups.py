@@ -26,9 +26,11 @@ from mesostk.agent.cgroup_limits import (
 )
 from mesostk.agent.cgroups import Cgroups, Hierarchy, choose, detect, hierarchies
 from mesostk.agent.checkpoint import ExitRecord
+from mesostk.agent.fetch_process import Cancellation, FetchError, FetchProcesses
 from mesostk.agent.launch import LauncherClient
 from mesostk.agent.launch_spec import LaunchSpec
 from mesostk.agent.processes import kill_cgroup
+from mesostk.agent.tests.fetch_bench import daemon_of, daemonising, fetch_bench, order, until
 from mesostk.testing.processes import LIMIT_S
 from mesostk.testing.requirements import absent, require_root
 
@@ -573,3 +575,22 @@ def test_detection_on_this_host_says_what_it_uses(real: Cgroups) -> None:
     assert real.describe().startswith(("v1 ", "v2 "))
     if not real.is_v2 and "freezer" in real.describe():
         assert "/freezer/" in real.of("r").cgroups[0]
+
+
+def pids_in(cgroup: str) -> list[int]:
+    return [int(pid) for pid in Path(cgroup, "cgroup.procs").read_text().split()]
+
+
+async def test_the_fetcher_has_cgroups_while_it_works(tmp_path: Path, real: Cgroups) -> None:
+    async with fetch_bench(tmp_path, real) as bench:
+        processes = FetchProcesses(bench.runs, daemonising(tmp_path, "sleep 600"))
+        gone = Cancellation()
+        working = asyncio.ensure_future(processes.carry_out(order(), gone))
+        await until(lambda: daemon_of(tmp_path) is not None)
+        (runtime,) = bench.left()
+        for directory in real.of(runtime.name).cgroups:
+            assert daemon_of(tmp_path) in pids_in(directory)
+        gone.set()
+        with pytest.raises(FetchError, match="no longer wanted"):
+            await working
+        assert not real.exists(runtime.name)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import asyncio
 import socket
 import socketserver
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from mesostk.agent.fetch_cache import FetchCache
-from mesostk.agent.fetcher import Cancellation, FetchError, Job, fetch_all
-from mesostk.agent.fetching import name_of
+from mesostk.agent.fetch_process import Cancellation, FetchError
+from mesostk.agent.tests.fetch_bench import FetchBench, fetch_bench, order
 from mesostk.testing.requirements import require_root
 from mesostk.wire.mesos import CommandURI
 
@@ -26,8 +27,11 @@ class Source:
         self.data = data
         self.brought = 0
 
-    def __call__(self, path: Path) -> None:
+    async def __call__(self, path: Path) -> None:
         self.brought += 1
+        self._write(path)
+
+    def _write(self, path: Path) -> None:
         path.write_bytes(self.data)
 
 
@@ -36,119 +40,150 @@ def cache(tmp_path: Path) -> FetchCache:
     return FetchCache(tmp_path / "cache", 100)
 
 
-def test_a_file_is_brought_once_for_each_user(cache: FetchCache) -> None:
+async def test_a_file_is_brought_once_for_each_user(cache: FetchCache) -> None:
     source = Source(b"x" * 10)
     for user in (None, None, "ann"):
-        with cache.hold((user, "u"), 10, source) as path:
+        async with cache.hold((user, "u"), 10, source) as path:
             assert path is not None
             assert path.read_bytes() == source.data
     assert (source.brought, cache.used) == (2, 20)
 
 
-def test_the_longest_unused_goes_first_and_none_in_use(cache: FetchCache) -> None:
+async def test_the_longest_unused_goes_first_and_none_in_use(cache: FetchCache) -> None:
     sources = {name: Source(b"x" * 40) for name in "abc"}
-    with cache.hold((None, "a"), 40, sources["a"]):
-        with (
+    async with cache.hold((None, "a"), 40, sources["a"]):
+        async with (
             cache.hold((None, "b"), 40, sources["b"]),
             cache.hold((None, "c"), 40, sources["c"]) as path,
         ):
             assert path is None
-        with cache.hold((None, "c"), 40, sources["c"]) as path:
+        async with cache.hold((None, "c"), 40, sources["c"]) as path:
             assert path is not None
     for name in "ac":
-        with cache.hold((None, name), 40, sources[name]):
+        async with cache.hold((None, name), 40, sources[name]):
             pass
     assert [source.brought for source in sources.values()] == [1, 1, 1]
     assert cache.used == 80
 
 
-def test_what_is_larger_than_the_cache_is_not_kept(cache: FetchCache) -> None:
-    with cache.hold((None, "u"), 101, Source(b"")) as path:
+async def test_what_is_larger_than_the_cache_is_not_kept(cache: FetchCache) -> None:
+    async with cache.hold((None, "u"), 101, Source(b"")) as path:
         assert path is None
 
 
 @pytest.mark.parametrize("size", [9, 11])
-def test_a_file_of_another_size_than_announced_is_refused(cache: FetchCache, size: int) -> None:
+async def test_a_file_of_another_size_than_announced_is_refused(
+    cache: FetchCache, size: int
+) -> None:
     source = Source(b"x" * size)
     for _ in range(2):
-        with pytest.raises(OSError, match="announced"), cache.hold((None, "u"), 10, source):
-            pass
+        with pytest.raises(OSError, match="announced"):
+            async with cache.hold((None, "u"), 10, source):
+                pass
     assert (source.brought, cache.used) == (2, 0)
 
 
-def test_those_who_want_it_at_once_wait_for_one_download(cache: FetchCache) -> None:
-    started, go = threading.Event(), threading.Event()
+async def test_those_who_want_it_at_once_wait_for_one_download(cache: FetchCache) -> None:
+    started, go = asyncio.Event(), asyncio.Event()
     source = Source(b"x" * 10)
 
-    def slow(path: Path) -> None:
+    async def slow(path: Path) -> None:
         started.set()
-        go.wait(90)
-        source(path)
+        await go.wait()
+        await source(path)
 
-    read: list[bytes] = []
-
-    def want() -> None:
-        with cache.hold((None, "u"), 10, slow) as path:
+    async def want() -> bytes:
+        async with cache.hold((None, "u"), 10, slow) as path:
             assert path is not None
-            read.append(path.read_bytes())
+            return path.read_bytes()
 
-    threads = [threading.Thread(target=want) for _ in range(3)]
-    threads[0].start()
-    assert started.wait(90)
-    for thread in threads[1:]:
-        thread.start()
+    first = asyncio.ensure_future(want())
+    await started.wait()
+    others = [asyncio.ensure_future(want()) for _ in range(2)]
+    await asyncio.sleep(0)  # for both to wait
     go.set()
-    for thread in threads:
-        thread.join(90)
-    assert (read, source.brought) == ([source.data] * 3, 1)
+    assert await asyncio.gather(first, *others) == [source.data] * 3
+    assert source.brought == 1
 
 
-def test_a_start_finds_nothing_of_a_former_life(cache: FetchCache) -> None:
-    with cache.hold((None, "u"), 10, Source(b"x" * 10)) as path:
+async def test_who_waits_for_a_download_that_fails_goes_without(cache: FetchCache) -> None:
+    started, go = asyncio.Event(), asyncio.Event()
+
+    async def killed(_path: Path) -> None:
+        started.set()
+        await go.wait()
+        raise OSError("no longer wanted")
+
+    async def want() -> Path | None:
+        async with cache.hold((None, "u"), 10, killed) as path:
+            return path
+
+    first = asyncio.ensure_future(want())
+    await started.wait()
+    other = asyncio.ensure_future(want())
+    await asyncio.sleep(0)  # for it to wait
+    go.set()
+    with pytest.raises(OSError, match="no longer wanted"):
+        await first
+    assert await other is None
+    assert cache.used == 0
+
+
+async def test_a_start_finds_nothing_of_a_former_life(cache: FetchCache) -> None:
+    async with cache.hold((None, "u"), 10, Source(b"x" * 10)) as path:
         assert path is not None
     again = FetchCache(path.parent, 100)
     again.clear()
     assert not path.exists()
 
 
-def job(sandbox: Path, user: str | None = None) -> Job:
-    sandbox.mkdir(exist_ok=True)
-    if user is not None:
-        shutil.chown(sandbox, user)
-    return Job(sandbox, user, None, 60.0, Cancellation())
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[FetchBench]:
+    async with fetch_bench(tmp_path / "bench") as bench:
+        yield bench
 
 
-def fetch_one(uri: CommandURI, job: Job, cache: FetchCache) -> Path:
-    fetch_all((uri,), job, cache)
-    return job.directory / name_of(uri.value, uri.output_file)
-
-
-def test_a_cached_uri_is_copied_from_the_cache(tmp_path: Path, cache: FetchCache) -> None:
+async def test_a_cached_uri_is_copied_from_the_cache(
+    bench: FetchBench, tmp_path: Path, cache: FetchCache
+) -> None:
     (tmp_path / "file").write_bytes(b"first")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "c1").write_bytes(b"a former agent's, which could not be removed")
     uri = CommandURI(value=str(tmp_path / "file"), cache=True, output_file="in/side")
-    fetch_one(uri, job(tmp_path / "a"), cache)
+    await bench.fetch(uri, tmp_path / "a", cache=cache)
     (tmp_path / "file").write_bytes(b"other")
-    made = fetch_one(uri, job(tmp_path / "b"), cache)
+    made = await bench.fetch(uri, tmp_path / "b", cache=cache)
     assert (made, made.read_bytes()) == (tmp_path / "b/in/side", b"first")
 
 
-def test_a_file_that_the_user_may_not_read_is_not_read_for_it(
-    tmp_path: Path, cache: FetchCache
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that every user gets to; who may enter pytest's own, any pytest changes."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("cached", [False, True])
+async def test_a_file_that_the_user_may_not_read_is_not_read_for_it(
+    bench: FetchBench, public: Path, cache: FetchCache, cached: bool
 ) -> None:
+    """Nor, having been readable once, does it come out of the cache, nor is its size told."""
     require_root()
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.stat().st_uid == os.geteuid() and directory != Path("/"):
-            directory.chmod(directory.stat().st_mode | 0o055)
-    secret = tmp_path / "secret"
+    secret = public / "secret"
     secret.write_text("mine")
-    secret.chmod(0o600)
-    with pytest.raises(FetchError, match="Permission denied"):
-        fetch_one(CommandURI(value=str(secret)), job(tmp_path / "box", "nobody"), cache)
     secret.chmod(0o644)
-    made = fetch_one(CommandURI(value=str(secret)), job(tmp_path / "box", "nobody"), cache)
+    uri = CommandURI(value=str(secret), cache=cached)
+    made = await bench.fetch(uri, public / "first", user="nobody", cache=cache)
     assert made.read_text() == "mine"
+    secret.chmod(0o600)
+    with pytest.raises(FetchError, match="secret: Permission denied"):
+        await bench.fetch(uri, public / "box", user="nobody", cache=cache)
+    assert all(path.read_bytes() == b"" for path in (public / "box").glob("secret"))
+    asked = order(user="nobody", sizes=[str(secret)])
+    answer = await bench.processes.carry_out(asked, Cancellation())
+    assert answer["sizes"] == [{"size": None, "error": f"{secret}: Permission denied"}]
 
 
 class Ftp(socketserver.StreamRequestHandler):
@@ -196,8 +231,13 @@ def ftp() -> Iterator[str]:
         server.shutdown()
 
 
-def test_ftp_brings_a_file_or_the_reason(tmp_path: Path, cache: FetchCache, ftp: str) -> None:
-    made = fetch_one(CommandURI(value=f"{ftp}/pub/file"), job(tmp_path / "box"), cache)
+@pytest.mark.parametrize("cached", [False, True])
+async def test_ftp_brings_a_file_or_the_reason(
+    bench: FetchBench, tmp_path: Path, cache: FetchCache, ftp: str, cached: bool
+) -> None:
+    uri = CommandURI(value=f"{ftp}/pub/file", cache=cached)
+    made = await bench.fetch(uri, tmp_path / "box", cache=cache)
     assert made.read_bytes() == Ftp.data
+    assert cache.used == (len(Ftp.data) if cached else 0)
     with pytest.raises(FetchError, match="no such file"):
-        fetch_one(CommandURI(value=f"{ftp}/missing"), job(tmp_path / "box"), cache)
+        await bench.fetch(replace(uri, value=f"{ftp}/missing"), tmp_path / "box", cache=cache)
