@@ -23,6 +23,7 @@ from mesostk.agent import (
 from mesostk.agent.docker_spec import DockerPlan
 from mesostk.agent.events import Amounts, BindMount, RunSpec, VolumeLink, VolumeMount
 from mesostk.agent.state import Framework, Run, Settings, State
+from mesostk.base.units import printed_duration
 from mesostk.wire.mesos import (
     AgentID,
     CommandInfo,
@@ -289,13 +290,13 @@ def _told(state: State, framework: Framework, run: Run, task: TaskInfo) -> dict[
         "MESOS_SANDBOX": sandbox,
         "MESOS_CHECKPOINT": "1" if framework.info.checkpoint else "0",
         "MESOS_HTTP_COMMAND_EXECUTOR": "0",
-        "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD": f"{shutdown_grace_of(run, s):g}secs",
+        "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD": printed_duration(shutdown_grace_of(run, s)),
         "LIBPROCESS_PORT": "0",
     }
     if s.libprocess_ip is not None:
         env["LIBPROCESS_IP"] = s.libprocess_ip
     if framework.info.checkpoint:
-        env["MESOS_RECOVERY_TIMEOUT"] = f"{s.recovery_timeout_s / 60:g}mins"
+        env["MESOS_RECOVERY_TIMEOUT"] = printed_duration(s.recovery_timeout_s)
         env["MESOS_SUBSCRIPTION_BACKOFF_MAX"] = "2secs"
     if run.parent_id is not None:
         env["MESOS_CONTAINER_IP"] = s.ip

@@ -21,7 +21,7 @@ import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from aiohttp import web
@@ -31,6 +31,7 @@ from aiohttp.typedefs import Handler, Middleware
 from mesostk.base.flagtext import decode_json
 from mesostk.base.log import Log
 from mesostk.base.metrics import Metrics
+from mesostk.base.protocol import Connection
 from mesostk.base.shortcut import Shortcut, ShortcutHandler
 from mesostk.errors import ConfigError, Rejected, Unavailable, WireError
 from mesostk.wire import json
@@ -417,10 +418,10 @@ class Server:
         """What makes the protocol of a connection."""
         server, shortcut = runner.server, self._shortcut
         assert server is not None
+        options: dict[str, Any] = {"loop": asyncio.get_running_loop(), "access_log": None}
         if shortcut is None:
-            return server
-        loop = asyncio.get_running_loop()
-        return lambda: ShortcutHandler(server, shortcut, loop=loop, access_log=None)
+            return lambda: Connection(server, **options)
+        return lambda: ShortcutHandler(server, shortcut, **options)
 
     async def stop(self) -> None:
         """Close the port and end what is under way."""

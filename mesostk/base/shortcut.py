@@ -24,6 +24,7 @@ from aiohttp import web
 from aiohttp.helpers import rfc822_formatted_time
 
 from mesostk.base.metrics import Counter
+from mesostk.base.protocol import Connection
 
 #: Takes a request's `Mesos-Stream-Id`, if it has one, and its body, which is said to be JSON, to
 #: answer 202; False, having done nothing, leaves the request to aiohttp.
@@ -65,7 +66,7 @@ class _Head(msgspec.Struct, frozen=True):
     length: int
 
 
-class ShortcutHandler(web.RequestHandler):
+class ShortcutHandler(Connection):
     """The protocol of one connection."""
 
     __slots__ = ("_is_aside", "_last", "_owed", "_rest", "_shortcut")

@@ -79,6 +79,20 @@ def format_duration(seconds: float) -> str:
     raise AssertionError("1 ns divides every whole number of nanoseconds")
 
 
+def printed_duration(seconds: float) -> str:
+    """As the original prints one for executors: `15mins`, `1.65343915343915weeks`; never `1e6secs`,
+    which its parser refuses. In the largest unit that fits, or the next if that makes it whole;
+    15 digits. Source: as `duration`.
+    """
+    nanoseconds = round(seconds * 10**9)
+    at = next((n for n, (_, size) in enumerate(_DURATIONS) if size <= abs(nanoseconds)), -1)
+    for unit, size in _DURATIONS[at : at + 2]:
+        if nanoseconds % size == 0:
+            return f"{nanoseconds // size}{unit}"
+    unit, size = _DURATIONS[at]
+    return f"{nanoseconds / size:.15g}{unit}"
+
+
 def format_bytes(amount: int) -> str:
     """The shortest exact text that `size_bytes` reads back: `32MB`, `1500B`."""
     if amount == 0:

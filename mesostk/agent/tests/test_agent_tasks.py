@@ -335,6 +335,15 @@ def test_the_environment_has_what_frameworks_rely_on() -> None:
     assert spec.env["MESOS_SANDBOX"] == f"/w/{spec.sandbox}"
     assert spec.env["MESOS_CHECKPOINT"] == "1"
     assert spec.env["MESOS_RECOVERY_TIMEOUT"] == "15mins"
+    assert spec.env["MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD"] == "5secs"
+
+
+def test_executors_can_read_the_longest_durations() -> None:
+    bench = Bench(settings(shutdown_grace_s=1e6, recovery_timeout_s=6e7))
+    bench.register()
+    spec = one(bench.down(RunTask(framework=framework(), task=task())), Launch).spec
+    assert spec.env["MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD"] == "1.65343915343915weeks"
+    assert spec.env["MESOS_RECOVERY_TIMEOUT"] == "99.2063492063492weeks"
 
 
 def test_a_framework_that_is_gone_is_ended_without_a_word(bench: Bench) -> None:

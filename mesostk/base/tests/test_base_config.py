@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesostk.base.config import Flag, FlagSet, duration, size_bytes
-from mesostk.base.units import format_bytes, format_duration
+from mesostk.base.units import format_bytes, format_duration, printed_duration
 from mesostk.base.zk import ZkUrl
 from mesostk.errors import ConfigError
 
@@ -290,6 +290,24 @@ def test_durations_round_trip(nanoseconds: int) -> None:
     text = format_duration(seconds)
     assert duration(text) == pytest.approx(seconds, rel=1e-15, abs=0)
     assert format_duration(duration(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0ns"), (5.0, "5secs"), (90.0, "90secs"), (900.0, "15mins"), (5400.0, "90mins"),
+        (0.0015, "1500us"), (1.5, "1500ms"), (61.5, "1.025mins"), (864_000.0, "10days"),
+        (1e6, "1.65343915343915weeks"), (9e9, "14880.9523809524weeks"),
+    ],
+)  # fmt: skip
+def test_durations_are_printed_as_by_the_original(seconds: float, text: str) -> None:
+    assert printed_duration(seconds) == text
+
+
+@given(st.integers(0, 9 * 10**18))
+def test_printed_durations_can_be_read(nanoseconds: int) -> None:
+    seconds = nanoseconds / 10**9
+    assert duration(printed_duration(seconds)) == pytest.approx(seconds, rel=1e-14, abs=0)
 
 
 @given(st.integers(0, 2**64 - 1))

@@ -172,6 +172,9 @@ async def test_nobody_can_tell_by_the_answers(name: str) -> None:
         heard = [await said(one, request, last=last) for one in (short, long)]
         assert heard[0] == heard[1]
         assert heard[0]
+        assert b"aiohttp" not in heard[0]
+        assert name in REQUESTS or heard[0].startswith(b"HTTP/1.0 400 Bad Request\r\n")
+        assert name in REQUESTS or heard[0].endswith(b"\r\n\r\nBad Request")
         assert short.bodies == long.bodies
         counts = [one.metrics.snapshot()["http/requests"] for one in (short, long)]
         assert counts[0] == counts[1]
