@@ -214,12 +214,12 @@ class DockerRuns:
         if plan.force_pull:
             await self._pull(container, plan, spec)
         try:
-            await self._create(container, body)
+            await self._create(container.name, body, plan.home)
         except EngineError as error:
             if error.status != 404 or plan.force_pull:
                 raise
             await self._pull(container, plan, spec)
-            await self._create(container, body)
+            await self._create(container.name, body, plan.home)
         async with self._starting:
             await self._engine.start(container.name)
         return await self._engine.inspect(container.name)
@@ -229,11 +229,14 @@ class DockerRuns:
         # Mounted as they are, so whatever user the image has.
         placed = self._secrets.place(spec.container_id, spec.secrets, None, mounted=True)
         files = {path: str(file) for path, file in placed.items()}
-        return with_secrets(plan, variables, files, plan.inside)
+        body = with_secrets(plan, variables, files, plan.inside)
+        if plan.user is not None and spec.user is not None:
+            body["User"], body["HostConfig"]["GroupAdd"] = sandbox.identity_of(spec.user)
+        return body
 
-    async def _create(self, container: Container, body: Mapping[str, Any]) -> None:
+    async def _create(self, name: str, body: Mapping[str, Any], home: str | None) -> None:
         async with self._starting:
-            await self._engine.create(container.name, body)
+            await self._engine.create(name, body, home)
 
     def _prepare(self, container: Container, spec: RunSpec) -> None:
         assert spec.docker is not None

@@ -103,9 +103,12 @@ class Engine:
 
     # -- short calls, by the SDK -------------------------------------------------------------------
 
-    async def create(self, name: str, body: Mapping[str, Any]) -> str:
-        """Create a container; returns its id. EngineError 404: there is no such image here."""
-        made = await self._call(lambda c: _create(c, name, dict(body)))
+    async def create(self, name: str, body: Mapping[str, Any], home: str | None = None) -> str:
+        """Create a container; returns its id. EngineError 404: there is no such image here.
+
+        It starts in `home`, if its image names no directory for that.
+        """
+        made = await self._call(lambda c: _create(c, name, dict(body), home))
         return str(made["Id"])
 
     async def start(self, name: str) -> None:
@@ -297,7 +300,16 @@ class Engine:
             raise self.down(f"no answer within {limit_s:g} s") from None
 
 
-def _create(client: docker.APIClient, name: str, body: dict[str, Any]) -> dict[str, Any]:
+def _create(
+    client: docker.APIClient, name: str, body: dict[str, Any], home: str | None
+) -> dict[str, Any]:
+    if home is not None:
+        found: dict[str, Any] = client.inspect_image(body["Image"])  # type: ignore[no-untyped-call] # the stubs leave it out
+        config = found.get("Config") or {}
+        # A user of the image's own may not be let into the home of the task's.
+        is_ours = "User" in body or not config.get("User")
+        if is_ours and not config.get("WorkingDir"):
+            body["WorkingDir"] = home
     made: dict[str, Any] = client.create_container_from_config(body, name)  # type: ignore[no-untyped-call] # the stubs leave it out
     return made
 

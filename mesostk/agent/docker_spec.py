@@ -55,7 +55,9 @@ class DockerPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What to create. `folders` are made first, relative to the sandbox or absolute; `inside` is
     where the container sees its sandbox.
 
-    `body` is that of the create call, complete but for the label that names this agent.
+    `body` is that of the create call, complete but for the label that names this agent, and for
+    secrets. `user` is who the container runs as, by the ids that this host knows, and `home` where
+    it starts; without them that is the image's, as it is where the image names a directory.
     """
 
     image: str
@@ -63,6 +65,8 @@ class DockerPlan(msgspec.Struct, frozen=True, kw_only=True):
     body: dict[str, Any]
     folders: tuple[str, ...] = ()
     inside: str = "/"
+    user: str | None = None
+    home: str | None = None
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,8 +120,12 @@ def _for_engine(task: TaskInfo) -> TaskInfo:
     return msgspec.structs.replace(task, container=mended)
 
 
-def _user_of_image(task: TaskInfo) -> str | None:
-    """Whom a task of type MESOS asks to run as; type DOCKER leaves it to the image."""
+def _user_of_host(task: TaskInfo) -> str | None:
+    """Whom a task of type MESOS asks to run as; type DOCKER leaves it to the image.
+
+    Its sandbox and volumes are that user's; images need not know him, or know another by his name.
+    Source: Mesos' launcher, which looks the user up before it enters the image.
+    """
     if task.container is None or image_of(task.container) is None or task.command is None:
         return None
     return task.command.user
@@ -139,7 +147,9 @@ def _entry_point(task: TaskInfo) -> Body:
 
 def plan(task: TaskInfo, around: Surroundings) -> DockerPlan:
     """The container of `task`; raises BadContainer with the field and the reason."""
-    user, entry_point = _user_of_image(task), _entry_point(task)
+    user, entry_point = _user_of_host(task), _entry_point(task)
+    # Source: Mesos' containerizer; type DOCKER starts where `docker run` does.
+    home = around.inside if task.container is not None and image_of(task.container) else None
     task = _for_engine(task)
     container, command = task.container, task.command
     docker = container.docker if container is not None else None
@@ -160,8 +170,6 @@ def plan(task: TaskInfo, around: Surroundings) -> DockerPlan:
         **_command(command),
         **entry_point,
     }
-    if user is not None:
-        body["User"] = user
     _volumes(body, container, around)
     folders = tuple(_sandbox_folders(container, around))
     # Parameters that move the container to another network decide whether ports can be mapped.
@@ -179,6 +187,8 @@ def plan(task: TaskInfo, around: Surroundings) -> DockerPlan:
         body=body,
         folders=folders,
         inside=around.inside,
+        user=user,
+        home=home,
     )
 
 

@@ -245,6 +245,18 @@ class VolumeMount(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool = False
 
 
+class GroupSandbox(msgspec.Struct, frozen=True, kw_only=True):
+    """The sandbox of a group's executor, with those of its tasks in it.
+
+    `is_open`: its tasks are of several users, each of whom must come to his own. `folders`: (path
+    in it, owner) of what the tasks share.
+    """
+
+    user: str | None
+    is_open: bool = False
+    folders: tuple[tuple[str, str | None], ...] = ()
+
+
 class Amounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a container may use; where no limit is given the request is it, infinity for none."""
 
@@ -276,11 +288,12 @@ class SecretUse(msgspec.Struct, frozen=True):
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What to start. `sandbox` is relative to work_dir.
 
-    `within`: of a task of a group, what its executor's container may use. `terminal`: the rows and
+    `within`, `around`: of a task of a group, what its executor's container may use, and that one's
+    sandbox. `terminal`: the rows and
     columns of a terminal of its own, zeros for no size.
 
-    With `docker`, that container is all that counts besides ids, sandbox, user, secrets and
-    `shared`: the persistent volumes of its executor, whose sandbox they are in.
+    With `docker`, that container is all that counts besides ids, sandbox, user, secrets, `around`
+    and `shared`: the persistent volumes of its executor, whose sandbox they are in.
     """
 
     container_id: str
@@ -293,6 +306,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None
     amounts: Amounts
     within: Amounts | None = None
+    around: GroupSandbox | None = None
     rlimits: tuple[tuple[str, int | None, int | None], ...] = ()
     grace_s: float = 3.0
     volumes: tuple[VolumeMount, ...] = ()

@@ -21,7 +21,14 @@ from mesostk.agent import (
     volumes,
 )
 from mesostk.agent.docker_spec import DockerPlan
-from mesostk.agent.events import Amounts, BindMount, RunSpec, VolumeLink, VolumeMount
+from mesostk.agent.events import (
+    Amounts,
+    BindMount,
+    GroupSandbox,
+    RunSpec,
+    VolumeLink,
+    VolumeMount,
+)
 from mesostk.agent.state import Framework, Run, Settings, State
 from mesostk.base.units import printed_duration
 from mesostk.wire.mesos import (
@@ -263,6 +270,22 @@ def _parent_sandbox(state: State, run: Run) -> str | None:
     return f"{state.settings.work_dir}/{layout.sandbox(*ids)}"
 
 
+def _group_sandbox(state: State, framework: Framework, run: Run) -> GroupSandbox | None:
+    """The sandbox of a nested run's executor: its tasks' user's, if they are of one."""
+    parent = state.runs.get(run.parent_id) if run.parent_id is not None else None
+    if parent is None:
+        return None
+    infos = [each.only_task.info for each in parent.nested.values() if each.phase != "OVER"]
+    tasks = [(info, user_of(framework.info, info, state.settings)) for info in infos]
+    users = {user for _, user in tasks}
+    is_open = len(users) > 1
+    return GroupSandbox(
+        user=(framework.info.user or None) if is_open else users.pop(),
+        is_open=is_open,
+        folders=tuple(volumes.shared_by(tasks).items()),
+    )
+
+
 def _shared_volumes(state: State, run: Run) -> tuple[VolumeMount, ...]:
     """The persistent volumes of a nested run's executor, which are in that one's sandbox."""
     if run.parent_id is None:
@@ -402,6 +425,7 @@ def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
             sandbox=sandbox_of(state, run),
             user=user_of(framework.info, task, state.settings),
             amounts=_amounts_of(run, task),
+            around=_group_sandbox(state, framework, run),
             shared=_shared_volumes(state, run),
             secrets=secret_uses.uses_of(task),
             docker=_docker_plan(state, framework, run, task),
@@ -429,6 +453,7 @@ def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
         user=user_of(framework.info, task, state.settings),
         amounts=_amounts_of(run, task),
         within=_within(state, run),
+        around=_group_sandbox(state, framework, run),
         rlimits=tuple(
             (r.type, r.soft, r.hard)
             for r in (rlimits.rlimits if rlimits is not None else ())

@@ -13,11 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mesostk.agent import checkpoint
-from mesostk.agent.events import BindMount, RunSpec, VolumeLink
+from mesostk.agent.events import BindMount, GroupSandbox, RunSpec, VolumeLink, VolumeMount
 from mesostk.errors import MesostkError
 
 #: The sandbox's own mode: the task's user and its group, nobody else (spec: Mesos §8.2).
 SANDBOX_MODE = 0o750
+
+#: Of an executor's sandbox in which tasks of several users have theirs: others may pass, not look.
+PASSABLE_MODE = SANDBOX_MODE | 0o001
 
 
 class SandboxError(MesostkError):
@@ -27,8 +30,8 @@ class SandboxError(MesostkError):
 # -- making ---------------------------------------------------------------------------------------
 
 
-def create(path: Path, user: str | None) -> None:
-    """Make the sandbox `path`, mode 0750, owned by `user`, and point `latest` beside it to it.
+def create(path: Path, user: str | None, mode: int = SANDBOX_MODE) -> None:
+    """Make the sandbox `path`, owned by `user`, and point `latest` beside it to it.
 
     `user` None leaves it to the agent's own. Raises SandboxError for an unknown user, missing
     rights or a full disk; what was made until then is removed.
@@ -36,7 +39,7 @@ def create(path: Path, user: str | None) -> None:
     owner = owner_of(user) if user is not None else None
     try:
         checkpoint.make_directories(str(path))
-        path.chmod(SANDBOX_MODE)
+        path.chmod(mode)
         if owner is not None:
             os.chown(path, *owner)
         checkpoint.link(path.parent / "latest", path.name)
@@ -47,16 +50,26 @@ def create(path: Path, user: str | None) -> None:
 
 
 def create_for(path: Path, spec: RunSpec) -> None:
-    """Make the sandbox of a run; of a task of a group first its executor's, with the volumes in it.
+    """Make the sandbox of a run; of a task of a group first its executor's, with what they share.
 
     Raises SandboxError.
     """
-    if path.parent.name == "containers":
-        parent = path.parent.parent
-        create(parent, spec.user)
-        shared = [VolumeLink(v.container_path, v.source, own=True) for v in spec.shared]
-        link_volumes(parent, shared, spec.user)
+    if spec.around is not None:
+        _create_group(path.parent.parent, spec.around, spec.shared)
     create(path, spec.user)
+
+
+def _create_group(path: Path, group: GroupSandbox, persistent: Iterable[VolumeMount]) -> None:
+    create(path, group.user, PASSABLE_MODE if group.is_open else SANDBOX_MODE)
+    owners = dict(group.folders)
+    for volume in persistent:
+        link = VolumeLink(volume.container_path, volume.source, own=True)
+        link_volumes(path, [link], owners.get(volume.container_path, group.user))
+    for folder, owner in group.folders:
+        try:
+            make_folder(path / folder, owner)
+        except OSError as error:
+            raise SandboxError(f"cannot make folder '{folder}': {error.strerror}") from error
 
 
 def link_volumes(sandbox: Path, links: Iterable[VolumeLink], user: str | None) -> None:
@@ -122,6 +135,12 @@ def owner_of(user: str) -> tuple[int, int]:
     except (KeyError, ValueError):  # the latter: text that can be no name
         raise SandboxError(f"user '{user}' does not exist on this host") from None
     return entry.pw_uid, entry.pw_gid
+
+
+def identity_of(user: str) -> tuple[str, list[str]]:
+    """A user of this host as Docker takes him where he has no name; SandboxError without one."""
+    uid, gid = owner_of(user)
+    return f"{uid}:{gid}", [str(group) for group in os.getgrouplist(user, gid)]
 
 
 # -- room -----------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ Source: spec §8.7 (volume/sandbox_path, volume/host_path without a root file sy
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mesostk.agent.docker_spec import is_for_engine
 from mesostk.agent.events import BindMount, VolumeLink
 from mesostk.errors import Rejected
@@ -54,6 +56,27 @@ def links_of(
         _require_inside("container_path", path)
         found.append(VolumeLink(path, target, make))
     return tuple(found)
+
+
+def shared_by(tasks: Iterable[tuple[TaskInfo, str | None]]) -> dict[str, str | None]:
+    """The folders of their executor's sandbox that tasks share, with the owner of each.
+
+    Of tasks, each with its user, it is that of the first that may write to the folder, whichever is
+    started first; of the first at all if none may.
+    """
+    owners: dict[str, str | None] = {}
+    written: set[str] = set()
+    for task, user in tasks:
+        for volume in task.container.volumes if task.container is not None else ():
+            shared = volume.source.sandbox_path if volume.source is not None else None
+            if shared is None or shared.type != "PARENT":
+                continue
+            writes = volume.mode != "RO"
+            if shared.path not in owners or (writes and shared.path not in written):
+                owners[shared.path] = user
+            if writes:
+                written.add(shared.path)
+    return owners
 
 
 def mounts_of(task: TaskInfo, sandbox: str, parent: str | None) -> tuple[BindMount, ...]:

@@ -119,6 +119,7 @@ class PodTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     since: float
     started_at: float | None = None
     healthy: bool | None = None
+    check: CheckStatusInfo | None = None
     message: str | None = None
 
 

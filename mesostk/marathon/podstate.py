@@ -96,5 +96,6 @@ def _task(task: PodTask, status: TaskStatus, wall_s: float) -> PodTask:
         since=wall_s if condition is not task.condition else task.since,
         started_at=wall_s if running and task.started_at is None else task.started_at,
         healthy=task.healthy if status.healthy is None else status.healthy,
+        check=task.check if status.check_status is None else status.check_status,
         message=task.message if status.message is None else status.message[:MAX_MESSAGE_CHARS],
     )

@@ -34,6 +34,9 @@ from mesostk.wire.pods import (
 #: Why a `healthy` condition has its value. Source: Marathon's PodStatusConversion.
 REPORTED, UNREPORTED = "health-reported-by-mesos", "health-unreported-by-mesos"
 
+#: Why a `check` condition has its value. The original keeps what a pod's checks saw to itself.
+CHECKED = "check-reported-by-mesos"
+
 #: What an instance's status means, where that is not said by the name.
 _MEANINGS = {
     Condition.UNREACHABLE: "pod instance has become unreachable",
@@ -141,9 +144,9 @@ def _state(instance: Instance, healthy: bool | None, *, checked: bool) -> Instan
 
 
 def _condition(
-    name: str, value: bool, since: str, state: State, reason: str = REPORTED
+    name: str, value: bool | int, since: str, state: State, reason: str = REPORTED
 ) -> StatusCondition:
-    text = "true" if value else "false"
+    text = str(value).lower()
     return StatusCondition(
         name=name, value=text, reason=reason, last_changed=since, last_updated=iso(state.wall_s)
     )
@@ -173,7 +176,10 @@ def _container(
         status_since=since,
         message=task.message,
         container_id=task.task_id,
-        conditions=_health_conditions(state, container, task, since),
+        conditions=(
+            *_health_conditions(state, container, task, since),
+            *_check_conditions(state, task, since),
+        ),
         endpoints=_endpoints(container, ports, task),
         resources=None if container is None else container.resources,
         termination=_termination(task),
@@ -192,6 +198,20 @@ def _health_conditions(
     if task.healthy is None:
         return (_condition("healthy", False, since, state, UNREPORTED),)
     return (_condition("healthy", task.healthy, since, state),)
+
+
+def _check_conditions(state: State, task: PodTask, since: str) -> tuple[StatusCondition, ...]:
+    """What the container's check saw last: exit code, HTTP status, or whether it was connected."""
+    seen = task.check
+    if seen is None:
+        return ()
+    results = (
+        seen.command.exit_code if seen.command is not None else None,
+        seen.http.status_code if seen.http is not None else None,
+        seen.tcp.succeeded if seen.tcp is not None else None,
+    )
+    known = (each for each in results if each is not None)
+    return tuple(_condition("check", each, since, state, CHECKED) for each in known)
 
 
 def _endpoints(

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import tarfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import docker
@@ -62,14 +63,35 @@ def busybox_root() -> bytes:
     return packed.getvalue()
 
 
-def load_image(socket_path: Path, image: str = IMAGE) -> None:
-    """Put the image into the engine at `socket_path`, unless it is there."""
+def load_image(socket_path: Path, image: str = IMAGE, *, changes: Sequence[str] = ()) -> None:
+    """Put the image into the engine at `socket_path`, unless it is there.
+
+    `changes` are instructions of a Dockerfile that it is made with.
+    """
     name, _, tag = image.rpartition(":")
     client = docker.APIClient(base_url=f"unix://{socket_path}", version="auto")
     with contextlib.closing(client):
         if client.images(name=image, quiet=True):
             return
-        client.import_image_from_data(busybox_root(), repository=name, tag=tag)
+        client.import_image_from_data(
+            busybox_root(), repository=name, tag=tag, changes=list(changes)
+        )
+
+
+def remove_containers(socket_path: Path, work_dir: Path) -> None:
+    """Leave none of an agent's containers behind, whatever became of the test."""
+    owner = work_dir / "meta/docker_owner"
+    if not socket_path.exists() or not owner.exists():
+        return
+    client = docker.APIClient(base_url=f"unix://{socket_path}", version="auto")
+    with contextlib.closing(client):
+        filters = {"label": f"mesostk.work_dir={owner.read_text()}"}
+        for container in client.containers(all=True, filters=filters):
+            try:
+                client.remove_container(container["Id"], force=True, v=True)
+            except docker.errors.APIError as error:
+                if error.status_code not in (404, 409):  # gone, or on its way: what it had begun
+                    raise
 
 
 class Dockerd:

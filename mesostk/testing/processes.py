@@ -287,9 +287,10 @@ class Cluster:
             f"--runtime_dir={self.work_dir(number) / 'run'}",
             f"--resources={resources(number)}",
             "--registration_backoff_factor=100ms",
-            "--no-switch_user",
             *more,
         ]
+        if "--switch_user" not in flags:
+            flags.append("--no-switch_user")
         if not any(flag.startswith("--launcher=") for flag in flags):
             flags.append("--launcher=posix")
         return self._unit("mesos-agent", number, ip, AGENT_PORT, flags)

@@ -13,6 +13,7 @@ from mesostk.agent.events import (
     ExecutorStreamClosed,
     ExecutorSubscribed,
     Exited,
+    GroupSandbox,
     KillRun,
     Launch,
     Launched,
@@ -57,11 +58,15 @@ from mesostk.wire.mesos import (
     FrameworkID,
     FrameworkInfo,
     NetworkInfo,
+    SandboxPath,
     TaskGroupInfo,
     TaskID,
     TaskInfo,
     TaskState,
     TaskStatus,
+    Volume,
+    VolumeMode,
+    VolumeSource,
 )
 
 F = FrameworkID("F")
@@ -385,6 +390,38 @@ def test_each_task_of_a_group_has_a_container_below_the_executors() -> None:
     assert len({cid.partition(".")[0] for cid in cids}) == 1
     assert len({cid.partition(".")[2] for cid in cids}) == 2
     assert sum(len(run.held) for run in bench.core.state.live_runs()) == 3
+
+
+def sharing(task_id: str, user: str | None, mode: VolumeMode) -> TaskInfo:
+    plain = task(task_id)
+    assert plain.command is not None
+    path = SandboxPath(type="PARENT", path="common")
+    volume = Volume(
+        mode=mode, container_path="d", source=VolumeSource(type="SANDBOX_PATH", sandbox_path=path)
+    )
+    container = ContainerInfo(type="MESOS", volumes=(volume,))
+    return replace(plain, command=replace(plain.command, user=user), container=container)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "user", "is_open", "owner"),
+    [
+        ((("bob", "RW"), ("bob", "RW")), "bob", False, "bob"),
+        ((("bob", "RO"), ("eve", "RW"), (None, "RW")), "u", True, "eve"),
+        ((("eve", "RO"), (None, "RO")), "u", True, "eve"),
+        (((None, "RW"), (None, "RO")), "u", False, "u"),
+    ],
+)
+def test_the_sandbox_of_a_group_lets_all_of_its_users_in(
+    tasks: tuple[tuple[str | None, VolumeMode], ...], user: str, is_open: bool, owner: str
+) -> None:
+    bench = Bench(settings(switch_user=True))
+    bench.register()
+    infos = tuple(sharing(f"t{n}", user, mode) for n, (user, mode) in enumerate(tasks))
+    message = replace(group(), task_group=TaskGroupInfo(tasks=infos))
+    launched = of_type(bench.down(message), Launch)
+    wanted = GroupSandbox(user=user, is_open=is_open, folders=(("common", owner),))
+    assert [each.spec.around for each in launched] == [wanted] * len(tasks), "whichever is first"
 
 
 def test_a_group_that_does_not_fit_is_refused_whole() -> None:

@@ -27,7 +27,7 @@ from mesostk.agent.docker_engine import EngineError, credentials, fetched_config
 from mesostk.agent.tests.agent_bench import AGENT, cpus, framework, task
 from mesostk.agent.tests.test_agent_process import TIMEOUT_S, AgentProcess, ScriptedMaster
 from mesostk.testing.disks import small_disk
-from mesostk.testing.dockerd import IMAGE, Dockerd, load_image
+from mesostk.testing.dockerd import IMAGE, Dockerd, load_image, remove_containers
 from mesostk.testing.requirements import DOCKER_SOCKET, require_docker, require_root
 from mesostk.wire import json
 from mesostk.wire.link import Kill, RunGroup
@@ -119,20 +119,8 @@ async def agent(
 
 
 def remove_all(agent: AgentProcess) -> None:
-    """Leave none of the agent's containers behind, whatever became of the test."""
     path = next(a.partition("=")[2] for a in agent.arguments if a.startswith("--docker_socket"))
-    owner = (agent.work_dir / "meta/docker_owner").read_text()
-    if not Path(path).exists():
-        return
-    client = docker.APIClient(base_url=f"unix://{path}", version="auto")
-    with contextlib.closing(client):
-        found = client.containers(all=True, filters={"label": f"mesostk.work_dir={owner}"})
-        for container in found:
-            try:
-                client.remove_container(container["Id"], force=True, v=True)
-            except docker.errors.APIError as error:
-                if error.status_code not in (404, 409):  # gone, or on its way: what it had begun
-                    raise
+    remove_containers(Path(path), agent.work_dir)
 
 
 #: Most of the programs are the first process of their container, to which TERM means nothing.

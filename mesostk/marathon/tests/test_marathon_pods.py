@@ -26,7 +26,14 @@ from mesostk.marathon.events import (
 from mesostk.marathon.state import Settings
 from mesostk.marathon.tests.conftest import Crash, World
 from mesostk.resources.resources import Resources
-from mesostk.wire.mesos import LaunchGroup
+from mesostk.wire.mesos import (
+    CheckStatusCommand,
+    CheckStatusHttp,
+    CheckStatusInfo,
+    CheckStatusTcp,
+    CheckType,
+    LaunchGroup,
+)
 from mesostk.wire.pods import PodStatus
 
 WEB: dict[str, Any] = {
@@ -73,6 +80,14 @@ def healthy(world: World) -> None:
     world.feed()
 
 
+def checked(kind: CheckType, seen: int | None) -> CheckStatusInfo:
+    if kind == "COMMAND":
+        return CheckStatusInfo(type=kind, command=CheckStatusCommand(exit_code=seen))
+    if kind == "HTTP":
+        return CheckStatusInfo(type=kind, http=CheckStatusHttp(status_code=seen))
+    return CheckStatusInfo(type=kind, tcp=CheckStatusTcp(succeeded=bool(seen)))
+
+
 def groups_launched(world: World) -> list[LaunchGroup]:
     return [each.launch_group for each in world.accepted if each.launch_group is not None]
 
@@ -104,6 +119,32 @@ def test_a_pod_is_created_launched_as_a_group_and_shown(world: World) -> None:
     ]
     assert world.events().count("pod_created_event") == 1
     assert "api_post_event" not in world.events()
+
+
+def test_what_the_check_of_a_container_saw_last_is_shown(world: World) -> None:
+    create(world, scaling={"instances": 1})
+    world.settle(3)
+    [front, log] = sorted(world.tasks, key=lambda name: name.split(".")[2])
+
+    def shown() -> list[list[tuple[str, str]]]:
+        containers = status(world).instances[0].containers
+        return [
+            [(c.name, c.value) for c in each.conditions if c.name == "check"] for each in containers
+        ]
+
+    world.update(front, "TASK_RUNNING", check=checked("COMMAND", None))
+    world.feed()
+    assert shown() == [[], []], "it has no result yet"
+    for seen, text in ((0, "0"), (4, "4"), (None, None)):
+        world.update(front, "TASK_RUNNING", check=checked("COMMAND", seen))
+        world.update(log, "TASK_RUNNING", healthy=True)
+        world.feed()
+        assert shown() == [[] if text is None else [("check", text)], []]
+    world.update(front, "TASK_RUNNING", check=checked("HTTP", 503))
+    world.update(log, "TASK_RUNNING", check=checked("TCP", 0))
+    world.feed()
+    assert shown() == [[("check", "503")], [("check", "false")]]
+    assert "check" not in {each.name for each in status(world).instances[0].conditions}
 
 
 def test_the_group_has_an_executor_and_a_task_for_each_container(world: World) -> None:
