@@ -188,7 +188,7 @@ def _afterwards(state: State, now: float) -> Effects:
 
 
 def _shutdown_requested(state: State, now: float, event: ShutdownRequested) -> Effects:
-    return registration.shut_down(state, now, event.reason)
+    return registration.unregister(state, now, event.reason)
 
 
 # -- checkpoints --------------------------------------------------------------------------------
@@ -323,6 +323,7 @@ TIMERS: dict[type[Timer], Callable[[State, float, Any], Effects]] = {
     general_checks.CheckDue: general_checks.check_due,
     registration.ConnectDue: lambda s, _now, t: registration.connect_due(s, t),
     registration.SilenceDue: registration.silence_due,
+    registration.FarewellDue: registration.farewell_due,
     custom.SubscriptionDue: custom.subscription_due,
     custom.ShutdownDue: custom.shutdown_due,
 }

@@ -28,8 +28,12 @@ from mesostk.wire.link import (
     Registered,
     Subscribe,
     TaskRef,
+    Unregister,
 )
 from mesostk.wire.mesos import AgentCapability, FrameworkID, Task
+
+#: For the master to forget an agent that unregisters.
+_FAREWELL_S = 5.0
 
 CAPABILITIES = (
     AgentCapability(type="MULTI_ROLE"),
@@ -52,6 +56,10 @@ class SilenceDue(TimerBase, frozen=True):
     """Link number `link` may have been silent for too long."""
 
     link: int
+
+
+class FarewellDue(TimerBase, frozen=True):
+    """The master does not answer the agent's farewell."""
 
 
 class MembershipSaved(WaitBase, frozen=True):
@@ -139,7 +147,10 @@ def link_closed(state: State, now: float, event: LinkClosed) -> list[Effect]:
     most_s = state.backoff_s if was_running else _longer(state)
     state.backoff_s = most_s
     connect_later(state, now, most_s)
-    return [note("Disconnected", level="WARNING", why=event.reason, leader=state.leader)]
+    effects: list[Effect] = [
+        note("Disconnected", level="WARNING", why=event.reason, leader=state.leader)
+    ]
+    return effects + leave_if_done(state)
 
 
 def silence_due(state: State, now: float, timer: SilenceDue) -> list[Effect]:
@@ -330,9 +341,26 @@ def shut_down(state: State, now: float, reason: str) -> list[Effect]:
     return effects + leave_if_done(state)
 
 
+def unregister(state: State, now: float, reason: str) -> list[Effect]:
+    """Shut down by the operator's wish: frameworks hear at once that the tasks are lost."""
+    if state.phase != "RUNNING" or state.link is None:
+        return shut_down(state, now, reason)
+    state.farewell = True
+    state.call_at(now + _FAREWELL_S, FarewellDue())
+    return [SendUp(state.link, Unregister()), *shut_down(state, now, reason)]
+
+
+def farewell_due(state: State, _now: float, _timer: FarewellDue) -> list[Effect]:
+    """Go without: the master will miss the agent."""
+    state.farewell = False
+    return leave_if_done(state)
+
+
 def leave_if_done(state: State) -> list[Effect]:
     """Once no run is left of an agent that shuts down, forget who it was."""
     if state.phase != "TERMINATING" or state.runs or state.leaving:
+        return []
+    if state.farewell and state.link is not None:
         return []
     state.leaving = True
     return [*drop_link(state), state.save(Left(), Delete(layout.LATEST), sync=True)]

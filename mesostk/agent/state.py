@@ -340,6 +340,8 @@ class State:
         self.held: deque[Down] = deque()
         self.shutdown_reason: str | None = None
         self.leaving = False
+        #: The master was told, and closes the link when it has heard.
+        self.farewell = False
         self.recovered = False
         #: When that was done, by the monotonic clock.
         self.recovered_at: float | None = None

@@ -236,6 +236,25 @@ def _update_agent(master: Master, now: float, agent: Agent, message: link.Update
     arrival.set_total(master, now, agent, total)
 
 
+def _unregister(master: Master, _now: float, agent: Agent, _message: link.Unregister) -> None:
+    """An operator ends the agent for good. Source: spec §1.6, §8.1."""
+    master.counters["messages_unregister_slave"] += 1
+    if agent.id not in master.leaving:
+        master.leaving[agent.id] = "unregistered"
+        master.save(registry.remove(agent.id), _unregistered, agent.id)
+
+
+def _unregistered(master: Master, now: float, agent_id: str) -> None:
+    del master.leaving[agent_id]
+    master.counters["slave_removals"] += 1
+    master.counters["slave_removals/reason_unregistered"] += 1
+    master.note("Agent unregistered", agent=agent_id)
+    why = "The agent unregistered"
+    departure.remove(master, now, agent_id, "TASK_LOST", "REASON_AGENT_REMOVED", why)
+    if master.subscribers:
+        master.publish(views.agent_removed(agent_id))
+
+
 CALLS: dict[type[link.Up], Callable[[Master, float, Agent, Any], None]] = {
     link.Pong: _pong,
     link.Subscribe: _subscribe_again,
@@ -244,4 +263,5 @@ CALLS: dict[type[link.Up], Callable[[Master, float, Agent, Any], None]] = {
     link.ExecutorMessage: tasks.executor_message,
     link.UpdateAgent: _update_agent,
     link.OperationUpdate: converting.updated,
+    link.Unregister: _unregister,
 }

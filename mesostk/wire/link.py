@@ -134,6 +134,11 @@ class Pong(Up, frozen=True, kw_only=True, tag="PONG"):
     """Any call counts as one; this is sent when there is nothing else to say."""
 
 
+class Unregister(Up, frozen=True, kw_only=True, tag="UNREGISTER"):
+    """The agent ends its tasks and never comes back: the master closes the link when it has
+    forgotten it. Source: UnregisterSlaveMessage, spec §8.1."""
+
+
 UpMessage = (
     Subscribe
     | StatusUpdates
@@ -142,6 +147,7 @@ UpMessage = (
     | UpdateAgent
     | OperationUpdate
     | Pong
+    | Unregister
 )
 
 

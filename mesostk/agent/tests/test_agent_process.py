@@ -35,6 +35,7 @@ from mesostk.wire.link import (
     StatusUpdate,
     StatusUpdates,
     Subscribe,
+    Unregister,
     UpMessage,
 )
 from mesostk.wire.mesos import (
@@ -61,6 +62,8 @@ class ScriptedMaster:
         self.changed = asyncio.Condition()
         self.stream: web.StreamResponse | None = None
         self.acknowledges = True
+        self.unregistered = 0
+        self.link: asyncio.Task[None] | None = None
         self.url = ""
 
     async def start(self) -> web.AppRunner:
@@ -90,14 +93,22 @@ class ScriptedMaster:
         async with self.changed:
             self.subscriptions.append(messages[0])
             self.changed.notify_all()
+        self.link = asyncio.ensure_future(self._beat(request))
         with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-            while request.transport is not None and not request.transport.is_closing():
-                await asyncio.sleep(1)
-                await self.send(Heartbeat())
+            await self.link
         return stream
+
+    async def _beat(self, request: web.Request) -> None:
+        while request.transport is not None and not request.transport.is_closing():
+            await asyncio.sleep(1)
+            await self.send(Heartbeat())
 
     async def _hear(self, messages: list[Any]) -> None:
         now = time.monotonic()
+        if Unregister() in messages:
+            self.unregistered += 1
+            assert self.link is not None
+            self.link.cancel()
         updates = [u for m in messages if isinstance(m, StatusUpdates) for u in m.updates]
         async with self.changed:
             self.heard += [(now, update) for update in updates]
@@ -479,6 +490,7 @@ async def test_usr1_ends_all_tasks_and_the_next_start_is_a_new_agent(
     pid = running.status.container_status.executor_pid
     assert pid is not None
     assert await agent.kill(signal.SIGUSR1) == 0
+    assert master.unregistered == 1
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     await agent.start()

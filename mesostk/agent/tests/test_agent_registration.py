@@ -8,11 +8,14 @@ from mesostk.agent.events import (
     Checkpoint,
     Connect,
     Disconnect,
+    Exited,
+    KillRun,
     Launch,
     LeaderChanged,
     LinkClosed,
     LinkMessage,
     SendUp,
+    ShutdownRequested,
 )
 from mesostk.agent.registration import why_refused
 from mesostk.agent.tests.agent_bench import (
@@ -30,7 +33,15 @@ from mesostk.agent.tests.agent_bench import (
     updates,
 )
 from mesostk.base.core import Exit
-from mesostk.wire.link import ClusterEpoch, Heartbeat, Pong, Registered, RunTask, TaskRef
+from mesostk.wire.link import (
+    ClusterEpoch,
+    Heartbeat,
+    Pong,
+    Registered,
+    RunTask,
+    TaskRef,
+    Unregister,
+)
 from mesostk.wire.mesos import AgentID, FrameworkID, TaskID
 
 
@@ -151,6 +162,26 @@ def test_back_off_doubles_to_a_minute_and_starts_afresh_when_registered() -> Non
     assert bench.core.state.backoff_s == 60.0
     bench.register()
     assert bench.core.state.backoff_s == 1.0
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_an_agent_that_its_operator_ends_unregisters_before_it_goes(hears: bool) -> None:
+    bench = Bench()
+    bench.register()
+    cid = bench.run()
+    effects = bench.feed(ShutdownRequested("SIGUSR1"))
+    assert one(effects, SendUp).message == Unregister()
+    assert one(effects, KillRun).container_id == cid
+    assert not bench.feed(ShutdownRequested("SIGUSR1"))
+    assert not of_type(bench.feed(Exited(cid, 15)), Exit)
+    effects = bench.feed(LinkClosed(bench.link, "closed")) if hears else bench.advance(5.0)
+    assert one(effects, Exit).code == 0
+    assert not bench.disk.links
+
+
+def test_an_agent_that_has_no_master_goes_without_a_word() -> None:
+    bench = Bench()
+    assert one(bench.feed(ShutdownRequested("SIGUSR1")), Exit).code == 0
 
 
 def test_a_silent_link_is_replaced() -> None:

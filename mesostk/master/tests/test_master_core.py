@@ -152,6 +152,22 @@ def test_another_agent_at_the_same_address_replaces_the_old_one(bench: Any) -> N
     assert [status.state for status in bench.statuses(stream)] == ["TASK_LOST"]
 
 
+def test_an_agent_that_unregisters_is_forgotten_at_once(bench: Any) -> None:
+    wire, agent_id, stream, _ = bench.running()
+    effects = bench.up(wire, link.Unregister(), link.Unregister())
+    status = bench.statuses(stream)[-1]
+    assert (status.state, status.reason) == ("TASK_LOST", "REASON_AGENT_REMOVED")
+    assert bench.heard(stream, "FAILURE")[-1].failure.agent_id.value == agent_id
+    assert [effect.stream for effect in effects if isinstance(effect, ev.CloseAgentStream)] == [
+        wire
+    ]
+    assert not bench.master.agents
+    assert agent_id not in bench.master.registry.agents
+    assert not bench.master.registry.unreachable
+    counters = bench.master.counters
+    assert counters["slave_removals/reason_unregistered"] == counters["slave_removals"] == 1
+
+
 def test_agents_that_do_not_return_after_failover_are_unreachable(make_bench: Any) -> None:
     first = make_bench()
     ids = [first.agent(f"a{number}")[1] for number in range(1, 5)]
