@@ -70,6 +70,7 @@ def settings_of(values: Values, environ: Mapping[str, str]) -> Settings:
         executor_reregistration_timeout_s=values.executor_reregistration_timeout,
         max_completed_runs=values.max_completed_executors_per_framework,
         cgroups_enable_cfs=values.cgroups_enable_cfs,
+        memory_bytes=psutil.virtual_memory().total,
         sandbox_directory=values.sandbox_directory,
         isolation=isolation_of(values),
     )

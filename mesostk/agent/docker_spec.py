@@ -77,6 +77,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str]
     labels: dict[str, str]
     enable_cfs: bool = False
+    #: Of the host, 0 if unknown.
+    memory_bytes: int = 0
     #: Sandbox of the executor whose task it is; None for a task of no group.
     parent: str | None = None
     #: Persistent volumes: (directory, path below `inside`, read only).
@@ -165,7 +167,7 @@ def plan(task: TaskInfo, around: Surroundings) -> DockerPlan:
             "NetworkMode": _network(container, docker),
             "Privileged": docker.privileged,
             "LogConfig": {"Type": "json-file"},
-            **_limits(task, enable_cfs=around.enable_cfs),
+            **_limits(task, around),
         },
         **_command(command),
         **entry_point,
@@ -223,11 +225,24 @@ def _command(command: CommandInfo | None) -> Body:
 # -- limits ---------------------------------------------------------------------------------------
 
 
-def _limits(task: TaskInfo, *, enable_cfs: bool) -> Body:
+def oom_score_adj(task: TaskInfo, memory_bytes: int) -> int | None:
+    """What has the kernel end a task sooner, the less it asked for, if it may use more than that.
+
+    None where request and limit are the same, or the host's memory is unknown. Source: Mesos'
+    calculateOOMScoreAdj.
+    """
+    limit = task.limits.get("mem")
+    asked = _amount(task, "mem")
+    if limit is None or limit.value <= asked or not memory_bytes:
+        return None
+    return max(0, 1000 - int(1000 * asked * _MIB) // memory_bytes)
+
+
+def _limits(task: TaskInfo, around: Surroundings) -> Body:
     cpus, memory = _amount(task, "cpus"), _amount(task, "mem")
     hard = {name: limit.value for name, limit in task.limits.items()}
     limits: Body = {"CpuShares": max(MIN_CPU_SHARES, int(SHARES_PER_CPU * cpus))}
-    cpus_limit = hard.get("cpus", cpus if enable_cfs else math.inf)
+    cpus_limit = hard.get("cpus", cpus if around.enable_cfs else math.inf)
     if not math.isinf(cpus_limit):
         limits["CpuPeriod"] = CFS_PERIOD_US
         limits["CpuQuota"] = max(MIN_CFS_QUOTA_US, int(CFS_PERIOD_US * cpus_limit))
@@ -237,6 +252,9 @@ def _limits(task: TaskInfo, *, enable_cfs: bool) -> Body:
     limits["MemoryReservation"] = max(MIN_MEMORY_BYTES, int(memory * _MIB))
     if not math.isinf(hard["mem"]):
         limits["Memory"] = max(MIN_MEMORY_BYTES, int(hard["mem"] * _MIB))
+    adjusted = oom_score_adj(task, around.memory_bytes)
+    if adjusted is not None:
+        limits["OomScoreAdj"] = adjusted
     return limits
 
 

@@ -316,6 +316,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     own: Own = Own()
     mounts: tuple[BindMount, ...] = ()
     no_new_privileges: bool = False
+    oom_score_adj: int | None = None
     terminal: tuple[int, int] | None = None
     secrets: tuple[SecretUse, ...] = ()
 

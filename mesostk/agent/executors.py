@@ -358,6 +358,7 @@ def _docker_plan(state: State, framework: Framework, run: Run, task: TaskInfo) -
         env=env,
         labels={"MESOS_FRAMEWORK_ID": run.framework_id, "MESOS_TASK_ID": task.task_id.value},
         enable_cfs=settings.cgroups_enable_cfs,
+        memory_bytes=settings.memory_bytes,
         parent=_parent_sandbox(state, run),
         volumes=tuple(
             (mount.source, mount.container_path, mount.read_only)
@@ -393,6 +394,13 @@ def _amounts_of(run: Run, task: TaskInfo) -> Amounts:
         cpus_limit=math.inf if is_free else amounts.limit_of(task, "cpus"),
         mem_limit_mib=math.inf if is_free else amounts.limit_of(task, "mem"),
     )
+
+
+def _oom_score_adj(state: State, run: Run, task: TaskInfo) -> int | None:
+    """Of a task with limits of its own. Source: Mesos' MemorySubsystemProcess::isolate."""
+    if run.is_executor or (run.parent_id is not None and amounts.shares_cgroups(task)):
+        return None
+    return docker_spec.oom_score_adj(task, state.settings.memory_bytes)
 
 
 def _terminal_of(task: TaskInfo) -> tuple[int, int] | None:
@@ -466,6 +474,7 @@ def run_spec(state: State, framework: Framework, run: Run) -> RunSpec:
         own=_own_of(run, task, state.settings),
         mounts=mounts,
         no_new_privileges=asked.no_new_privileges,
+        oom_score_adj=_oom_score_adj(state, run, task),
         terminal=_terminal_of(task),
         secrets=secret_uses.uses_of(task),
     )

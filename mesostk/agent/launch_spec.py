@@ -28,6 +28,7 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     rlimits       (RLMT_… name, soft, hard), None meaning unlimited
     cgroups       directories that the task enters, a freezer first
     supervisor_cgroups  … the supervisor enters
+    oom_score_adj  of the task's processes; None is like any other's
     oom_events    file with the `oom_kill` counter of the run's memory cgroup
     grace_s       between TERM and KILL, unless `kill` says otherwise
     joined_cgroups  of another run, that the task enters and that are left alone at its end
@@ -52,6 +53,7 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     cgroups: tuple[str, ...] = ()
     supervisor_cgroups: tuple[str, ...] = ()
     oom_events: str | None = None
+    oom_score_adj: int | None = None
     grace_s: float = 3.0
     joined_cgroups: tuple[str, ...] = ()
     stdio: tuple[str, str, str] | None = None
@@ -92,6 +94,7 @@ def request_of(spec: LaunchSpec, directory: Path, boot: str) -> dict[str, object
         "cgroups": list(spec.cgroups),
         "supervisor_cgroups": list(spec.supervisor_cgroups),
         "oom_events": spec.oom_events,
+        "oom_score_adj": spec.oom_score_adj,
         "grace_s": float(spec.grace_s),
         "joined_cgroups": list(spec.joined_cgroups),
         "stdio": list(spec.stdio) if spec.stdio is not None else None,

@@ -211,6 +211,7 @@ class Runs:
             cgroups=own.cgroups,
             supervisor_cgroups=own.supervisor_cgroups,
             oom_events=own.oom_events,
+            oom_score_adj=spec.oom_score_adj,
         )
 
     def _with_shared_ipc(self, request: LaunchSpec, shared: Shared | None) -> LaunchSpec:

@@ -39,7 +39,7 @@ _LOOKED_UP_S = 10.0
 #: What a request must leave empty.
 _NOT_BY_TABLE = (
     "cgroups", "joined_cgroups", "rlimits", "namespaces", "mounts", "stdio", "terminal", "beside",
-    "shm_mib", "ipc", "tty", "no_new_privileges",
+    "shm_mib", "ipc", "tty", "no_new_privileges", "oom_score_adj",
 )  # fmt: skip
 
 

@@ -80,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     libprocess_ip: str | None = None
     fetch_uris: bool = True
     cgroups_enable_cfs: bool = False
+    #: Of the host, 0 if unknown.
+    memory_bytes: int = 0
     sandbox_directory: str = "/mnt/mesos/sandbox"
     isolation: Isolation = Isolation()
     max_completed_frameworks: int = 50

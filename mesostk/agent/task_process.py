@@ -181,8 +181,8 @@ def _prepare(request: dict[str, Any]) -> None:
             resource.setrlimit(kind, (soft, hard))
         except (OSError, ValueError) as error:
             raise Failure(f"cannot set resource limit {kind} to {soft}/{hard}: {error}") from None
+    _stand_before_oom_killer(request["oom_score_adj"])  # /proc/self is root's after the next step
     _become_user(request["user"])
-    _become_ordinary_for_oom_killer()
     os.umask(0o022)
     perform(os.chdir, request["cwd"], "change to directory")
     if stdio:
@@ -241,11 +241,13 @@ def _become_user(user: str | None) -> None:
         raise Failure(f"cannot become user '{user}': {error.strerror}") from None
 
 
-def _become_ordinary_for_oom_killer() -> None:
-    """The agent's unit may be protected; a task must not inherit that."""
+def _stand_before_oom_killer(wanted: int | None) -> None:
+    """The agent's unit may be protected; a task must not inherit that. Nor go below what is its."""
     try:
-        if int(processes.read("/proc/self/oom_score_adj")) < 0:
-            processes.write("/proc/self/oom_score_adj", "0")
+        present = int(processes.read("/proc/self/oom_score_adj"))
+        score = max(0, present, wanted if wanted is not None else 0)
+        if score != present:
+            processes.write("/proc/self/oom_score_adj", str(score))
     except OSError:
         return  # a kernel without it protects nobody
 

@@ -52,6 +52,8 @@ from mesostk.wire.mesos import (
     ExecutorInfo,
     FrameworkID,
     KillPolicy,
+    Resource,
+    Scalar,
     TaskID,
 )
 
@@ -336,6 +338,19 @@ def test_the_environment_has_what_frameworks_rely_on() -> None:
     assert spec.env["MESOS_CHECKPOINT"] == "1"
     assert spec.env["MESOS_RECOVERY_TIMEOUT"] == "15mins"
     assert spec.env["MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD"] == "5secs"
+
+
+@pytest.mark.parametrize(("limit", "score"), [(None, None), (64.0, None), (128.0, 938)])
+def test_a_task_that_may_use_more_memory_than_it_asked_for_is_ended_sooner(
+    limit: float | None, score: int | None
+) -> None:
+    mem = Resource(name="mem", type="SCALAR", scalar=Scalar(64.0))
+    bench = Bench(settings(memory_bytes=1 << 30, resources=(*settings().resources, mem)))
+    bench.register()
+    limits = {"mem": Scalar(limit)} if limit is not None else {}
+    info = replace(task(), resources=(*task().resources, mem), limits=limits)
+    spec = one(bench.down(RunTask(framework=framework(), task=info)), Launch).spec
+    assert spec.oom_score_adj == score
 
 
 def test_executors_can_read_the_longest_durations() -> None:

@@ -68,12 +68,12 @@ def task(command: CommandInfo | None = None, limits: Any = None, **container: An
     )
 
 
-def body(info: TaskInfo, *, enable_cfs: bool = False) -> dict[str, Any]:
-    return docker_spec.plan(info, replace(AROUND, enable_cfs=enable_cfs)).body
+def body(info: TaskInfo, **around: Any) -> dict[str, Any]:
+    return docker_spec.plan(info, replace(AROUND, **around)).body
 
 
-def host(info: TaskInfo, *, enable_cfs: bool = False) -> dict[str, Any]:
-    config: dict[str, Any] = body(info, enable_cfs=enable_cfs)["HostConfig"]
+def host(info: TaskInfo, **around: Any) -> dict[str, Any]:
+    config: dict[str, Any] = body(info, **around)["HostConfig"]
     return config
 
 
@@ -158,6 +158,19 @@ def test_limits(limits: Any, enable_cfs: bool, wanted: dict[str, Any]) -> None:
     made = host(task(limits=limits), enable_cfs=enable_cfs)
     names = ("Memory", "MemoryReservation", "CpuPeriod", "CpuQuota")
     assert {k: made[k] for k in names if k in made} == wanted
+
+
+@pytest.mark.parametrize(
+    ("limit", "score"),
+    [(None, None), (128.0, None), (129.0, 993), (math.inf, 993)],
+)
+def test_who_may_use_more_than_it_asked_for_is_ended_sooner(
+    limit: float | None, score: int | None
+) -> None:
+    info = task(limits={"mem": Scalar(limit)} if limit is not None else {})
+    assert host(info, memory_bytes=16 << 30).get("OomScoreAdj") == score
+    assert "OomScoreAdj" not in host(info)  # of a host whose memory is unknown
+    assert host(info, memory_bytes=64 << 20).get("OomScoreAdj") == (0 if score else None)
 
 
 def test_small_amounts_are_raised_to_what_the_engine_takes() -> None:

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -225,6 +226,25 @@ async def test_program_without_a_shell(agent: Agent) -> None:
 async def test_resource_limit_is_set(agent: Agent) -> None:
     await agent.run("r", "ulimit -n; ulimit -Hn", rlimits=(("RLMT_NOFILE", 64, 128),))
     assert agent.out() == "64\n128\n"
+
+
+async def test_the_oom_killer_is_told_whom_to_end_first(agent: Agent) -> None:
+    await agent.run("r", "cat /proc/self/oom_score_adj", oom_score_adj=765)
+    assert agent.out() == "765\n"
+
+
+@NEEDS_ROOT
+@pytest.mark.root
+async def test_the_oom_killer_is_told_by_whoever_runs_as_another_user() -> None:
+    """Not in pytest's own directories, which any other pytest closes to other users."""
+    with tempfile.TemporaryDirectory() as name:
+        agent = Agent(Path(name))
+        for directory in (Path(name), agent.sandbox):
+            directory.chmod(0o777)
+        await agent.client.start()
+        await agent.run("r", "cat /proc/self/oom_score_adj", oom_score_adj=765, user="nobody")
+        assert agent.out() == "765\n"
+        await agent.client.close()
 
 
 # -- what cannot start -----------------------------------------------------------------------------
