@@ -60,9 +60,9 @@ def make_core(
     zone = Zone(rules)
     answers = Answers(zone, style, rng)
     naming = Naming(zone, answers, clock.wall)
-    forwarder = Forwarder(
-        {"": resolvers, **config.zone_resolvers}, float(config.timeout), clock.monotonic, rng
-    )
+    # Without externalon nothing is forwarded, and the names of resolvers were not looked at.
+    zones = {"": resolvers, **config.zone_resolvers} if config.external_on else {}
+    forwarder = Forwarder(zones, float(config.timeout), clock.monotonic, rng)
     limiter = Limiter(config.responses_per_second) if config.responses_per_second else None
     allowed = Allowed(config.axfr_allowed)
     service = Service(zone, answers, forwarder, allowed, limiter, clock.monotonic)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mesostk.base.clock import RealClock
 from mesostk.dns import flags
+from mesostk.dns.assembly import Core, make_core
 from mesostk.dns.config import Config, load, parse, shown
 from mesostk.dns.daemon import main
 from mesostk.errors import ConfigError
@@ -97,8 +100,13 @@ def test_what_is_refused(keys: dict[str, Any], message: str) -> None:
     assert message in str(caught.value)
 
 
-def test_resolvers_are_not_looked_at_without_externalon() -> None:
-    assert parsed(externalOn=False, resolvers=["nonsense"]).resolvers == ("nonsense",)
+@pytest.mark.parametrize("resolver", ["10.0.3.1", "nonsense"])
+def test_resolvers_are_not_looked_at_without_externalon(resolver: str) -> None:
+    zones = {"a.example": [resolver]}
+    config = parsed(externalOn=False, resolvers=[resolver], zoneResolvers=zones)
+    assert config.resolvers == (resolver,)
+    core = make_core(config, (), config.resolvers, RealClock(), random.Random(1))
+    assert isinstance(core, Core), "nor when the server is made"
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"{", b'{"masters": 5}'])
