@@ -158,7 +158,9 @@ def _port(host, hostvars, variable):
     for ports in PORTS.values():
         for name, default, _ in ports:
             if name == variable:
-                return int(hostvars[host].get(name, default))
+                value = str(hostvars[host].get(name, default))
+                # Anything else is a finding of the preflight (variables.py).
+                return int(value) if value.isdigit() else default
     raise KeyError(variable)
 
 
@@ -177,13 +179,13 @@ def expectations(host, groups, hostvars):
     for name in mine:
         if name in DISKS:
             variable, default, mib = DISKS[name]
-            disks[known.get(variable, default)] = mib
+            disks[str(known.get(variable, default))] = mib
     if not known.get("validate_keep_data"):
         if "zookeeper" in mine:
-            path = known.get("zookeeper_data_dir", "/var/lib/zookeeper")
+            path = str(known.get("zookeeper_data_dir", "/var/lib/zookeeper"))
             data.append({"path": path + "/version-2", "service": "zookeeper"})
         if "mesos_agents" in mine:
-            path = known.get("mesos_agent_work_dir", "/var/lib/mesos")
+            path = str(known.get("mesos_agent_work_dir", "/var/lib/mesos"))
             data.append({"path": path + "/meta", "service": "mesos-agent"})
     wanted = {
         "address": address(host, hostvars),
@@ -219,8 +221,9 @@ def data_paths(host, groups, hostvars):
 
 
 def _cgroups(mine, known):
-    isolation = str(known.get("mesos_agent_flags", {}).get("isolation", ""))
-    limits = "docker" in known.get("mesos_agent_containerizers", ()) or "cgroups/" in isolation
+    isolation = str(known.get("mesos_agent_flags", ""))
+    containerizers = str(known.get("mesos_agent_containerizers", ""))
+    limits = "docker" in containerizers or "cgroups/" in isolation
     return ["cpu", "memory"] if "mesos_agents" in mine and limits else []
 
 

@@ -48,6 +48,19 @@ def test_even_number_of_zookeepers_is_found() -> None:
     assert found.startswith("group zookeeper: 2 hosts")
 
 
+def test_words_in_place_of_values_leave_the_look_at_hosts_to_the_defaults() -> None:
+    groups, hostvars = lab()
+    hostvars["s1"] |= {
+        "mesos_agent_port": "fifty",
+        "mesos_agent_work_dir": 3,
+        "mesos_agent_flags": ["isolation"],
+        "mesos_agent_containerizers": None,
+    }
+    expected = cluster.expectations("s1", groups, hostvars)
+    assert expected["listens"] == [{"port": 5051, "service": "mesos-agent"}]
+    assert expected["cgroups"] == []
+
+
 def test_host_in_no_group_is_found() -> None:
     groups, hostvars = lab()
     groups["all"].append("stray")
