@@ -1,11 +1,12 @@
 """A provisioned container lab as tests see it: hosts, playbooks, processes."""
 
+import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import requests
@@ -15,6 +16,9 @@ from mesostk.ops.lab import Host, Lab
 from mesostk.ops.progress import Lines
 
 T = TypeVar("T")
+
+#: How often daemons may end by themselves where a test is about none of them.
+_ATTEMPTS = 4
 
 #: For what hangs, not a measure of speed: a busy machine may take ten times as long as an idle one.
 LIMIT_S = 600.0
@@ -63,6 +67,13 @@ def page(url: str, **options: Any) -> str:
         return answer if answer.status_code == 200 else None
 
     return until(f"a page at {url}", served).text
+
+
+class Start(NamedTuple):
+    """The main process of a service, and how often systemd had to start it again."""
+
+    pid: str
+    again: int
 
 
 class Cluster:
@@ -122,16 +133,47 @@ class Cluster:
         assert outcome.rc == 0, [msgspec.to_builtins(one) for one in outcome.failures]
         return outcome
 
-    def service_pids(self) -> dict[str, str]:
-        """Main process of each service of each host."""
+    def create(self, app: Mapping[str, Any] | bytes) -> None:
+        """Have Marathon take an app that it does not have, as the tutorial does."""
+        data = app if isinstance(app, bytes) else json.dumps(app).encode()
+        kind = {"Content-Type": "application/json"}
+        answer = self.ask("POST", "/v2/apps", data=data, headers=kind)
+        # Between two leaders it is asked again, though the first may have taken it.
+        there = answer.status_code == 409 and "already exists" in answer.text
+        assert answer.status_code == 201 or there, answer.text
+
+    def starts(self) -> dict[str, Start]:
+        """How each service of each host was started that runs now, once all of them run."""
         script = """
         for record in /etc/mesostk/services/*.json; do
             unit=$(basename "$record" .json)
-            echo "$unit $(systemctl show -p MainPID --value "$unit")"
+            echo "$unit" $(systemctl show -p MainPID -p NRestarts "$unit")
         done
         """
-        return {
-            f"{host.name} {unit}": pid
-            for host in self.hosts
-            for unit, pid in (line.split() for line in self.run(host, script).splitlines())
-        }
+
+        def told() -> dict[str, Start] | None:
+            found = {}
+            for host in self.hosts:
+                for line in self.run(host, script).splitlines():
+                    unit, *words = line.split()
+                    known = dict(word.split("=", 1) for word in words)
+                    found[f"{host.name} {unit}"] = Start(known["MainPID"], int(known["NRestarts"]))
+            return None if any(one.pid == "0" for one in found.values()) else found
+
+        return until("all services run", told)
+
+    def restarted_by(self, act: Callable[[], T]) -> tuple[T, set[str]]:
+        """What `act` returns, and the services that are other processes after it.
+
+        One that ends by itself, as all do that lose their session of ZooKeeper, is due for a start
+        meanwhile: `act` is repeated where that happened, and says what it does on its own.
+        """
+        for _ in range(_ATTEMPTS):
+            before = self.starts()
+            found = act()
+            after = self.starts()
+            ended = {name for name, one in before.items() if after[name].again > one.again}
+            if not ended:
+                return found, {name for name, one in before.items() if after[name] != one}
+            print(f"ended by themselves: {ended}")
+        raise AssertionError(f"services end by themselves again and again, now {ended}")

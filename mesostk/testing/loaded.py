@@ -13,10 +13,17 @@ import requests
 from mesostk.testing.balanced import Load
 from mesostk.testing.labs import ANSWER_S, LIMIT_S, page, until
 
+#: The server of Python's http.server, with room for the requests that come while it is starved:
+#: of more than five the kernel drops the connections.
+SERVER = (
+    "import http.server as s, os; t = s.ThreadingHTTPServer; t.request_queue_size = 128; "
+    't(("", int(os.environ["PORT0"])), s.SimpleHTTPRequestHandler).serve_forever()'
+)
+
 #: Dies at once on SIGTERM, so that only a kill after real draining loses no request.
 APP: dict[str, Any] = {
     "id": "/balanced",
-    "cmd": "exec /usr/bin/python3 -m http.server $PORT0",
+    "cmd": f"exec /usr/bin/python3 -c '{SERVER}'",
     "instances": 2,
     # Its share on a busy machine: an app that is starved answers late whatever is done to hosts.
     "cpus": 0.2,
@@ -29,8 +36,10 @@ APP: dict[str, Any] = {
             "portIndex": 0,
             "path": "/",
             "intervalSeconds": 1,
-            "timeoutSeconds": 10,
+            "timeoutSeconds": 60,
             "gracePeriodSeconds": 60,
+            # A task that a busy machine starves is not replaced: that is no loss of day two's.
+            "maxConsecutiveFailures": 0,
         }
     ],
 }
@@ -74,7 +83,7 @@ class LoadedApp:
         try:
             page(self.url)
             # Tasks that are started side by side need not serve at the same time.
-            until("all its instances serve", self._is_whole)
+            self.settle()
             self._thread.start()
             assert self._begun.wait(LIMIT_S), self._load.failures[:3]
         except BaseException:
@@ -92,10 +101,16 @@ class LoadedApp:
 
         return until(f"an answer to {method} {url}", answered)[0]
 
+    def settle(self) -> None:
+        """Return once all its instances serve, and none is left of others."""
+        until("all its instances serve", self._is_whole)
+
     def _is_whole(self) -> bool:
-        """Whether all that is wanted runs and is healthy."""
+        """Whether all that is wanted runs and is healthy, and nothing else is there."""
         app = self._ask("GET", "").json()["app"]
-        return bool(app["tasksHealthy"] == app["instances"] and not app["deployments"])
+        return bool(
+            app["tasksHealthy"] == len(app["tasks"]) == app["instances"] and not app["deployments"]
+        )
 
     def __exit__(
         self,

@@ -34,7 +34,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     mesostk("lab", "down", "--name", NAME)
     up = ("lab", "up", "--driver", "docker", "--name", NAME, "--subnet", SUBNET)
     try:
-        done = mesostk(*up, timeout_s=900)
+        done = mesostk(*up, timeout_s=1500)
         assert done.returncode == 0, done.stdout + done.stderr
         print(done.stderr)
         yield Cluster(existing(NAME), tmp_path_factory.mktemp("runs"))

@@ -15,7 +15,7 @@ import pytest
 
 from mesostk.ops.zookeeper import mode_of
 from mesostk.testing import draws
-from mesostk.testing.labs import Cluster, mesostk, until
+from mesostk.testing.labs import LIMIT_S, Cluster, mesostk, until
 
 pytestmark = [pytest.mark.lab, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(1800)]
 
@@ -56,31 +56,65 @@ def test_preflight_tells_all_that_is_wrong_at_once(cluster: Cluster, tmp_path: P
 
 
 def test_plan_names_the_restarts_with_the_leader_last(cluster: Cluster) -> None:
-    before = cluster.service_pids()
-    nothing = asked("cluster", "plan", "--exit-code")
-    assert (nothing["hosts"], nothing["restarts"]) == ([], [])
-    planned = asked("cluster", "plan", "--exit-code", "-e", "zookeeper_heap_mib=257", rc=3)
+    def is_nothing() -> bool:
+        # A service that ended by itself just now is planned to be started.
+        done = mesostk("cluster", "plan", "--exit-code", *CONTEXT, "--json")
+        print(done.stdout, done.stderr)
+        if done.returncode != 0:
+            return False
+        planned = json.loads(done.stdout)
+        return (planned["hosts"], planned["restarts"]) == ([], [])
+
+    def with_leader_last() -> Any:
+        # The lead may have moved meanwhile; who does not say in time that it leads is none.
+        found = asked("cluster", "plan", "--exit-code", "-e", "zookeeper_heap_mib=257", rc=3)
+        (last,) = (one for one in cluster.hosts if one.name == found["restarts"][0]["hosts"][-1])
+        return found if mode_of(last.address, 2181) == "leader" else None
+
+    until("nothing is to be done", is_nothing)
+    planned, restarted = cluster.restarted_by(
+        lambda: until("the leader comes last", with_leader_last)
+    )
     (step,) = planned["restarts"]
     masters = {host.name for host in cluster.hosts if host.is_master}
     assert (step["service"], step["kind"]) == ("zookeeper", "restart")
     assert set(step["hosts"]) == masters
     assert step["capacity"] == f"{len(masters) - 1} of {len(masters)} serve"
-    leader = next(host for host in cluster.hosts if host.name == step["hosts"][-1])
-    assert mode_of(leader.address, 2181) == "leader"
     assert {one["path"] for one in planned["hosts"]} == {"/etc/systemd/system/zookeeper.service"}
-    assert cluster.service_pids() == before
+    assert restarted == set()
+
+
+def impact(host: str, silent: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
+    """The services that would lose a member with `host`, once no others than `silent` are silent.
+
+    A member that answers late is silent, too; and nobody may lead just now.
+    """
+
+    def all_answer() -> dict[str, dict[str, Any]] | None:
+        done = mesostk("impact", host, *CONTEXT, "--json")
+        print(done.stdout, done.stderr)
+        if done.returncode != 0:
+            return None
+        found = {one["name"]: one for one in json.loads(done.stdout)["services"]}
+        told = {name: one["silent"] for name, one in found.items() if one["silent"]}
+        return found if told == silent else None
+
+    return until(f"all members but {silent} answer in time", all_answer)
 
 
 def test_impact_counts_the_quorum_that_is_left(cluster: Cluster) -> None:
-    def all_answer() -> Any:
-        told = asked("impact", cluster.hosts[0].name)
-        return told if not any(one["silent"] for one in told["services"]) else None
-
-    found = until("every member answers in time", all_answer)
-    left = {one["name"]: (one["left"], one["needed"], one["fails"]) for one in found["services"]}
+    found = impact(cluster.hosts[0].name, {})
+    left = {name: (one["left"], one["needed"], one["fails"]) for name, one in found.items()}
     assert left["zookeeper"] == (2, 2, False)
     assert left["mesos-master"] == (2, 1, False)
     assert left["mesos-dns"] == left["marathon-lb"] == (2, 1, False)
+
+
+#: For a service that ended by itself while its configuration was touched, and began with that.
+AFRESH = """
+[ "$(/usr/local/lib/mesostk/service-hash {name})" = "$(cat /run/mesostk/{name}.started)" ] ||
+    systemctl restart {name}
+"""
 
 
 @pytest.fixture
@@ -90,7 +124,7 @@ def silent_dns(cluster: Cluster) -> Iterator[str]:
     flag = "/etc/mesos-master/max_completed_frameworks"
     cluster.run(host, f"systemctl stop mesos-dns; echo 40 > {flag}")
     yield host.name
-    cluster.run(host, f"systemctl start mesos-dns; rm {flag}")
+    cluster.run(host, f"systemctl start mesos-dns; rm {flag}\n{AFRESH.format(name='mesos-master')}")
 
 
 @pytest.mark.usefixtures("cluster")
@@ -98,31 +132,34 @@ def test_doctor_finds_nothing_in_a_cluster_that_is_well() -> None:
     def nothing() -> bool:
         # Names follow the tasks of hello2, which come and go, as quickly as the machine lets them.
         done = mesostk("cluster", "doctor", *CONTEXT, "--json")
-        assert done.returncode in (0, 1), done.stderr
+        print(done.stderr)
+        assert done.returncode in (0, 1)
         errors = [one for one in json.loads(done.stdout) if one["level"] == "error"]
         print(errors)
         assert done.returncode == bool(errors)
         return not errors
 
-    until("the doctor finds nothing", nothing)
+    # It tells for ten minutes of a service that did not stay up.
+    until("the doctor finds nothing", nothing, limit_s=2 * LIMIT_S)
 
 
 def test_doctor_and_impact_find_what_was_stopped_and_what_runs_otherwise(
     cluster: Cluster, silent_dns: str
 ) -> None:
     found = asked("doctor", rc=1)
-    problems = {one["subject"]: one for one in found}
-    assert f"mesos-dns on {silent_dns}" in problems
-    drifted = problems[f"mesos-master on {silent_dns}"]
-    assert "changed since it started" in drifted["problem"]
+    assert f"mesos-dns on {silent_dns}" in {one["subject"] for one in found}
+    (drifted,) = (
+        one
+        for one in found
+        if one["subject"] == f"mesos-master on {silent_dns}"
+        and "changed since it started" in one["problem"]
+    )
     assert drifted["remedy"] == f"mesostk cluster deploy --limit {silent_dns}"
     (silent,) = (host.address for host in cluster.hosts if host.name == silent_dns)
     other = next(host for host in cluster.hosts if host.is_master and host.address != silent)
-    lost = {
-        one["name"]: (one["left"], one["silent"]) for one in asked("impact", other.name)["services"]
-    }
-    assert lost["mesos-dns"] == (1, [silent])
-    assert lost["marathon-lb"] == (2, [])
+    lost = impact(other.name, {"mesos-dns": [silent]})
+    assert lost["mesos-dns"]["left"] == 1
+    assert lost["marathon-lb"]["left"] == 2
 
 
 # -- support --------------------------------------------------------------------------------------
@@ -135,6 +172,7 @@ def planted(cluster: Cluster) -> Iterator[None]:
     paths = (
         "/etc/marathon/conf/http_credentials /etc/marathon-lb/conf/marathon-auth-credential-file"
     )
+    read_by = ("marathon", "marathon-lb")
     cluster.run(
         host,
         f"""
@@ -145,7 +183,7 @@ def planted(cluster: Cluster) -> Iterator[None]:
         """,
     )
     yield
-    cluster.run(host, f"rm {paths}")
+    cluster.run(host, f"rm {paths}\n" + "".join(AFRESH.format(name=one) for one in read_by))
 
 
 @pytest.mark.usefixtures("planted")
@@ -226,6 +264,7 @@ def test_a_deployment_that_is_killed_at_any_task_is_resumed_restarts_included(
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    # The one that was refused has failed.
     (killed,) = [run for run in runs() if run["id"] not in before and run["outcome"] != "failed"]
     assert killed["outcome"] == "interrupted"
     resumed = mesostk("runs", "resume", timeout_s=1500)

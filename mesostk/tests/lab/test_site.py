@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import requests
 
+from mesostk.ops.ansible import Outcome
 from mesostk.ops.lab import Host
 from mesostk.ops.paths import data_root
 from mesostk.testing.labs import ANSWER_S, Cluster, mesostk, page, until
@@ -52,12 +53,20 @@ def test_every_panel_and_redirect_of_the_tutorial_answers(cluster: Cluster) -> N
 
 
 def test_status_is_one_page_and_one_document(cluster: Cluster) -> None:
-    text = mesostk("status", *CONTEXT)
-    assert text.returncode == 0, text.stderr
-    assert re.search(r"/hello2 +(running|waiting|deploying)", text.stdout)
-    document = json.loads(mesostk("status", *CONTEXT, "--json").stdout)
-    assert len(document["members"]) == 6
-    assert [one["active"] for one in document["agents"]] == [True, True, True]
+    def is_whole() -> bool:
+        text = mesostk("status", *CONTEXT)
+        document = mesostk("status", *CONTEXT, "--json")
+        print(text.stdout, text.stderr, document.stderr)
+        if text.returncode != 0 or document.returncode != 0:
+            return False  # nobody leads just now
+        shown = json.loads(document.stdout)
+        assert len(shown["members"]) == 6
+        return bool(
+            re.search(r"/hello2 +(running|waiting|deploying)", text.stdout)
+            and [one["active"] for one in shown["agents"]] == [True, True, True]
+        )
+
+    until("it has all members, agents and the app", is_whole)
 
 
 def test_verify_asks_the_running_cluster(cluster: Cluster) -> None:
@@ -78,12 +87,9 @@ def test_second_run_changes_nothing_restarts_nothing_and_costs_little(
     monkeypatch.setenv("ANSIBLE_CALLBACK_PLUGINS", str(plugins))
     monkeypatch.setenv("ANSIBLE_CALLBACKS_ENABLED", "task_costs")
     monkeypatch.setenv("TASK_COSTS_FILE", str(tmp_path / "costs.json"))
-    before = cluster.service_pids()
-    assert before
-    assert "0" not in before.values()
-    outcome = cluster.playbook("site")
+    outcome, restarted = cluster.restarted_by(lambda: cluster.playbook("site"))
     assert {host: stats.changed for host, stats in outcome.hosts.items() if stats.changed} == {}
-    assert cluster.service_pids() == before
+    assert restarted == set()
     runs = json.loads((tmp_path / "costs.json").read_text())["runs"]
     print({host: len(tasks) for host, tasks in runs.items()})
     assert runs.keys() >= {host.name for host in cluster.hosts}
@@ -95,7 +101,8 @@ def test_second_run_changes_nothing_restarts_nothing_and_costs_little(
 
 
 def test_check_mode_on_a_converged_cluster_reports_nothing(cluster: Cluster) -> None:
-    outcome = cluster.playbook("site", check=True, diff=True)
+    check = functools.partial(cluster.playbook, "site", check=True, diff=True)
+    outcome, _ = cluster.restarted_by(check)
     assert outcome.changed == 0
     assert "--- before" not in outcome.output()
 
@@ -140,12 +147,15 @@ def dealt(cluster: Cluster) -> dict[str, set[str]]:
 def test_each_managed_file_link_and_unit_is_repaired_and_nothing_else(cluster: Cluster) -> None:
     # Neighbours of what is damaged are right, since they are other hosts' to repair: one run shows
     # for each path that it is looked at by itself.
-    before = cluster.service_pids()
     damaged = dealt(cluster)
     assert sum(map(len, damaged.values())) > 25
-    for host in cluster.hosts:
-        cluster.run(host, "".join(DAMAGE_SCRIPT.format(path=one) for one in damaged[host.name]))
-    outcome = cluster.playbook("site", diff=True)
+
+    def repair() -> Outcome:
+        for host in cluster.hosts:
+            cluster.run(host, "".join(DAMAGE_SCRIPT.format(path=one) for one in damaged[host.name]))
+        return cluster.playbook("site", diff=True)
+
+    outcome, restarted = cluster.restarted_by(repair)
     repaired: dict[str, set[str]] = {host.name: set() for host in cluster.hosts}
     for change in outcome.changes:
         if change.path:
@@ -154,7 +164,7 @@ def test_each_managed_file_link_and_unit_is_repaired_and_nothing_else(cluster: C
             # Reading a repaired unit again is a change of systemd, not of a file.
             assert any("/systemd/" in path for path in damaged[change.host]), change
     assert repaired == damaged
-    assert cluster.service_pids() == before
+    assert restarted == set()
 
 
 # -- failures -------------------------------------------------------------------------------------

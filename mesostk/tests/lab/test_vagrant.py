@@ -131,7 +131,7 @@ def test_what_vagrant_prints_is_read() -> None:
 @pytest.mark.beside
 @pytest.mark.docker
 @pytest.mark.root
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_vagrant_makes_machines_that_the_playbooks_reach(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +144,7 @@ def test_vagrant_makes_machines_that_the_playbooks_reach(
     size = ("--masters", "1", "--agents", "1", "--subnet", SUBNET, "--name", NAME)
     try:
         up = ("lab", "up", "--driver", "vagrant", "--no-provision")
-        done = mesostk(*up, *size, timeout_s=850)
+        done = mesostk(*up, *size, timeout_s=1500)
         assert done.returncode == 0, done.stdout + done.stderr
         status = mesostk("lab", "status", "--name", NAME, "--json")
         assert {one["state"] for one in json.loads(status.stdout)} == {"running"}
