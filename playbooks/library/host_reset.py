@@ -185,10 +185,13 @@ def links():
 
 
 def remove(path):
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)
+    # The module of an interrupted run may be at it, too.
+    while os.path.lexists(path):
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
 
 
 def remove_block(path, marker):
@@ -229,8 +232,7 @@ def main():
         ended = end_tasks()
         for path in paths:
             # What was in a directory that is gone already is gone, too.
-            if os.path.lexists(path):
-                remove(path)
+            remove(path)
         if remove_block("/etc/hosts", "mesostk cluster"):
             paths.append("/etc/hosts (the part that is ours)")
         run("systemctl", "daemon-reload")

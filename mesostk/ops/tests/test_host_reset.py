@@ -74,3 +74,22 @@ def test_what_roles_laid_elsewhere_is_removed_too(
     assert list(reset.laid()) == []
     (tmp_path / "agent.json").write_text('{"files": ["/srv/secrets/token"], "directories": []}')
     assert list(reset.laid()) == ["/srv/secrets/token"]
+
+
+def test_what_an_interrupted_run_removes_meanwhile_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "etc"
+    (tree / "below").mkdir(parents=True)
+    (tree / "below" / "file").touch()
+    rmtree = reset.shutil.rmtree
+
+    def removed_by_another(path: str) -> None:
+        rmtree(tree / "below")
+        monkeypatch.undo()
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(reset.shutil, "rmtree", removed_by_another)
+    reset.remove(str(tree))
+    assert not tree.exists()
+    reset.remove(str(tree))
