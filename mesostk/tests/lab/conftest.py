@@ -39,5 +39,5 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         print(done.stderr)
         yield Cluster(existing(NAME), tmp_path_factory.mktemp("runs"))
     finally:
-        mesostk("lab", "down", "--name", NAME, timeout_s=300)
+        mesostk("lab", "down", "--name", NAME)
         del os.environ["MESOSTK_CONFIG"]

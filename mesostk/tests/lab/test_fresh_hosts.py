@@ -39,7 +39,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         assert done.returncode == 0, done.stdout + done.stderr
         yield Cluster(existing(NAME), tmp_path_factory.mktemp("runs"))
     finally:
-        mesostk("lab", "down", "--name", NAME, timeout_s=300)
+        mesostk("lab", "down", "--name", NAME)
 
 
 def test_check_mode_says_what_it_would_do_and_does_nothing(fresh: Cluster) -> None:

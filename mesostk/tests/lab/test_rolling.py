@@ -216,8 +216,8 @@ def test_agent_joins_another_is_emptied_and_both_leave_under_load(
     cluster: Cluster, loaded: LoadedApp
 ) -> None:
     before = whole(cluster)
-    must(cluster, "node", "add", "mesos-slave4")
     try:
+        must(cluster, "node", "add", "mesos-slave4")
         joined = str(cluster.lab.spec.network()[54])
         until("the fourth agent is there", lambda: set(agents(cluster)) == {*before, joined})
         for one in cluster.hosts:

@@ -154,5 +154,5 @@ def test_vagrant_makes_machines_that_the_playbooks_reach(
         address = "ip -o -4 addr show to 10.0.35.51"
         assert "10.0.35.51" in cluster.run(cluster.hosts[1], address)
     finally:
-        gone = mesostk("lab", "down", "--name", NAME, timeout_s=300)
+        gone = mesostk("lab", "down", "--name", NAME)
     assert gone.returncode == 0, gone.stderr
