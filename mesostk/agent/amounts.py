@@ -16,7 +16,13 @@ from collections.abc import Iterable
 from mesostk.agent.events import Amounts, Resize
 from mesostk.agent.state import Run, State
 from mesostk.base.core import Effect
-from mesostk.wire.mesos import TERMINAL_STATES, Resource, TaskInfo
+from mesostk.wire.mesos import (
+    TERMINAL_STATES,
+    Resource,
+    Scalar,
+    TaskInfo,
+    TaskResourceLimitation,
+)
 
 
 def amount_of(resources: Iterable[Resource], name: str) -> float:
@@ -28,6 +34,12 @@ def limit_of(task: TaskInfo, name: str) -> float | None:
     """The limit that the task itself gives, infinity for none at all."""
     scalar = task.limits.get(name)
     return scalar.value if scalar is not None else None
+
+
+def limitation(name: str, amount: float) -> TaskResourceLimitation:
+    """What a container wanted more of: the memory that it had, the disk that it was given."""
+    resource = Resource(name=name, type="SCALAR", scalar=Scalar(amount))
+    return TaskResourceLimitation(resources=(resource,))
 
 
 def shares_cgroups(task: TaskInfo) -> bool:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import signal
 
-from mesostk.agent import checks, layout, updates
+from msgspec.structs import replace
+
+from mesostk.agent import amounts, checks, layout, updates
 from mesostk.agent.events import CloseExecutorStream, Exited, RunOver, SendUp
 from mesostk.agent.state import Framework, Run, State, TaskEntry, TaskKey, Verdict
 from mesostk.agent.state import Wait as WaitBase
@@ -26,6 +28,9 @@ from mesostk.wire.mesos import (
     TaskStatus,
 )
 
+#: Of which a status says what was used up. Source: spec §6.1, §8.7.
+_LIMITATIONS = frozenset({"REASON_CONTAINER_LIMITATION_MEMORY", "REASON_CONTAINER_LIMITATION_DISK"})
+
 
 class Recorded(WaitBase, frozen=True):
     """A record that nothing waits for."""
@@ -36,6 +41,8 @@ def exited(state: State, now: float, event: Exited) -> list[Effect]:
     run = state.runs.get(event.container_id)
     if run is None or run.phase == "OVER":
         return []
+    if event.oom and event.peak_mib is not None:
+        run.limitation = amounts.limitation("mem", event.peak_mib)
     if run.is_custom:
         return executor_over(state, now, run, event)
     if run.parent_id is None:
@@ -192,6 +199,8 @@ def end_entry(
     status = updates.make_status(
         state, now, run, entry, task_state, source=source, reason=reason, message=message
     )
+    if reason in _LIMITATIONS:
+        status = replace(status, limitation=run.limitation)
     return updates.report(state, now, run, entry, status)
 
 

@@ -384,8 +384,8 @@ class Exited(Event, frozen=True):
 
     `status` is the wait status, None if nobody saw the end. `failure`: why the task never ran.
     `killed`: the supervisor was asked to end it before it did. `oom`: the kernel killed it for its
-    memory limit. `message` tells more where there is more to tell. `what` ended, in reports;
-    `cause` is added to them.
+    memory limit, `peak_mib` being the most that it had. `message` tells more where there is more to
+    tell. `what` ended, in reports; `cause` is added to them.
     """
 
     container_id: str
@@ -393,6 +393,7 @@ class Exited(Event, frozen=True):
     failure: str | None = None
     killed: bool = False
     oom: bool = False
+    peak_mib: float | None = None
     message: str | None = None
     what: str = "Command"
     cause: str | None = None

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from mesostk.agent import checks, custom, endings, executors, layout, updates
+from mesostk.agent import amounts, checks, custom, endings, executors, layout, updates
 from mesostk.agent.events import CancelFetch, DiskExceeded, KillCause, KillRecord, KillRun
 from mesostk.agent.state import Run, State, TaskEntry, Verdict
 from mesostk.agent.state import Timer as TimerBase
@@ -164,6 +164,7 @@ def disk_exceeded(state: State, now: float, event: DiskExceeded) -> list[Effect]
         return []
     used, quota = event.used / _MIB, event.quota / _MIB
     text = f"Disk usage ({used:.0f}MB) exceeds quota ({quota:.0f}MB)"
+    run.limitation = amounts.limitation("disk", quota)
     if not run.is_custom:
         return end(state, now, run, run.only_task, "DISK", 0.0, text)
     if run.verdict is not None:

@@ -320,9 +320,9 @@ class Runs:
         self._feed(ended)
 
     async def _conclude(self, container_id: str, record: ExitRecord) -> Exited:
-        message = record.note
+        message, peak_mib = record.note, None
         if record.oom and self.cgroups is not None:
-            message = await self._daemon.disk(self._memory_message, container_id)
+            message, peak_mib = await self._daemon.disk(self._out_of_memory, container_id)
         await self.destroy_cgroup(container_id)
         if record.left:
             self._daemon.log.error("Processes stay", run=container_id, count=record.left)
@@ -332,11 +332,13 @@ class Runs:
             failure=record.failure,
             killed=record.killed,
             oom=record.oom,
+            peak_mib=peak_mib,
             message=message,
         )
 
-    def _memory_message(self, container_id: str) -> str:
-        """Of the limit that was hit, which for a task of a group is its executor's.
+    def _out_of_memory(self, container_id: str) -> tuple[str, float | None]:
+        """A text of the limit that was hit, which for a task of a group is its executor's, and the
+        most that was used, in MiB.
 
         Source of the text: spec §8.7.
         """
@@ -347,7 +349,9 @@ class Runs:
         text = "Memory limit exceeded:"
         if asked is not None:
             text += f" Requested: {asked:g}MB"
-        return text + (f" Maximum Used: {peak / _MIB:.0f}MB" if peak is not None else "")
+        if peak is None:
+            return text, asked  # at least: it did not suffice
+        return f"{text} Maximum Used: {peak / _MIB:.0f}MB", peak / _MIB
 
     async def destroy_cgroup(self, container_id: str) -> None:
         """End and remove what is in the cgroups of a container, if it has any."""

@@ -41,6 +41,7 @@ from mesostk.wire.mesos import (
     Resource,
     StatusReason,
     TaskInfo,
+    TaskResourceLimitation,
     TaskState,
     TaskStatus,
 )
@@ -147,8 +148,8 @@ class Run(msgspec.Struct, kw_only=True, eq=False):
     is gone or does not checkpoint. `ips`: the container's own addresses, if not the agent's.
     `kill_at`: when the grace of a kill is over; `kill_saved`: its reason is on disk. `stream`: over
     which the executor is subscribed, and `subscribed` whether it ever was. `verdict`: what its
-    tasks are told when the agent itself ended the executor. `group`: names the task group of a
-    nested run.
+    tasks are told when the agent itself ended the executor. `limitation`: what was used up.
+    `group`: names the task group of a nested run.
     """
 
     framework_id: str
@@ -171,6 +172,7 @@ class Run(msgspec.Struct, kw_only=True, eq=False):
     subscribed: bool = False
     terminating: bool = False
     verdict: Verdict | None = None
+    limitation: TaskResourceLimitation | None = None
     group: str | None = None
 
     @property

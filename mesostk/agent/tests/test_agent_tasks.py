@@ -55,6 +55,7 @@ from mesostk.wire.mesos import (
     Resource,
     Scalar,
     TaskID,
+    TaskResourceLimitation,
 )
 
 
@@ -139,9 +140,11 @@ def test_a_status_that_is_no_known_signal_is_told_by_number() -> None:
 
 
 def test_out_of_memory_is_told_as_a_limitation(bench: Bench) -> None:
-    update = updates(bench.feed(Exited(bench.run(), 9, oom=True)))[0].status
+    update = updates(bench.feed(Exited(bench.run(), 9, oom=True, peak_mib=64.0)))[0].status
     assert update.state == "TASK_FAILED"
     assert update.reason == "REASON_CONTAINER_LIMITATION_MEMORY"
+    mem = Resource(name="mem", type="SCALAR", scalar=Scalar(64.0))
+    assert update.limitation == TaskResourceLimitation(resources=(mem,))
 
 
 def test_a_killed_task_is_killed_even_if_it_exits_with_zero(bench: Bench) -> None:

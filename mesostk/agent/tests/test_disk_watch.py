@@ -124,6 +124,9 @@ def test_who_uses_more_than_its_quota_fails_with_the_figures() -> None:
         "REASON_CONTAINER_LIMITATION_DISK",
         "Disk usage (30MB) exceeds quota (20MB)",
     )
+    assert status.limitation is not None
+    (disk,) = status.limitation.resources
+    assert (disk.name, disk.scalar) == ("disk", Scalar(20.0))
 
 
 @pytest.fixture

@@ -129,6 +129,11 @@ async def test_tasks_of_a_group_share_their_memory_and_the_one_that_took_too_muc
     )
     assert end.status.message is not None
     assert end.status.message.startswith("Memory limit exceeded: Requested: 160MB")
+    assert end.status.limitation is not None
+    (used,) = end.status.limitation.resources
+    assert used.name == "mem"
+    assert used.scalar is not None
+    assert 159 <= used.scalar.value <= 160
     other = await master.until_ended("lends")
     assert (other.status.state, other.status.reason) == ("TASK_KILLED", None)
 
