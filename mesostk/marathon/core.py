@@ -24,6 +24,7 @@ from mesostk.marathon import (
     loading,
     probing,
     repository,
+    residents,
     reviving,
     rollout,
     stalling,
@@ -139,6 +140,13 @@ class Marathon:
             # One above capacity where a restart could not move otherwise (spec §3.2).
             most = max(rollout.bounds(want.app).max_capacity + 1, want.app.instances)
             assert len(live) + want.count <= most, f"{app_id} would have too many instances"
+        homes = {id: app_id for app_id, of_app in state.homes.items() for id in of_app}
+        assert homes == {id: each.app_id for id, each in state.residences.items()}
+        for id, residence in state.residences.items():
+            is_sought = id in state.lost_since
+            assert residence.is_lost or not is_sought
+            assert (id in state.awaited) == (residence.is_leaving or is_sought)
+            assert is_sought or not (residence.is_leaving and residence.is_lost)
         for app_id in state.dirty:
             assert len(state.by_app[app_id]) > deploying.LARGE, "small apps are settled at once"
             assert state.settle_at is not None
@@ -179,6 +187,7 @@ def _on_connected(core: Marathon, turn: Turn, event: Connected) -> None:
         turn.emit(SchedulerReregistered(timestamp=turn.at, master=master))
     for kill in state.kills.values():
         kill.sent = None  # what was sent to another master may be lost
+    residents.search_anew(state, turn.now)
     reviving.subscribed(state)
     subscribing.connected(state)
     tracking.reconcile_all(state, turn)
@@ -256,6 +265,7 @@ def _on_tick(core: Marathon, turn: Turn, _event: Tick) -> None:
         audit.forget_old(state, turn)
         if state.connected:
             tracking.ask_about_silent_launches(state, turn)
+            residents.stop_searches(state, turn)
     if core.reconcile_at is not None and turn.now >= core.reconcile_at:
         core.reconcile_at = turn.now + state.settings.reconciliation_interval_s
         tracking.reconcile_all(state, turn)

@@ -10,7 +10,16 @@ from collections.abc import Mapping
 
 import msgspec
 
-from mesostk.marathon import callbacks, collecting, deploying, paths, probing, repository, tracking
+from mesostk.marathon import (
+    callbacks,
+    collecting,
+    deploying,
+    paths,
+    probing,
+    repository,
+    residents,
+    tracking,
+)
 from mesostk.marathon.grouprecords import ShardKey, assemble
 from mesostk.marathon.groups import EMPTY, Group
 from mesostk.marathon.instances import Goal
@@ -39,7 +48,8 @@ def load(state: State, turn: Turn, stored: Mapping[str, bytes]) -> None:
     deploying.set_root(state, _root(state, records, turn))
     for deployment in sorted(records.deployments, key=lambda d: d.created_at):
         _take_deployment(state, turn, deployment)
-    state.residences = {residence.id: residence for residence in records.residences}
+    for residence in records.residences:
+        residents.index(state, turn.now, residence)
     _take_instances(state, turn, records)
     _take_failures(state, turn, records)
     state.audit = {entry.timestamp: entry for entry in records.audit}

@@ -18,7 +18,9 @@ class Residence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`id` is that of every instance that lives there, one after the other.
 
     `resources` are the reserved ones, volumes included; `ports` those of the app in their order.
-    `is_confirmed`: a task ran there. `is_leaving`: to be given back. `created_at`: wall seconds.
+    `is_confirmed`: a task ran there, or all of it was offered. `is_leaving`: to be given back.
+    `is_lost`: it may be nowhere.
+    `created_at`: wall seconds.
     """
 
     id: InstanceId
@@ -32,6 +34,7 @@ class Residence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     incarnation: int = 1
     is_confirmed: bool = False
     is_leaving: bool = False
+    is_lost: bool = False
 
     @property
     def role(self) -> str:

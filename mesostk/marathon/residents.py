@@ -5,7 +5,10 @@
     want ─▶ a free residence in this offer? ─▶ LAUNCH on it, incarnation + 1
              └─ none is free anywhere ─▶ RESERVE, CREATE, LAUNCH in one ACCEPT ─▶ a Residence, saved
     task ends, app is scaled down ─▶ the residence waits, data and all
-    app deleted, task wiped, agent gone ─▶ leaving ─▶ DESTROY, UNRESERVE on the next offer of it
+    app deleted, task wiped ─▶ leaving ─▶ DESTROY, UNRESERVE on the next offer of it ─▶ lost
+    launch failed, agent gone ─▶ leaving and lost; nobody knows whether a task ran there ─▶ lost
+    lost: nothing waits for it; offers are asked for it for a while, and if it turns up it is kept
+    or, if it is leaving, given back (again)
 
 A reservation that carries our framework id and that no residence stands for is given back, too: its
 record was lost, or its launch never took place. Source: spec/marathon §3.11.
@@ -18,7 +21,7 @@ from collections.abc import Sequence
 import msgspec
 
 from mesostk.marathon import apps, matcher, paths, repository, taskinfo
-from mesostk.marathon.instances import Instance, InstanceId
+from mesostk.marathon.instances import Condition, Instance, InstanceId
 from mesostk.marathon.matcher import Match, NoMatch
 from mesostk.marathon.residence import FRAMEWORK_LABEL, TASK_LABEL, Residence, label_of
 from mesostk.marathon.state import State, Turn, Want
@@ -27,6 +30,14 @@ from mesostk.resources.kinds import Kind
 from mesostk.resources.resources import Resources
 from mesostk.wire import mesos
 from mesostk.wire.marathon import AppDefinition, LocalVolume, Volume
+
+#: How long offers are asked for lost places, for an agent that is started again is back by then;
+#: seconds.
+LOST_S = 300.0
+
+
+#: Ends of tasks that may have run unheard.
+_UNSEEN = frozenset({Condition.GONE, Condition.UNKNOWN})
 
 
 class Home(msgspec.Struct, frozen=True):
@@ -39,7 +50,8 @@ class Home(msgspec.Struct, frozen=True):
 
 def of_app(state: State, app_id: str) -> list[Residence]:
     """The residences of an app that are kept."""
-    return [r for r in state.residences.values() if r.app_id == app_id and not r.is_leaving]
+    kept = (state.residences[id] for id in state.homes.get(app_id, ()))
+    return [residence for residence in kept if not residence.is_leaving]
 
 
 def find_home(
@@ -60,10 +72,11 @@ def find_home(
         part = _part(left, residence.id)
         if _holds(part, residence):
             return Home(_again(residence, offer), _match(residence, part, left, offer))
-    if len(free) >= want.count:
+    known = [residence for residence in free if not residence.is_lost]
+    if len(known) >= want.count:
         return NoMatch(
             reason="NoCorrespondingReservationFound",
-            detail=f"waits for its volumes on {', '.join(sorted({r.host for r in free}))}",
+            detail=f"waits for its volumes on {', '.join(sorted({r.host for r in known}))}",
         )
     if want.app.role not in {None, role}:
         return NoMatch(reason="UnfulfilledRole", detail=f"the offer is for role {role}")
@@ -90,6 +103,7 @@ def _again(residence: Residence, offer: mesos.Offer) -> Residence:
         incarnation=residence.incarnation + 1,
         agent_id=offer.agent_id.value,
         host=offer.hostname,
+        is_lost=False,
     )
 
 
@@ -170,28 +184,121 @@ def _volume(
 # -- what becomes of them ---------------------------------------------------------------------
 
 
+def index(state: State, now: float, residence: Residence) -> None:
+    """Take a residence in without writing it: it was just read."""
+    id = residence.id
+    state.residences[id] = residence
+    state.homes.setdefault(residence.app_id, {})[id] = None
+    if residence.is_lost:
+        state.lost_since.setdefault(id, now)
+    else:
+        state.lost_since.pop(id, None)
+    if residence.is_lost or residence.is_leaving:
+        state.awaited[id] = residence.role
+    else:
+        state.awaited.pop(id, None)
+
+
 def keep(state: State, turn: Turn, residence: Residence) -> None:
     """Take a residence in, or a changed one, and write it."""
-    state.residences[residence.id] = residence
+    index(state, turn.now, residence)
     turn.put(repository.residence_path(residence.id), repository.write(residence))
 
 
-def follow(state: State, turn: Turn, instance: Instance) -> None:
-    """A resident instance changed: its place is confirmed, or was never there, or is gone."""
+def follow(state: State, turn: Turn, instance: Instance, status: mesos.TaskStatus) -> None:
+    """A resident instance changed by `status`: its place is confirmed, or never was, or is gone."""
     residence = state.residences.get(instance.id)
     if residence is None:
         return
     if instance.is_running and not residence.is_confirmed:
         keep(state, turn, msgspec.structs.replace(residence, is_confirmed=True))
-    lost = instance.is_terminal and not residence.is_confirmed
-    if lost or instance.state == "TASK_GONE_BY_OPERATOR":
-        turn.note("Giving up residence", id=residence.id, host=residence.host)
-        forget(state, turn, residence)
+    if instance.state == "TASK_GONE_BY_OPERATOR":
+        _lose(state, turn, msgspec.structs.replace(residence, is_leaving=True))
+    elif instance.is_terminal and not residence.is_confirmed:
+        # An agent that lost its records to a power cut knows nothing of what ran there.
+        is_unseen = instance.condition in _UNSEEN or status.reason == "REASON_RECONCILIATION"
+        is_leaving = residence.is_leaving or not is_unseen
+        _lose(state, turn, msgspec.structs.replace(residence, is_leaving=is_leaving))
+
+
+def expunged(state: State, turn: Turn, instance: Instance) -> None:
+    """Nobody waits for an unreachable instance any more.
+
+    If none was seen to run there may be no place to wait for either.
+    """
+    residence = state.residences.get(instance.id)
+    if residence is not None and not residence.is_confirmed:
+        _lose(state, turn, residence)
+
+
+def _lose(state: State, turn: Turn, residence: Residence) -> None:
+    """Let nothing wait for the place; it is looked for, from now on."""
+    turn.note("Losing residence", id=residence.id, host=residence.host)
+    state.lost_since[residence.id] = turn.now
+    keep(state, turn, msgspec.structs.replace(residence, is_lost=True))
+
+
+def _found(state: State, turn: Turn, ours: Resources) -> None:
+    """Lost places of which all is offered are there again; those without volumes are given back.
+
+    What is offered in part is left alone, for the rest may follow: of a pod its executor's.
+    """
+    for residence in [state.residences.get(InstanceId(id)) for id in _ids(ours)]:
+        if residence is None or not residence.is_lost or residence.id in state.instances:
+            continue
+        part = _part(ours, residence.id)
+        if _holds(part, residence):
+            turn.note("Finding residence", id=residence.id, host=residence.host)
+            there = msgspec.structs.replace(residence, is_lost=False, is_confirmed=True)
+            keep(state, turn, there)
+        elif part.unallocate().contains(_without_volumes(residence)):
+            reserved = _wire(_without_volumes(residence))
+            half = msgspec.structs.replace(residence, is_leaving=True, resources=reserved)
+            keep(state, turn, half)
+
+
+def _without_volumes(residence: Residence) -> Resources:
+    """What there is if RESERVE reached the agent, and CREATE did not."""
+    held = Resources.of(residence.resources).unallocate()
+    volumes = held.persistent_volumes()
+    return held - volumes + _emptied(volumes)
+
+
+def _emptied(volumes: Resources) -> Resources:
+    """The reserved disk that volumes are made of."""
+    return Resources.of([msgspec.structs.replace(each, disk=None) for each in _wire(volumes)])
+
+
+def search_anew(state: State, now: float) -> None:
+    """A new subscription: agents come back to its master, and all is offered again."""
+    state.lost_since = dict.fromkeys(state.lost_since, now)
+
+
+def stop_searches(state: State, turn: Turn) -> None:
+    """Ask for no more offers for places that did not turn up in time.
+
+    What was to be given back is struck out. Another place may have data of a task that ran unheard:
+    it is kept, if it turns up after all, as long as its app is there.
+    """
+    over = [id for id, since in state.lost_since.items() if turn.now - since >= LOST_S]
+    for id in over:
+        residence = state.residences[id]
+        turn.note("Looking no longer for residence", id=id, host=residence.host)
+        if residence.is_leaving:
+            forget(state, turn, residence)
+        else:
+            del state.lost_since[id], state.awaited[id]
 
 
 def forget(state: State, turn: Turn, residence: Residence) -> None:
     """Strike a residence out; if its reservation turns up, it is given back."""
     del state.residences[residence.id]
+    of_app = state.homes[residence.app_id]
+    del of_app[residence.id]
+    if not of_app:
+        del state.homes[residence.app_id]
+    state.lost_since.pop(residence.id, None)
+    state.awaited.pop(residence.id, None)
     turn.delete(repository.residence_path(residence.id))
 
 
@@ -199,6 +306,7 @@ def leave(state: State, turn: Turn, residences: Sequence[Residence]) -> None:
     """Give these back once no instance lives there: the data is destroyed."""
     for residence in residences:
         turn.note("Leaving residence", id=residence.id, host=residence.host)
+        state.lost_since.pop(residence.id, None)  # if it is lost, it is looked for from now on
         keep(state, turn, msgspec.structs.replace(residence, is_leaving=True))
 
 
@@ -210,9 +318,10 @@ def given_back(state: State, turn: Turn, offer: mesos.Offer) -> tuple[mesos.Offe
     ours = left.filter(lambda kind: label_of(kind, FRAMEWORK_LABEL) == state.framework_id)
     if not ours:
         return ()
+    _found(state, turn, ours)
     over = ours.filter(lambda kind: _is_over(state, kind))
-    for id in {label_of(kind, TASK_LABEL) for kind, _ in over.items()}:
-        residence = state.residences.get(InstanceId(id or ""))
+    for id in _ids(over):
+        residence = state.residences.get(InstanceId(id))
         turn.note("Giving back", id=id, host=offer.hostname)
         if residence is not None:
             _shrink(state, turn, residence, _part(over, residence.id))
@@ -221,13 +330,15 @@ def given_back(state: State, turn: Turn, offer: mesos.Offer) -> tuple[mesos.Offe
     if volumes:
         destroy = mesos.Destroy(volumes=_wire(volumes))
         operations.append(mesos.OfferOperation(type="DESTROY", destroy=destroy))
-    plain = over - volumes
-    for kind, amount in volumes.items():
-        plain += Resources({kind.replace(disk=None): amount})
+    plain = over - volumes + _emptied(volumes)
     if plain:
         unreserve = mesos.Unreserve(resources=_wire(plain))
         operations.append(mesos.OfferOperation(type="UNRESERVE", unreserve=unreserve))
     return tuple(operations)
+
+
+def _ids(ours: Resources) -> list[str]:
+    return sorted({label_of(kind, TASK_LABEL) or "" for kind, _ in ours.items()})
 
 
 def _shrink(state: State, turn: Turn, residence: Residence, part: Resources) -> None:
@@ -239,15 +350,12 @@ def _shrink(state: State, turn: Turn, residence: Residence, part: Resources) -> 
     if rest:
         keep(state, turn, msgspec.structs.replace(residence, resources=_wire(rest)))
     else:
-        forget(state, turn, residence)
+        # The ACCEPT may be lost on its way: then all of it is offered once more.
+        state.lost_since[residence.id] = turn.now
+        keep(state, turn, msgspec.structs.replace(residence, is_lost=True))
 
 
 def _is_over(state: State, kind: Kind) -> bool:
     id = InstanceId(label_of(kind, TASK_LABEL) or "")
     residence = state.residences.get(id)
     return id not in state.instances and (residence is None or residence.is_leaving)
-
-
-def leaving(state: State) -> int:
-    """How many residences wait for an offer in which they can be given back."""
-    return sum(1 for residence in state.residences.values() if residence.is_leaving)

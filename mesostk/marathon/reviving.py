@@ -100,7 +100,7 @@ def _named(state: State, roles: frozenset[str]) -> scheduler.Roles:
 
 def _wanted(state: State, ids: Collection[str]) -> frozenset[str]:
     """The roles of these apps' wants; LEAVING stands for what is to be given back."""
-    found = _leaving_roles(state)
+    found = frozenset(state.awaited.values())
     if len(state.roles) == 1 and not state.refused_roles:  # nearly always; no want is looked at
         return state.roles if ids or found else found
     for id in ids:
@@ -108,10 +108,6 @@ def _wanted(state: State, ids: Collection[str]) -> frozenset[str]:
         if want is not None:
             found |= roles_of(state, want)
     return found
-
-
-def _leaving_roles(state: State) -> frozenset[str]:
-    return frozenset(each.role for each in state.residences.values() if each.is_leaving)
 
 
 def _count_hungry(state: State, turn: Turn, *, all_apps: bool) -> None:
@@ -134,11 +130,11 @@ def _count_hungry(state: State, turn: Turn, *, all_apps: bool) -> None:
 def _count_leaving(state: State, turn: Turn) -> None:
     """Residences are given back in offers, so these are wanted although nothing is launched."""
     hunger = state.hunger
-    leaving = residents.leaving(state)
-    if leaving > hunger.counts.get(LEAVING, 0):
-        _grown(state, turn, _leaving_roles(state))
-    if leaving:
-        hunger.counts[LEAVING] = leaving
+    awaited = len(state.awaited)
+    if awaited > hunger.counts.get(LEAVING, 0):
+        _grown(state, turn, frozenset(state.awaited.values()))
+    if awaited:
+        hunger.counts[LEAVING] = awaited
     else:
         hunger.counts.pop(LEAVING, None)
 

@@ -234,6 +234,12 @@ class State(msgspec.Struct, eq=False):
     instances: dict[InstanceId, Instance] = {}
     #: Where instances keep data, by the id of the instances.
     residences: dict[InstanceId, Residence] = {}
+    #: Their ids by app, and the roles of those that offers are asked for: to give them back, or to
+    #: find out about them.
+    homes: dict[str, dict[InstanceId, None]] = {}
+    awaited: dict[InstanceId, str] = {}
+    #: Since when lost ones are looked for; monotonic time. Absent of those no longer looked for.
+    lost_since: dict[InstanceId, float] = {}
     #: Monotonic time at which each instance entered its condition.
     entered: dict[InstanceId, float] = {}
     by_app: dict[str, dict[InstanceId, None]] = {}

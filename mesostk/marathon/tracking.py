@@ -111,7 +111,7 @@ def _known_task(state: State, turn: Turn, old: Instance, status: TaskStatus) -> 
         _remember_failure(state, turn, new, status)
     if new.condition is not old.condition:
         _book_progress(state, turn, new)
-    residents.follow(state, turn, new)
+    residents.follow(state, turn, new, status)
     if new.is_terminal or _is_given_up(state, new, _age(state, turn, old, new)):
         finish(state, turn, new)
     else:
@@ -126,6 +126,8 @@ def finish(state: State, turn: Turn, instance: Instance) -> None:
     probing.stop(state, turn, instance)
     condition = "expunged" if instance.is_unreachable else instance.condition
     turn.note("Forgetting instance", id=instance.id, condition=condition)
+    if instance.is_unreachable:
+        residents.expunged(state, turn, instance)
     if instance.tasks:
         kept = state.terminations.setdefault(instance.app_id, deque(maxlen=TERMINATIONS_KEPT))
         kept.append(podviews.terminated(state, instance))

@@ -72,6 +72,8 @@ class Oracle:
         self._back_at: dict[tuple[str, int, str], float] = {}
         #: State that each update carried, as Marathons heard it, by its uuid.
         self._heard: dict[bytes, TaskStatus] = {}
+        #: Which agents told of each task.
+        self._tellers: dict[str, set[AgentShell]] = {}
         #: What schedulers heard of the end of each task, from its agent or from the master.
         self._ends: dict[str, set[str]] = {}
         #: The update of an agent that each task's end was told with: its uuid and state.
@@ -156,6 +158,7 @@ class Oracle:
             raise Broken(f"{agent.name} tells {status.operation_id.value} unsaved")
 
     def _update_goes_up(self, agent: AgentShell, status: TaskStatus) -> None:
+        self._tellers.setdefault(status.task_id.value, set()).add(agent)
         run = self._run(agent, status.task_id.value)
         if status.state in TERMINAL_STATES and run is not None and run.is_alive:
             raise Broken(f"{agent.name} reports {status.state} of {run.task_id}, which lives")
@@ -225,13 +228,14 @@ class Oracle:
     def _registered(self, master: MasterShell, record: link.Registered) -> None:
         agent_id = record.agent_id.value
         self._agent_heard(master, agent_id)
-        if not self._owns(REGISTRY, master):
+        if not self.owns(REGISTRY, master):
             return
         if not self._is_member(agent_id):
             raise Broken(f"{master.name} greets {agent_id}, which is not in the registry")
         self.registrar.greeted(master, agent_id)
 
-    def _owns(self, root: str, process: MasterShell | MarathonShell) -> bool:
+    def owns(self, root: str, process: MasterShell | MarathonShell) -> bool:
+        """Whether nobody has raised the epoch of a store since this process did."""
         owner = self._owners.get(root)
         return owner is not None and owner.process is process and process.is_alive
 
@@ -294,12 +298,11 @@ class Oracle:
         first = self._last.setdefault(task_id, (uuid, status.state))
         if first[0] == uuid:
             return
-        agents = {agent for agent, run in self.started if run.task_id == task_id}
-        if not any(agent.was_full or agent.lost_power for agent in agents):
+        if not any(agent.was_full or agent.lost_power for agent in self._tellers.get(task_id, ())):
             raise Broken(f"{task_id}: {status.state} is told after {first[1]}")
 
     def _marathon_calls(self, marathon: MarathonShell, call: scheduler.Call) -> None:
-        if not self._owns(STORE, marathon):
+        if not self.owns(STORE, marathon):
             return
         if call.acknowledge is not None:
             self._acknowledged(marathon, call.acknowledge)
@@ -413,11 +416,13 @@ class Oracle:
             return f"{agent.name} has {state.total}, the master thinks otherwise"
         if state.operations or theirs_total.operations:
             return f"{agent.name} has outcomes that are not acknowledged"
-        lost = {r.app_id for r in marathon.state.residences.values()} - set(marathon.state.apps)
-        if lost:
-            return f"residences are left of {sorted(lost)}"
+        # What nobody knows of is waited for longer than a world may take to settle.
+        known = [r for r in marathon.state.residences.values() if not r.is_lost]
+        left = {r.app_id for r in known} - set(marathon.state.apps)
+        if left:
+            return f"residences are left of {sorted(left)}"
         # An agent that was marked gone keeps the volumes of residents that did not run then.
-        homes = [r for r in marathon.state.residences.values() if r.host == agent.host.name]
+        homes = [r for r in known if r.host == agent.host.name]
         wanted = Resources.sum(Resources.of(r.resources) for r in homes)
         if state.total.checkpointable() != wanted.unallocate():
             return f"{agent.name} has {state.total.checkpointable()}, {wanted} is wanted"

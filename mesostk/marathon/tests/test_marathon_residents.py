@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from mesostk.base.core import Effect
@@ -12,6 +13,7 @@ from mesostk.marathon.events import (
     CreateApp,
     CreatePod,
     DeleteApp,
+    Disconnected,
     FromMaster,
     KillInstances,
     KillTasks,
@@ -19,15 +21,18 @@ from mesostk.marathon.events import (
     PutPod,
     Send,
 )
-from mesostk.marathon.residence import FRAMEWORK_LABEL, TASK_LABEL
+from mesostk.marathon.residence import FRAMEWORK_LABEL, TASK_LABEL, Residence
 from mesostk.marathon.state import Settings
 from mesostk.marathon.tests.conftest import Crash, World
 from mesostk.resources.resources import Resources
 from mesostk.wire import scheduler
-from mesostk.wire.mesos import AgentID, FrameworkID, Offer, OfferID
+from mesostk.wire.mesos import AgentID, FrameworkID, Offer, OfferID, Resource, TaskState
 from mesostk.wire.pods import InstanceStatus
 
 VOLUME = {"containerPath": "data", "mode": "RW", "persistent": {"size": 16}}
+
+#: Until a lost place is no longer looked for; seconds.
+OVER_S = residents.LOST_S + 5.0
 
 
 def app(**fields: Any) -> dict[str, Any]:
@@ -130,20 +135,24 @@ def test_another_app_does_not_settle_in_the_place_of_a_resident_that_is_away() -
     assert [task.partition(".")[0] for task in made.tasks] == ["db"]
 
 
-def test_a_place_that_was_never_made_is_forgotten_and_another_found() -> None:
+def test_a_place_that_was_never_made_holds_nothing_up_and_is_struck_out() -> None:
     made = world()
     made.obey = False
     made.ask(CreateApp, body=app())
     made.offer(agents=1)
-    [first] = made.core.state.residences
+    [first] = residents_of(made)
     made.update(next(iter(made.tasks)), "TASK_ERROR")
     made.feed()
-    assert not made.core.state.residences
+    assert residents.of_app(made.core.state, "/db") == []
     made.obey = True
     made.advance(5.0)
     made.offer()
-    assert len(made.core.state.residences) == 1
-    assert first not in made.core.state.residences
+    assert len(residents.of_app(made.core.state, "/db")) == 1
+    assert is_looking(made), "what there is of it may be offered"
+    made.advance(OVER_S)
+    assert made.suppressed
+    assert first not in residents_of(made)
+    assert len(residents_of(made)) == 1
 
 
 def test_what_a_deleted_app_leaves_is_given_back_in_the_next_offer() -> None:
@@ -157,11 +166,19 @@ def test_what_a_deleted_app_leaves_is_given_back_in_the_next_offer() -> None:
     assert made.revives > before, "offers are wanted for it"
     offer_home(made)
     assert kinds(made)[3:] == ["DESTROY", "UNRESERVE"]
+    # It was lost on the way, perhaps with its master: the next leader looks for it, too.
+    made.start()
+    made.connect()
+    made.advance(6.0)
+    offer_home(made)
+    assert kinds(made)[5:] == ["DESTROY", "UNRESERVE"]
+    made.advance(OVER_S)
+    assert made.suppressed
     assert not made.core.state.residences
     assert not [path for path in made.store if path.startswith("residences/")]
-    # It was lost on the way: what carries our label and is nobody's goes, whenever it is offered.
+    # What carries our label and is nobody's goes, whenever it is offered.
     offer_part(made, residence.agent_id, residence.resources)
-    assert kinds(made)[5:] == ["DESTROY", "UNRESERVE"]
+    assert kinds(made)[7:] == ["DESTROY", "UNRESERVE"]
 
 
 def test_what_is_offered_in_parts_is_given_back_to_the_last() -> None:
@@ -182,7 +199,10 @@ def test_what_is_offered_in_parts_is_given_back_to_the_last() -> None:
     made.advance(6.0)
     assert made.revives > before, "offers are wanted for the rest, by the next leader too"
     offer_home(made)
-    assert kinds(made)[-2:] == ["DESTROY", "UNRESERVE"]
+    assert kinds(made)[4:] == ["DESTROY", "UNRESERVE"]
+    offer_part(made, residence.agent_id, residence.resources)
+    assert kinds(made)[6:] == ["DESTROY", "UNRESERVE"], "neither part was given back"
+    made.advance(OVER_S)
     assert not made.core.state.residences
 
 
@@ -203,15 +223,216 @@ def test_scaling_down_keeps_the_place_and_a_wipe_does_not() -> None:
     assert residents.of_app(made.core.state, "/db") == []
 
 
-def test_an_agent_that_is_gone_takes_the_place_with_it() -> None:
-    made = world()
+def lose_agent(made: World) -> Residence:
+    """An app runs at another place than before, whose agent was marked gone."""
     made.ask(CreateApp, body=app())
     made.offer()
     [task] = made.tasks
+    made.update(task, "TASK_RUNNING")
     made.update(task, "TASK_GONE_BY_OPERATOR")
     made.tasks.pop(task)
     made.feed()
-    assert not made.core.state.residences
+    [lost] = made.core.state.residences.values()
+    made.advance(6.0)
+    made.offer()
+    [task] = made.tasks
+    made.update(task, "TASK_RUNNING")
+    assert kinds(made) == ["RESERVE", "CREATE", "LAUNCH"] * 2
+    assert not made.suppressed, "what is on the lost agent may be offered"
+    return lost
+
+
+def test_what_an_agent_that_is_gone_brings_back_with_another_id_is_given_back() -> None:
+    made = world()
+    lost = lose_agent(made)
+    made.start()
+    made.connect()
+    made.advance(6.0)
+    assert not made.suppressed, "the next leader looks for it, too"
+    made.agents["A9"] = lost.host
+    offer_part(made, "A9", lost.resources)
+    assert kinds(made)[6:] == ["DESTROY", "UNRESERVE"]
+    made.advance(OVER_S)
+    assert [each.is_lost for each in made.core.state.residences.values()] == [False]
+    assert made.suppressed
+
+
+def test_what_is_on_an_agent_that_does_not_come_back_is_not_looked_for_for_ever() -> None:
+    made = world()
+    lost = lose_agent(made)
+    made.advance(residents.LOST_S - 10.0)
+    assert lost.id in made.core.state.residences
+    made.advance(10.0)
+    assert made.suppressed
+    assert [each.is_lost for each in made.core.state.residences.values()] == [False]
+    assert not made.core.state.lost_since
+    offer_part(made, lost.agent_id, lost.resources)
+    assert kinds(made)[6:] == ["DESTROY", "UNRESERVE"], "it is late, and not kept"
+
+
+def lose_launch(made: World) -> Residence:
+    """An app's only agent was lost before the task was there, and another place was made."""
+    made.ask(CreateApp, body=app())
+    made.obey = False
+    made.offer()
+    [lost] = made.core.state.residences.values()
+    [task] = made.tasks
+    made.update(task, "TASK_UNREACHABLE")
+    made.ask(PutApps, app_id="/db", bodies=({"instances": 0},), force=True)
+    assert not made.core.state.instances
+    made.tasks.pop(task)
+    made.obey = True
+    made.ask(PutApps, app_id="/db", bodies=({"instances": 1},))
+    made.advance(6.0)
+    made.offer()
+    assert kinds(made) == ["RESERVE", "CREATE", "LAUNCH"] * 2, "nobody waits for the first place"
+    assert [each.is_lost for each in made.core.state.residences.values()] == [True, False]
+    assert not made.suppressed
+    return lost
+
+
+def test_a_place_that_was_lost_before_a_task_ran_there_is_kept_if_it_turns_up() -> None:
+    made = world()
+    lost = lose_launch(made)
+    offer_part(made, lost.agent_id, lost.resources)
+    assert kinds(made)[6:] == []
+    assert [each.is_lost for each in made.core.state.residences.values()] == [False, False]
+    assert made.suppressed
+    made.ask(PutApps, app_id="/db", bodies=({"instances": 2},))
+    made.advance(6.0)
+    offer_part(made, lost.agent_id, lost.resources)
+    assert kinds(made)[6:] == ["LAUNCH"]
+
+
+def half_of(residence: Residence) -> list[Resource]:
+    """What is there of a place if CREATE did not reach its agent."""
+    return [msgspec.structs.replace(each, disk=None) for each in residence.resources]
+
+
+def test_a_place_that_was_lost_half_made_is_given_back() -> None:
+    made = world()
+    lost = lose_launch(made)
+    offer_part(made, lost.agent_id, half_of(lost))
+    assert kinds(made)[6:] == ["UNRESERVE"]
+    offer_part(made, lost.agent_id, half_of(lost))
+    assert kinds(made)[7:] == ["UNRESERVE"], "it was lost on the way"
+    made.advance(OVER_S)
+    assert lost.id not in made.core.state.residences
+    assert made.suppressed
+
+
+def test_a_lost_place_that_is_offered_in_parts_is_not_given_back() -> None:
+    made = world()
+    lost = lose_launch(made)
+    plain = [each for each in lost.resources if each.disk is None]
+    offer_part(made, lost.agent_id, plain)  # as of a pod: what its executor holds comes later
+    offer_part(made, lost.agent_id, [each for each in lost.resources if each not in plain])
+    assert kinds(made)[6:] == []
+    assert lost_ids(made) == [lost.id]
+    offer_part(made, lost.agent_id, lost.resources)
+    assert kinds(made)[6:] == []
+    assert lost_ids(made) == []
+
+
+def is_looking(made: World) -> bool:
+    """Whether offers are asked for."""
+    return not made.suppressed
+
+
+def lost_ids(made: World) -> list[str]:
+    return [each.id for each in residents_of(made) if each.is_lost]
+
+
+def test_a_lost_place_where_a_task_may_have_run_unheard_is_kept_however_late_it_turns_up() -> None:
+    made = world()
+    lost = lose_launch(made)
+    made.advance(OVER_S)
+    assert not is_looking(made)
+    assert lost_ids(made) == [lost.id]
+    made.start()
+    made.connect()
+    made.advance(6.0)
+    assert is_looking(made), "the next leader does, too"
+    made.advance(OVER_S)
+    assert not is_looking(made)
+    made.ask(PutApps, app_id="/db", bodies=({"instances": 2},))
+    made.advance(6.0)
+    offer_part(made, lost.agent_id, lost.resources)
+    assert kinds(made)[6:] == ["LAUNCH"]
+    task = next(task for task in made.tasks if task.startswith(lost.id))
+    made.update(task, "TASK_UNREACHABLE")
+    made.ask(PutApps, app_id="/db", bodies=({"instances": 1},), force=True)
+    assert lost_ids(made) == [], "it was there, so it is waited for"
+
+
+def test_a_lost_place_is_given_back_with_its_app_however_late_it_turns_up() -> None:
+    made = world()
+    lost = lose_launch(made)
+    made.advance(OVER_S)
+    made.ask(DeleteApp, app_id="/db")
+    for residence in residents_of(made):
+        offer_part(made, residence.agent_id, residence.resources)
+    assert kinds(made)[6:] == ["DESTROY", "UNRESERVE"] * 2
+    made.advance(OVER_S)
+    assert made.suppressed
+    assert lost.id not in made.core.state.residences
+
+
+def residents_of(made: World) -> list[Residence]:
+    return list(made.core.state.residences.values())
+
+
+@pytest.mark.parametrize("end", ["TASK_GONE", "TASK_DROPPED"])
+def test_what_a_task_may_have_written_that_nobody_knows_of_is_not_given_back(
+    end: TaskState,
+) -> None:
+    made = world()
+    made.obey = False
+    made.ask(CreateApp, body=app())
+    made.offer()
+    [task] = made.tasks
+    made.update(task, end, reason="REASON_RECONCILIATION")
+    made.feed()
+    made.tasks.pop(task, None)
+    [residence] = residents_of(made)
+    made.obey = True
+    made.advance(6.0)
+    offer_home(made)
+    assert list(made.tasks) == [f"{residence.id}._app.2"]
+
+
+def test_the_search_begins_anew_with_each_master() -> None:
+    made = world()
+    lost = lose_agent(made)
+    for _ in range(3):
+        made.advance(residents.LOST_S - 10.0)
+        made.feed(Disconnected("gone"))
+        made.advance(OVER_S)
+        assert lost.id in made.core.state.residences, "nothing could be offered"
+        made.connect()
+    made.advance(OVER_S)
+    assert lost.id not in made.core.state.residences
+
+
+def test_a_place_with_data_is_waited_for_when_its_agent_is_given_up() -> None:
+    made = world()
+    made.ask(CreateApp, body=app())
+    made.offer()
+    [residence] = residents_of(made)
+    [task] = made.tasks
+    made.update(task, "TASK_RUNNING")
+    made.update(task, "TASK_UNREACHABLE")
+    made.ask(PutApps, app_id="/db", bodies=({"instances": 0},), force=True)
+    assert not made.core.state.instances
+    made.tasks.pop(task)
+    made.advance(OVER_S)
+    made.ask(PutApps, app_id="/db", bodies=({"instances": 1},))
+    made.advance(6.0)
+    made.offer()
+    assert not made.tasks
+    assert residents_of(made) == [msgspec.structs.replace(residence, is_confirmed=True)]
+    offer_home(made)
+    assert list(made.tasks) == [f"{residence.id}._app.2"]
 
 
 def test_residents_need_a_role_and_cannot_change_their_needs() -> None:
@@ -228,7 +449,7 @@ def test_residents_need_a_role_and_cannot_change_their_needs() -> None:
     assert made.ask(CreateApp, body=body).status == 422
 
 
-def test_a_crash_between_the_record_and_the_accept_leaves_no_place_that_is_not_there() -> None:
+def test_a_place_whose_record_outlived_a_crash_before_the_accept_holds_nothing_up() -> None:
     made = world()
     made.ask(CreateApp, body=app())
 
@@ -244,11 +465,9 @@ def test_a_crash_between_the_record_and_the_accept_leaves_no_place_that_is_not_t
     made.start()
     assert len(made.core.state.residences) == 1
     made.connect()  # the master knows of no such task
-    assert not made.core.state.residences
     made.advance(5.0)
     made.offer()
     assert len(made.tasks) == 1
-    assert len(made.core.state.residences) == 1
 
 
 # -- pods -------------------------------------------------------------------------------------
@@ -320,5 +539,5 @@ def test_a_pods_volume_stays_as_it_is_until_it_is_wiped() -> None:
     offer_part(made, residence.agent_id, residence.resources)
     assert kinds(made)[3:] == ["DESTROY", "UNRESERVE"]
     made.offer()
-    [other] = made.core.state.residences.values()
+    [other] = residents.of_app(made.core.state, "/store")
     assert other.id != residence.id
