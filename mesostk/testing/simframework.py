@@ -96,6 +96,8 @@ class FrameworkShell(Process):
             failover_timeout=100_000.0,
         )
         self.info = info if wanderer is None else wanderer.subscribed(info)
+        #: Whether calls reach the master, and whether it was not told of the last change of roles.
+        self._is_connected = self._is_untold = False
         #: Operations that want feedback and whose end was not told, by id.
         self.asked: set[str] = set()
         self.operations = 0
@@ -111,7 +113,9 @@ class FrameworkShell(Process):
         client = self._client = SchedulerClient(
             self, self._net, random.Random(self.ground.rng.random())
         )
+        self._is_connected = False
         client.on_connected = self._connected
+        client.on_disconnected = self._disconnected
         client.on_event = self._heard
         zk = Zk(self._ensemble, self, SESSION_TIMEOUT_S)
         client.follow_leader(zk)
@@ -131,6 +135,7 @@ class FrameworkShell(Process):
             self._client.set_info(changed)
             if changed.id is not None:
                 self._send(self.wanderer.update(changed))
+            self._is_untold = not self._is_connected
         self.later(self.wanderer.pause_s(), self._change_roles)
 
     def _send(self, call: scheduler.Call) -> None:
@@ -139,7 +144,15 @@ class FrameworkShell(Process):
 
     def _connected(self, id: FrameworkID, _master: MasterInfo | None) -> None:
         self.info = msgspec.structs.replace(self.info, id=id)
+        self._is_connected = True
+        if self.wanderer is not None and self._is_untold:
+            # It may have been changed while SUBSCRIBE was on its way.
+            self._is_untold = False
+            self._send(self.wanderer.update(self.info))
         self._reconcile()
+
+    def _disconnected(self, _reason: str) -> None:
+        self._is_connected = False
 
     def _look_after(self) -> None:
         """Ask for open jobs; at rest, end those that run for ever."""

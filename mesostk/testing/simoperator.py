@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mesostk.master.core import Master
 from mesostk.testing.simagent import AgentShell
+from mesostk.testing.simmaster import REGISTRY
 from mesostk.wire import operator
 from mesostk.wire.maintenance import Schedule, Window
 from mesostk.wire.mesos import (
@@ -47,11 +48,16 @@ class Operator:
         return any(master.operate(call) for master in self._world.masters)
 
     def _leader(self) -> Master | None:
-        """The only leader's core, with nothing still to be saved: what it knows counts."""
+        """The only leader's core, with nothing still to be saved: what it knows counts.
+
+        One that does not know yet that another one followed it is none.
+        """
         cores = [
             master.core
             for master in self._world.masters
-            if master.core is not None and master.epoch is not None and master.is_alive
+            if master.core is not None
+            and master.epoch is not None
+            and self._world.oracle.owns(REGISTRY, master)
         ]
         return cores[0] if len(cores) == 1 and cores[0].saves_pending() == 0 else None
 

@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 ROLES = ("teams", "teams/a", "teams/a/deep", "teams/b", "jobs/night")
 #: Between changes of them; seconds.
 CHANGE_S = (4.0, 30.0)
-#: Limits and promises of cpus.
-AMOUNTS = (0.5, 1.0, 2.0)
+#: Limits and promises of cpus. Some are promised to a role that nobody is in: they are owed on.
+LIMITS = (0.5, 1.0, 2.0)
+PROMISES = (2.0, 6.0, 12.0)
+SPARE = "spare"
 #: Offers of a role that was given up are gone by then; seconds.
 GRACE_S = 1.0
 
@@ -83,11 +85,11 @@ class Steering:
 
     def quota(self) -> QuotaConfig:
         """A limit of a top-level role, or a promise to it."""
-        role = self._rng.choice(("jobs", "teams"))
-        amounts = {"cpus": Scalar(value=self._rng.choice(AMOUNTS))}
         if self._rng.random() < 0.5:
-            return QuotaConfig(role=role, limits=amounts)
-        return QuotaConfig(role=role, guarantees=amounts)
+            role, most = self._rng.choice(("jobs", "teams")), self._rng.choice(LIMITS)
+            return QuotaConfig(role=role, limits={"cpus": Scalar(value=most)})
+        role, least = self._rng.choice(("jobs", "teams", SPARE)), self._rng.choice(PROMISES)
+        return QuotaConfig(role=role, guarantees={"cpus": Scalar(value=least)})
 
     def weights(self) -> operator.Call:
         """Of roles on every level."""

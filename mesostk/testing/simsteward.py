@@ -71,10 +71,21 @@ class Steward:
                 raise Broken(f"{agent.name} acknowledges an update of {task_id} unsaved")
         elif event.type == "SHUTDOWN":
             grace = int(agent.shutdown_grace_s / LOOK_S) + SLACK_LOOKS
-            self._ends_within(agent, program, grace, "was asked to end")
+            self._ends_within(agent, program, grace, "was asked to end", is_asked=True)
 
-    def _ends_within(self, agent: AgentShell, program: Program, looks: int, why: str) -> None:
-        """Broken if it lives on through so many looks at an agent that could end it."""
+    def _ends_within(
+        self,
+        agent: AgentShell,
+        program: Program,
+        looks: int,
+        why: str,
+        *,
+        is_asked: bool = False,
+    ) -> None:
+        """Broken if it lives on through so many looks at an agent that could end it.
+
+        `is_asked`: the agent means it to end, which its next life knows nothing of.
+        """
         seen, life = 0, agent.life
 
         def look() -> None:
@@ -85,8 +96,8 @@ class Steward:
             seen = seen + 1 if watched else 0
             if seen > looks:
                 raise Broken(f"{agent.name} lets {program.run.task_id} be, which {why}")
-            if agent.life != life and program.asked_to_end:
-                return  # whoever asked knows nothing of it; the framework asks again
+            if agent.life != life and (is_asked or program.asked_to_end):
+                return  # the framework asks again
             life = agent.life
             self._world.loop.later(LOOK_S, look)
 

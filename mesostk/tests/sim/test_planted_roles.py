@@ -14,8 +14,9 @@ from mesostk.testing.planted import Patch, Planted, without_check
 
 #: Where rare ones were seen last.
 SEEN = {
-    "offers of a role that is given up stay": 7,
+    "offers of a role that is given up stay": 3,
     "a limit does not count what nested roles hold": 7,
+    "what is promised by a guarantee is given away": 16,
 }
 
 PLANTED = Planted(SEEN)
@@ -70,6 +71,11 @@ def what_is_reserved_to_a_role_is_offered_to_others(patch: Patch) -> None:
 @among_roles
 def a_limit_does_not_count_what_nested_roles_hold(patch: Patch) -> None:
     patch.setattr(quotas, "top", lambda role: role)
+
+
+@among_roles
+def what_is_promised_by_a_guarantee_is_given_away(patch: Patch) -> None:
+    patch.setattr(quotas.Quotas, "unmet", lambda _self, _role: {})
 
 
 @pytest.mark.timeout(1200)  # the last bugs to be seen need some tens of worlds
