@@ -218,7 +218,6 @@ def updated(instance: Instance, status: TaskStatus, wall_s: float) -> Instance:
         return instance
     running = condition is Condition.RUNNING
     started_at = wall_s if running and instance.started_at is None else instance.started_at
-    message = None if status.message is None else status.message[:MAX_MESSAGE_CHARS]
     changed = msgspec.structs.replace(
         instance,
         condition=condition,
@@ -227,10 +226,18 @@ def updated(instance: Instance, status: TaskStatus, wall_s: float) -> Instance:
         ip_addresses=addresses_of(status) or instance.ip_addresses,
         agent_health=instance.agent_health if status.healthy is None else status.healthy,
         check=instance.check if status.check_status is None else status.check_status,
-        message=instance.message if message is None else message,
+        message=message_of(status, instance.message),
         since=wall_s if condition is not instance.condition else instance.since,
     )
     return instance if changed == instance else changed
+
+
+def message_of(status: TaskStatus, before: str | None) -> str | None:
+    """What is known in words after `status`: what it says, else what was said before, but for a
+    failed health check once the task is healthy."""
+    if status.message is not None:
+        return status.message[:MAX_MESSAGE_CHARS]
+    return None if status.state == "TASK_RUNNING" and status.healthy else before
 
 
 def is_stale(old: Condition, new: Condition) -> bool:

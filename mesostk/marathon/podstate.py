@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import msgspec
 
 from mesostk.marathon.instances import (
-    MAX_MESSAGE_CHARS,
     TERMINAL,
     Condition,
     Instance,
@@ -21,6 +20,7 @@ from mesostk.marathon.instances import (
     addresses_of,
     condition_of,
     is_stale,
+    message_of,
 )
 from mesostk.wire.mesos import TaskStatus
 
@@ -79,7 +79,7 @@ def updated(instance: Instance, status: TaskStatus, wall_s: float) -> Instance:
         started_at=wall_s if up and instance.started_at is None else instance.started_at,
         ip_addresses=addresses_of(status) or instance.ip_addresses,
         agent_health=all(known) if known else None,
-        message=instance.message if status.message is None else status.message[:MAX_MESSAGE_CHARS],
+        message=message_of(status, instance.message),
         since=wall_s if condition is not instance.condition else instance.since,
     )
 
@@ -97,5 +97,5 @@ def _task(task: PodTask, status: TaskStatus, wall_s: float) -> PodTask:
         started_at=wall_s if running and task.started_at is None else task.started_at,
         healthy=task.healthy if status.healthy is None else status.healthy,
         check=task.check if status.check_status is None else status.check_status,
-        message=task.message if status.message is None else status.message[:MAX_MESSAGE_CHARS],
+        message=message_of(status, task.message),
     )

@@ -121,6 +121,27 @@ def test_a_pod_is_created_launched_as_a_group_and_shown(world: World) -> None:
     assert "api_post_event" not in world.events()
 
 
+def test_a_health_check_that_failed_is_not_told_of_once_all_is_well(world: World) -> None:
+    create(world, scaling={"instances": 1})
+    world.settle(3)
+    [front] = [name for name in world.tasks if ".front." in name]
+
+    def said() -> tuple[str | None, str | None]:
+        [instance] = status(world).instances
+        return instance.message, instance.containers[0].message
+
+    world.update(front, "TASK_RUNNING", healthy=False, message="HTTP status 503")
+    world.feed()
+    assert said() == ("at least one container is not healthy", "HTTP status 503")
+    world.update(front, "TASK_RUNNING", healthy=True)
+    world.feed()
+    assert said() == (None, None)
+    world.update(front, "TASK_RUNNING", healthy=False, message="HTTP status 503")
+    world.update(front, "TASK_KILLED", healthy=False)
+    world.feed()
+    assert said()[1] == "HTTP status 503", "why it was killed"
+
+
 def test_what_the_check_of_a_container_saw_last_is_shown(world: World) -> None:
     create(world, scaling={"instances": 1})
     world.settle(3)
