@@ -24,7 +24,7 @@ from mesostk.cli.output import (
 from mesostk.cli.runs import recorded, say_estimate
 from mesostk.errors import ConfigError, MesostkError
 from mesostk.ops import bundle, ledger
-from mesostk.ops.ansible import Failure, Outcome, run_playbook
+from mesostk.ops.ansible import Outcome, run_playbook
 from mesostk.ops.paths import bundles_dir, labs_dir
 from mesostk.ops.progress import Progress
 
@@ -49,7 +49,8 @@ def failure_text(outcome: Outcome) -> str:
     parts = []
     for (task, message, remedy), hosts in groups.items():
         lines = message.strip().splitlines()
-        text = f"{', '.join(hosts)}: {task}:\n  " + "\n  ".join(lines)
+        where = ", ".join(host for host in hosts if host)
+        text = f"{where}{': ' if where else ''}{task}:\n  " + "\n  ".join(lines)
         parts.append(text + (f"\n  remedy: {remedy}" if remedy else ""))
     return "\n".join([*parts, f"Ansible's own output: {outcome.log}"])
 
@@ -84,9 +85,7 @@ def run(
         run=entry,
     )
     if outcome.rc != 0:
-        failures = outcome.failures or [Failure("", playbook, f"ended with {outcome.rc}")]
-        named = Outcome(rc=outcome.rc, hosts=outcome.hosts, failures=failures, log=outcome.log)
-        raise MesostkError(f"playbook {playbook} failed\n{failure_text(named)}")
+        raise MesostkError(f"playbook {playbook} failed\n{failure_text(outcome)}")
     return outcome
 
 

@@ -26,10 +26,14 @@ import msgspec
 import yaml
 
 from mesostk.errors import ConfigError, MesostkError
+from mesostk.ops.inventory import check_files
 from mesostk.ops.ledger import Run
 from mesostk.ops.paths import data_root
 from mesostk.ops.progress import Progress
 from mesostk.ops.restarts import HostChange, ServiceState, read_changes, read_services
+
+#: Lines of Ansible's own output that are told of an error outside of any task.
+_ERROR_LINES = 12
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -211,6 +215,10 @@ class _Listener:
 
     def outcome(self, rc: int, log: Path) -> Outcome:
         """What was heard of a run that ended with `rc`."""
+        if rc != 0 and not self.failures:
+            # It ended outside of any task: of a file that is wrong there is its own output only.
+            message = f"ended with {rc}\n{errors_in(log)}"
+            self.failures.append(Failure("", "ansible-playbook", message, ""))
         return Outcome(
             rc=rc,
             hosts=self.hosts,
@@ -240,6 +248,14 @@ def _playbook(root: Path, name: str) -> Path:
         known = ", ".join(sorted(path.stem for path in found.parent.glob("*.yml")))
         raise ConfigError(f"there is no playbook {name!r}; there are {known}")
     return found
+
+
+def errors_in(log: Path) -> str:
+    """What Ansible says in its own output when it ends without a failed task."""
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    found = [number for number, line in enumerate(lines) if line.startswith("[ERROR]: ")]
+    told = lines[found[0] : found[0] + _ERROR_LINES] if found else lines[-1:]
+    return "\n".join(told).removeprefix("[ERROR]: ")
 
 
 def tags_of(playbook: Path) -> set[str]:
@@ -347,8 +363,7 @@ def run_playbook(
 
     root = data_root()
     playbook = _playbook(root, name)
-    if not inventory.exists():
-        raise ConfigError(f"inventory {inventory} does not exist")
+    check_files(inventory)
     _check_tags(playbook, tags)
     environment = _environment(root)
     log_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml
 
 from mesostk.errors import ConfigError
 from mesostk.ops.lab import Host
@@ -229,3 +230,45 @@ def _initial_hosts(wanted: Wanted, hosts: Mapping[str, str]) -> str:
         lines += [f"        {group}:", "          hosts:"]
         lines += [f"            {name}:" for name in edges]
     return "\n".join(lines) + "\n"
+
+
+def _files(inventory: Path) -> list[Path]:
+    """Files of the inventory that are YAML: itself, and variables of groups and hosts."""
+    root = inventory if inventory.is_dir() else inventory.parent
+    tops = sorted(inventory.iterdir()) if inventory.is_dir() else [inventory]
+    found = [path for path in tops if path.suffix in (".yml", ".yaml")]
+    for name in ("group_vars", "host_vars"):
+        # Ansible reads those without a suffix, too.
+        found += [
+            path
+            for path in sorted((root / name).rglob("*"))
+            if path.suffix in ("", ".yml", ".yaml") and not path.name.startswith(".")
+        ]
+    return [path for path in found if path.is_file()]
+
+
+def check_files(inventory: Path) -> None:
+    """ConfigError with file, line and cause if a file of the inventory is no YAML.
+
+    Ansible only warns of an inventory that it cannot read, and goes on without its hosts; of a
+    file of variables it does not say which it is.
+    """
+    if not inventory.exists():
+        raise ConfigError(f"inventory {inventory} does not exist")
+    for path in _files(inventory):
+        try:
+            text = path.read_text()
+            if not text.startswith("$ANSIBLE_VAULT;"):
+                for _ in yaml.parse(text, Loader=yaml.SafeLoader):
+                    pass
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}") from error
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = f":{mark.line + 1}" if mark else ""
+            raise ConfigError(
+                f"{path}{line}: no YAML: {error.problem or error.context};"
+                " look for a quote, bracket or brace that is not closed, a tab, or indentation"
+            ) from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path}: no YAML: {error}") from error

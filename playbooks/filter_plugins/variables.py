@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 from ansible.errors import AnsibleError
+from jinja2.exceptions import UndefinedError
 
 ROLES = Path(__file__).resolve().parent.parent.parent / "roles"
 
@@ -112,7 +113,7 @@ def findings(hosts, hostvars):
             elif name in known:
                 try:
                     told = wrong(name, known[name], hostvars[host][name])
-                except AnsibleError as error:
+                except (AnsibleError, UndefinedError) as error:
                     told = (f"{name} cannot be worked out: {error}", "mend what it is made of")
             if told:
                 where = {"where": f"host {host}", "level": "error"}

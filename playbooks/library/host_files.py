@@ -397,6 +397,9 @@ def each(act, items):
             act(**item)
         except TypeError as wrong:
             raise Problem(f"{item.get('path', 'an item without path')}: {wrong}") from wrong
+        except OSError as error:
+            # Of a full disk it names no file, or the temporary one.
+            raise Problem(f"{item['path']}: {error.strerror}") from error
 
 
 def bring_about(disk, params):

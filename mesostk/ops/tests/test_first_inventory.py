@@ -10,7 +10,14 @@ from typer.testing import CliRunner
 
 from mesostk.cli.app import app
 from mesostk.errors import ConfigError
-from mesostk.ops.inventory import Wanted, addresses, initial_inventory, listed, read_host
+from mesostk.ops.inventory import (
+    Wanted,
+    addresses,
+    check_files,
+    initial_inventory,
+    listed,
+    read_host,
+)
 
 
 def init(directory: Path, *words: str) -> int:
@@ -87,3 +94,34 @@ def test_an_inventory_that_ansible_cannot_read_is_named(tmp_path: Path) -> None:
         listed(tmp_path)
     with pytest.raises(ConfigError, match="does not exist"):
         listed(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("hosts.yml", "all:\n  hosts: {a: [\n", r"hosts\.yml:3: no YAML: .*bracket"),
+        ("group_vars/all.yml", 'x: 1\ny: "{{ no\n', r"group_vars/all\.yml:\d: no YAML: .*a quote"),
+        ("host_vars/blue", "x: 1\n\ty: 2\n", r"host_vars/blue:2: no YAML: .*a tab"),
+        ("group_vars/all/more.yaml", "x: \x07\n", r"group_vars/all/more\.yaml: no YAML"),
+    ],
+)
+def test_file_that_is_no_yaml_is_named_with_its_line(
+    tmp_path: Path, name: str, text: str, told: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        check_files(tmp_path)
+
+
+def test_files_that_are_ansibles_own_matter_are_left_to_it(tmp_path: Path) -> None:
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "hosts.ini").write_text("[zookeeper]\nm1 ansible_host=10.0.3.11\n")
+    (tmp_path / "group_vars" / "secret.yml").write_text("$ANSIBLE_VAULT;1.1;AES256\n6162\n")
+    (tmp_path / "group_vars" / "all.yml").write_text("a: !vault |\n  $ANSIBLE_VAULT;1.1\n  61\n")
+    (tmp_path / "group_vars" / ".all.yml.swp").write_bytes(b"\xff\x00")
+    check_files(tmp_path)
+    check_files(tmp_path / "hosts.ini")
+    with pytest.raises(ConfigError, match="does not exist"):
+        check_files(tmp_path / "none")

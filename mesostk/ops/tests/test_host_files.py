@@ -1,5 +1,6 @@
 """The Ansible module host_files, on real directories."""
 
+import errno
 import grp
 import json
 import os
@@ -264,6 +265,20 @@ def test_record_that_cannot_be_read_is_told_and_written_anew(tmp_path: Path) -> 
 def test_path_that_leads_elsewhere_is_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(host_files.Problem, match="no absolute path"):
         host_files.Disk(check=False).file(path.format(tmp_path), "text", **owned())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_disk_without_room_is_told_with_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(host_files.os, "fsync", full)
+    disk = host_files.Disk(check=False)
+    file = {"path": str(tmp_path / "a"), "content": "b", **owned()}
+    with pytest.raises(host_files.Problem, match=r"/a: No space left on device$"):
+        host_files.each(disk.file, [file])
     assert list(tmp_path.iterdir()) == []
 
 

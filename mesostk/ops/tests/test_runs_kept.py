@@ -4,7 +4,7 @@ import os
 import threading
 from pathlib import Path
 
-from mesostk.ops.ansible import forget_runs
+from mesostk.ops.ansible import errors_in, forget_runs
 
 
 def made(directory: Path, count: int) -> list[str]:
@@ -46,3 +46,12 @@ def test_many_that_clean_up_at_once_do_not_disturb_each_other(tmp_path: Path) ->
         thread.join()
     assert failures == []
     assert {path.name for path in tmp_path.iterdir()} == set(names[40:])
+
+
+def test_error_outside_of_any_task_is_read_from_ansibles_own_output(tmp_path: Path) -> None:
+    log = tmp_path / "stdout"
+    assert errors_in(log) == ""
+    log.write_text("PLAY [a] ***\n[ERROR]: no password was given\nOrigin: x.yml:3\n")
+    assert errors_in(log) == "no password was given\nOrigin: x.yml:3"
+    log.write_text("PLAY [a] ***\nTerminated\n")
+    assert errors_in(log) == "Terminated"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from jinja2.exceptions import UndefinedError
 
 from mesostk.ops.paths import data_root
 from mesostk.testing.plugins import load
@@ -86,6 +87,17 @@ def test_slip_of_the_finger_is_named_with_what_was_meant(name: str, meant: str) 
 def test_operators_own_variables_are_left_alone() -> None:
     own = ("mesos_agent_port2", "rack", "app_port", "ansible_port", "mesos_agents_of_lab", "docker")
     assert told(dict.fromkeys(own, "x")) == []
+
+
+def test_value_made_of_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Host(dict[str, Any]):
+        def __getitem__(self, name: str) -> object:
+            raise UndefinedError("'rack' is undefined")
+
+    found = variables.findings(["h"], {"h": Host(mesos_agent_hostname="{{ rack }}")})
+    assert [one["problem"] for one in found] == [
+        "mesos_agent_hostname cannot be worked out: 'rack' is undefined"
+    ]
 
 
 def names_in(tree: Any) -> Iterator[str]:
