@@ -28,7 +28,9 @@ sleep 1000 & wait $!
 
 SERVES = "busybox id -u > uid; exec httpd -f -p $ENDPOINT_WEB -h /shared"
 
-TIMES = {"intervalSeconds": 3, "timeoutSeconds": 2, "delaySeconds": 0}
+#: What always sees the same has the time of a busy machine; what looks too soon looks again soon.
+PATIENT = {"intervalSeconds": 41, "timeoutSeconds": 40, "delaySeconds": 0}
+AGAIN = {"intervalSeconds": 5, "timeoutSeconds": 4, "delaySeconds": 0}
 
 POD: dict[str, Any] = {
     "id": "/mixed",
@@ -40,7 +42,7 @@ POD: dict[str, Any] = {
             "exec": {"command": {"argv": ["sh", "-c", SERVES]}, "overrideEntrypoint": True},
             "resources": {"cpus": 0.1, "mem": 32},
             "endpoints": [{"name": "web", "hostPort": 0}],
-            "check": {"http": {"endpoint": "web", "path": "/said"}, **TIMES},
+            "check": {"http": {"endpoint": "web", "path": "/said"}, **AGAIN},
             "volumeMounts": [{"name": "data", "mountPath": "/shared", "readOnly": True}],
             "lifecycle": {"killGracePeriodSeconds": 0},
         },
@@ -50,7 +52,7 @@ POD: dict[str, Any] = {
             "exec": {"command": {"argv": ["sh", "-c", WRITES]}},
             "resources": {"cpus": 0.1, "mem": 32},
             "environment": {"RESULT": "4"},
-            "check": {"exec": {"command": {"shell": "exit $RESULT"}}, **TIMES},
+            "check": {"exec": {"command": {"shell": "exit $RESULT"}}, **PATIENT},
             "volumeMounts": [{"name": "data", "mountPath": "d"}],
             "lifecycle": {"killGracePeriodSeconds": 1000},
         },
@@ -59,7 +61,7 @@ POD: dict[str, Any] = {
             "exec": {"command": {"shell": "exec sleep 1000"}},
             "resources": {"cpus": 0.1, "mem": 32},
             "endpoints": [{"name": "nothing", "hostPort": 0}],
-            "check": {"tcp": {"endpoint": "nothing"}, **TIMES},
+            "check": {"tcp": {"endpoint": "nothing"}, **PATIENT},
         },
     ],
     "volumes": [{"name": "data"}],
@@ -72,6 +74,7 @@ def cluster() -> Iterator[Cluster]:
     require_docker()
     load_image(DOCKER_SOCKET, IMAGE, changes=['ENTRYPOINT ["sleep", "1000"]'])
     flags = ["--containerizers=docker,mesos", "--switch_user"]
+    flags.append("--executor_registration_timeout=10mins")  # however slow the engine
     # Where every user gets to; pytest's own directories are for one.
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
