@@ -34,6 +34,9 @@ _LIVING = (
     Condition.RUNNING,
 )
 
+#: What becomes of an instance that is killed. One that is out of reach is given up.
+_NOT_KILLING = TERMINAL | {Condition.UNREACHABLE, Condition.UNREACHABLE_INACTIVE}
+
 _ENDED = (
     Condition.ERROR,
     Condition.FAILED,
@@ -66,7 +69,7 @@ def updated(instance: Instance, status: TaskStatus, wall_s: float) -> Instance:
     if tasks == instance.tasks:
         return instance
     condition = together([task.condition for task in tasks])
-    if instance.condition is Condition.KILLING and condition not in TERMINAL:
+    if instance.condition is Condition.KILLING and condition not in _NOT_KILLING:
         condition = Condition.KILLING  # told before the kill, so that balancers take it out
     known = [task.healthy for task in tasks if task.healthy is not None]
     started = [task.started_at for task in tasks]

@@ -302,6 +302,24 @@ def test_instances_are_killed_by_name_and_replaced(world: World) -> None:
     assert missing.status == 404
 
 
+def test_an_instance_whose_agent_is_lost_while_it_is_killed_is_given_up(world: World) -> None:
+    create(world, scaling={"kind": "fixed", "instances": 1})
+    world.settle(3)
+    healthy(world)
+    world.obey = False
+    old = list(world.tasks)
+    assert world.ask(DeletePod, pod_id="/shop/web").status == 202
+    for task_id in old:
+        world.update(task_id, "TASK_KILLING")
+    world.feed()
+    assert [each.condition for each in world.core.state.instances.values()] == ["Killing"]
+    for task_id in old:
+        world.update(task_id, "TASK_UNREACHABLE")
+    world.feed()
+    assert not world.core.state.instances
+    assert not world.core.state.deployments
+
+
 def test_a_new_leader_goes_on_with_pods(world: World) -> None:
     create(world)
     world.settle(3)
