@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 from ansible.errors import AnsibleError
+from jinja2 import Undefined
 from jinja2.exceptions import UndefinedError
 
 ROLES = Path(__file__).resolve().parent.parent.parent / "roles"
@@ -89,6 +90,15 @@ def wrong(name, option, value):
     return None
 
 
+def not_worked_out(name, error):
+    """(what is wrong, remedy) with a variable whose template or vault cannot be read."""
+    lines = str(error.__cause__ or error).splitlines() or ["no reason given"]
+    remedy = "mend what it is made of"
+    if "vault" in lines[0].lower():
+        remedy = "name the file of the vault's password in ANSIBLE_VAULT_PASSWORD_FILE"
+    return f"{name} cannot be worked out: {lines[0].rstrip('. ')}", remedy
+
+
 def meant(name, known):
     """The variable that `name` is a slip of the finger for, or None."""
     if name in known or len(name) < SHORTEST or name.startswith("ansible_"):
@@ -112,9 +122,13 @@ def findings(hosts, hostvars):
                 told = (f"variable {name} is not known", f"call it {slips[name]}")
             elif name in known:
                 try:
-                    told = wrong(name, known[name], hostvars[host][name])
+                    value = hostvars[host][name]
+                    if isinstance(value, Undefined):
+                        # It raises what it stands for: a missing variable, a vault's password.
+                        str(value)
+                    told = wrong(name, known[name], value)
                 except (AnsibleError, UndefinedError) as error:
-                    told = (f"{name} cannot be worked out: {error}", "mend what it is made of")
+                    told = not_worked_out(name, error)
             if told:
                 where = {"where": f"host {host}", "level": "error"}
                 found.append({**where, "problem": told[0], "remedy": told[1]})

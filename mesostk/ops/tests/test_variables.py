@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from jinja2.exceptions import UndefinedError
+from jinja2 import StrictUndefined
 
 from mesostk.ops.paths import data_root
 from mesostk.testing.plugins import load
@@ -89,15 +89,11 @@ def test_operators_own_variables_are_left_alone() -> None:
     assert told(dict.fromkeys(own, "x")) == []
 
 
-def test_value_made_of_what_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Host(dict[str, Any]):
-        def __getitem__(self, name: str) -> object:
-            raise UndefinedError("'rack' is undefined")
-
-    found = variables.findings(["h"], {"h": Host(mesos_agent_hostname="{{ rack }}")})
-    assert [one["problem"] for one in found] == [
-        "mesos_agent_hostname cannot be worked out: 'rack' is undefined"
-    ]
+@pytest.mark.parametrize("name", ["mesos_agent_hostname", "marathon_lb_credentials"])
+def test_value_made_of_what_is_not_there_is_named(name: str) -> None:
+    found = variables.findings(["h"], {"h": {name: StrictUndefined(name="rack")}})
+    (problem,) = [one["problem"] for one in found]
+    assert problem == f"{name} cannot be worked out: 'rack' is undefined"
 
 
 def names_in(tree: Any) -> Iterator[str]:
