@@ -114,7 +114,9 @@ def findings(hosts, hostvars):
     names, found = {*known, *OTHERS}, []
     slips = {}
     for host in hosts:
-        for name in hostvars[host]:
+        # Ansible works out all of a host's variables each time that it is asked for the host.
+        own = hostvars[host]
+        for name in own:
             if name not in slips:
                 slips[name] = meant(name, names)
             told = None
@@ -122,7 +124,7 @@ def findings(hosts, hostvars):
                 told = (f"variable {name} is not known", f"call it {slips[name]}")
             elif name in known:
                 try:
-                    value = hostvars[host][name]
+                    value = own[name]
                     if isinstance(value, Undefined):
                         # It raises what it stands for: a missing variable, a vault's password.
                         str(value)
