@@ -124,6 +124,14 @@ async def new_agent(tmp_path: Path) -> AsyncIterator[Agent]:
     await agent.client.close()
 
 
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory of every user's; pytest's own any other pytest closes to others."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
 @pytest.fixture(params=["new supervisor", "used supervisor"])
 async def agent(new_agent: Agent, tmp_path: Path, request: pytest.FixtureRequest) -> Agent:
     if request.param == "used supervisor":
@@ -235,16 +243,12 @@ async def test_the_oom_killer_is_told_whom_to_end_first(agent: Agent) -> None:
 
 @NEEDS_ROOT
 @pytest.mark.root
-async def test_the_oom_killer_is_told_by_whoever_runs_as_another_user() -> None:
-    """Not in pytest's own directories, which any other pytest closes to other users."""
-    with tempfile.TemporaryDirectory() as name:
-        agent = Agent(Path(name))
-        for directory in (Path(name), agent.sandbox):
-            directory.chmod(0o777)
-        await agent.client.start()
-        await agent.run("r", "cat /proc/self/oom_score_adj", oom_score_adj=765, user="nobody")
-        assert agent.out() == "765\n"
-        await agent.client.close()
+async def test_the_oom_killer_is_told_by_whoever_runs_as_another_user(
+    agent: Agent, public: Path
+) -> None:
+    more = {"oom_score_adj": 765, "user": "nobody", "sandbox": public}
+    await agent.run("r", "cat /proc/self/oom_score_adj", **more)
+    assert (public / "stdout").read_text() == "765\n"
 
 
 # -- what cannot start -----------------------------------------------------------------------------
@@ -305,16 +309,13 @@ async def test_runtime_directory_that_cannot_be_written_fails_the_launch(agent: 
 
 @NEEDS_ROOT
 @pytest.mark.root
-async def test_task_runs_as_its_user_with_its_groups(agent: Agent, tmp_path: Path) -> None:
+async def test_task_runs_as_its_user_with_its_groups(agent: Agent, public: Path) -> None:
     entry = pwd.getpwnam("nobody")
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.stat().st_mode & 0o001 == 0:
-            directory.chmod(directory.stat().st_mode | 0o711)
-    os.chown(agent.sandbox, entry.pw_uid, entry.pw_gid)
-    await agent.run("r", "id -u; id -g; id -G", user="nobody")
+    await agent.run("r", "id -u; id -g; id -G", user="nobody", sandbox=public)
     groups = " ".join(str(g) for g in os.getgrouplist("nobody", entry.pw_gid))
-    assert agent.out() == f"{entry.pw_uid}\n{entry.pw_gid}\n{groups}\n"
-    assert (agent.sandbox / "stdout").stat().st_uid == entry.pw_uid
+    said = (public / "stdout").read_text()
+    assert said == f"{entry.pw_uid}\n{entry.pw_gid}\n{groups}\n"
+    assert (public / "stdout").stat().st_uid == entry.pw_uid
 
 
 # -- kill ------------------------------------------------------------------------------------------

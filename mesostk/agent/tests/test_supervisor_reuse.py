@@ -26,11 +26,12 @@ from mesostk.agent.tests.test_launch import (
     new_agent,
     open_files,
     other_agent,
+    public,
     until,
     use,
 )
 
-__all__ = ["new_agent"]
+__all__ = ["new_agent", "public"]
 
 WAITS = "while [ ! -e go ]; do sleep 0.02; done; exit 5"
 
@@ -128,14 +129,11 @@ async def test_task_that_wants_more_than_a_spawn_gets_it_of_a_used_supervisor(
 
 @NEEDS_ROOT
 @pytest.mark.root
-async def test_user_is_changed_for_one_run_only(used: tuple[Agent, int], tmp_path: Path) -> None:
+async def test_user_is_changed_for_one_run_only(used: tuple[Agent, int], public: Path) -> None:
     agent, pid = used
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.stat().st_mode & 0o001 == 0:
-            directory.chmod(directory.stat().st_mode | 0o711)
     said: list[str] = []
     for user in ("root", "nobody", None, "root"):
-        sandbox = tmp_path / f"sandbox {len(said)}"
+        sandbox = public / f"sandbox {len(said)}"
         sandbox.mkdir()
         sandbox.chmod(0o777)
         await agent.run(f"r{len(said)}", "id -un", user=user, sandbox=sandbox)
