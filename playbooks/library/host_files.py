@@ -342,9 +342,9 @@ class Record:
     def open(self):
         """Puts down what is about to be written, so that a run that is killed leaves no file
         without a record, and removes what is named no longer, which may be in the way."""
-        if not self.files.issubset(self.before["files"]):
+        if not self.disk.check and not self.files.issubset(self.before["files"]):
             both = {key: sorted({*self.before[key], *self.after[key]}) for key in self.after}
-            Disk(self.disk.check).file(self.path, as_text(both), **current_user())
+            self.disk.file(self.path, as_text(both), **current_user())
         for path in sorted(set(self.before["files"]) - self.files - self._of_others()):
             # A directory is not what was laid there.
             if os.path.islink(path) or not os.path.isdir(path):

@@ -253,7 +253,14 @@ def test_file_that_another_record_names_stays(tmp_path: Path) -> None:
 
 def test_record_that_cannot_be_read_is_told_and_written_anew(tmp_path: Path) -> None:
     laid(tmp_path, token="a")
-    (tmp_path / "records" / "agent.json").write_text('{"files": 3')
+    record = tmp_path / "records" / "agent.json"
+    record.write_text('{"files": 3')
+    told = laid(tmp_path, check=True, token="a")
+    assert told.changed == [str(record)]
+    again = laid(tmp_path, token="a")
+    assert (again.changed, len(again.diffs)) == ([str(record)], 1)
+    assert laid(tmp_path, token="a").changed == []
+    record.write_text('{"files": 3')
     disk = laid(tmp_path)
     assert files_in(tmp_path / "secrets") == ["token"]
     assert len(disk.warnings) == 1

@@ -110,8 +110,8 @@ def test_check_mode_on_a_converged_cluster_reports_nothing(cluster: Cluster) -> 
 # -- drift ----------------------------------------------------------------------------------------
 
 MANAGED_SCRIPT = r"""
-find /etc/mesostk/services /etc/mesos /etc/mesos-dns /etc/mesos-master /etc/mesos-slave \
-     /etc/marathon/conf /usr/local/lib/mesostk -type f 2>/dev/null || true
+find /etc/mesostk/services /etc/mesostk/files /etc/mesos /etc/mesos-dns /etc/mesos-master \
+     /etc/mesos-slave /etc/marathon/conf /usr/local/lib/mesostk -type f 2>/dev/null || true
 for record in /etc/mesostk/services/*.json; do
     unit=/etc/systemd/system/$(basename "$record" .json).service
     # of a distribution's own unit, what is added to it
